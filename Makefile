@@ -1,0 +1,51 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## create .venv with everything in it (PYTHON=python3.12 chooses the interpreter)
+
+$(STAMP): pyproject.toml constraints.txt
+	@printf '== environment\n'
+	@if [ ! -x $(BIN)/pip ]; then \
+	  command -v $(PYTHON) >/dev/null || { \
+	    echo "$(PYTHON) was not found: install Python 3.11 or 3.12, or name one: make env PYTHON=/path/to/python" >&2; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	    echo "tti needs Python 3.11 or 3.12, but $(PYTHON) is $$($(PYTHON) -V 2>&1): make env PYTHON=python3.12" >&2; exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot create virtual environments (no ensurepip): install your system's python3-venv package, or name another Python: make env PYTHON=/path/to/python" >&2; exit 1; }; \
+	  echo "creating .venv with $$($(PYTHON) -V)"; \
+	  $(PYTHON) -m venv .venv; \
+	fi
+	@echo "installing tti and what it needs into .venv (the first time takes minutes)"
+	@$(BIN)/pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: env ## train the demo and write its report to runs/demo/report
+	$(BIN)/python -m tti.train -m experiment=demo
+	$(BIN)/python -m tti.report runs=runs/demo to=runs/demo/report
+
+# One thread for each of the two workers: with more, torch's threads fight over the cores.
+test: check ## everything that CI runs: the checks, then the tests
+	@printf '== tests\n'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+check: env ## lint, format, types, layers
+	@printf '== checks\n'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: env ## format the code and repair what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and build output; .venv and runs/ stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

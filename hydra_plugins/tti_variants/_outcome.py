@@ -1,0 +1,37 @@
+"""The table at the end of a sweep."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tti.runs import Run
+
+
+def report(folders: list[str], failure: Exception | None) -> None:
+    """Print what became of the runs in ``folders``; exit with 1 if any of them has not finished."""
+    runs = [Run(Path(folder)) for folder in folders]
+    table = Table("run", "state", "val loss", "perplexity", "steps", "tokens/s", "why", box=None)
+    for run in runs:
+        table.add_row(*_row(run))
+    console = Console(stderr=True)
+    console.print(table)
+    counts = Counter(run.status for run in runs)
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    if counts["finished"] < len(runs):
+        if failure and not counts["failed"]:  # the launcher lost a worker, say: no run could leave word
+            console.print(f"{type(failure).__name__}: {failure}")
+        console.print("The same command again goes on with what has not finished.")
+        sys.exit(1)
+
+
+def _row(run: Run) -> list[str]:
+    name = "/".join(run.folder.parts[-2:])
+    if run.status != "finished":
+        return [name, run.status, "", "", "", "", run.failure.partition("\n")[0]]
+    summary = run.summary
+    metrics = summary["metrics"]
+    figures = [f"{metrics['val/loss']:.4f}", f"{metrics['val/perplexity']:.3f}", f"{summary['steps']:,}"]
+    return [name, run.status, *figures, f"{summary['tokens_per_second']:,.0f}", ""]

@@ -1,0 +1,85 @@
+"""The progress of a training: a live bar in a terminal, a line now and then elsewhere."""
+
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SHOWN = {
+    "loss": "train/ce",
+    "ppl": "val/perplexity",
+    "val": "val/loss",
+    "reg/CE": "train/reg_to_ce_ratio",
+    "tok/s": "train/tokens_per_second",
+}
+
+
+class TrainingProgress(ProgressBar):
+    """Loss, perplexity, reg/CE ratio, tokens a second and the time left.
+
+    Args:
+        name: what the run is called.
+        line_every: seconds between lines where the output is no terminal (a log file, a job of a sweep).
+    """
+
+    def __init__(self, name: str, line_every: float) -> None:
+        super().__init__()
+        self.name = name
+        self.line_every = line_every
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+        )
+        self._shown_at = 0.0
+        self._started_at = 0.0
+        self._started_step = 0
+
+    def disable(self) -> None:
+        """Lightning calls this on every process but the first."""
+        self._bar.disable = True
+        self.line_every = float("inf")
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Show the bar."""
+        self._started_step, self._started_at = trainer.global_step, time.perf_counter()
+        self._task = self._bar.add_task(
+            self.name, total=trainer.max_steps, completed=trainer.global_step, figures=""
+        )
+        if self._console.is_terminal:
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Move it on; figures are those last logged, so that the step waits for nothing."""
+        figures = self._figures(module)
+        self._bar.update(self._task, completed=trainer.global_step, figures=figures)
+        now = time.perf_counter()
+        if not self._console.is_terminal and figures and now - self._shown_at > self.line_every:
+            self._shown_at = now
+            left = self._seconds_left(trainer, now)
+            step = f"{trainer.global_step}/{trainer.max_steps}"
+            self._console.print(f"{self.name}: step {step}, {left:.0f} s left, {figures}", soft_wrap=True, highlight=False)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Leave the last state standing."""
+        self._bar.stop()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+    def _seconds_left(self, trainer: Trainer, now: float) -> float:
+        done = max(1, trainer.global_step - self._started_step)
+        return (now - self._started_at) / done * (trainer.max_steps - trainer.global_step)
+
+    def _figures(self, module: LightningModule) -> str:
+        latest = module.latest
+        shown = {label: latest[key] for label, key in SHOWN.items() if key in latest}  # type: ignore[operator, union-attr, index]
+        return "  ".join(f"{label} {value:,.4g}" for label, value in shown.items())

@@ -1,0 +1,118 @@
+"""How configurations are found, spelled into folder names, and told apart."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+# What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
+WITHOUT_EFFECT = (
+    "callbacks",
+    "data.corpus.cache_dir",
+    "data.num_workers",
+    "experiment",
+    "hydra",
+    "logger",
+    "name",
+    "overwrite",
+    "run_dir",
+    "runs",
+    "threads",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.max_time",
+    "trainer.strategy",
+    "variant",
+)
+LONGEST_NAME = 120
+
+
+def conf_dir() -> str:
+    """The folder of the YAML files: $TTI_CONF, else inside an installed package, else beside a checkout's package."""
+    package = Path(str(files("tti")))
+    candidates = [Path(os.environ["TTI_CONF"])] if "TTI_CONF" in os.environ else [package / "conf", package.parent / "conf"]
+    for candidate in candidates:
+        if (candidate / "train.yaml").is_file():
+            return str(candidate.resolve())
+    raise SystemExit(f"no train.yaml in {' or '.join(map(str, candidates))}: set TTI_CONF to the folder conf/")
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """The resolved leaves of a configuration that can change a run's result."""
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return {key: value for key, value in flat(resolved).items() if _has_effect(key)}  # type: ignore[arg-type]
+
+
+def spell(overrides: Iterable[str]) -> str:
+    """A readable folder name from command-line overrides, those without effect on the result left out.
+
+    ``model=mini trainer.max_steps=100 regularizer=[l1,orthogonality]`` -> ``mini,trainer.max_steps=100,l1+orthogonality``.
+    A very long one is cut and ended with a digest of the whole.
+    """
+    words = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key != "seed" and _has_effect(key):
+            value = value.strip("'\"[]").rpartition("/")[2].replace(",", "+")
+            words.append(f"{'.'.join(key.split('.')[-2:])}={value}" if "." in key else value)
+    name = re.sub(r"[^\w.=+,-]", "-", ",".join(words))
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(name)}"
+
+
+def digest(text: str) -> str:
+    """Twelve characters that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _has_effect(key: str) -> bool:
+    return not any(key == without or key.startswith(f"{without}.") for without in WITHOUT_EFFECT)
+
+
+def _if_cuda(there: Any, elsewhere: Any) -> Any:
+    import torch  # seconds that `--help` need not wait for
+
+    return there if torch.cuda.is_available() else elsewhere
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def register_resolvers() -> None:
+    """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
+    resolvers = {
+        "digest": digest,
+        "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
+        "if_cuda": _if_cuda,
+        "join": lambda *words: ",".join(str(word) for word in words if word),
+        "threads": _threads,
+        "times": lambda a, b: a * b,
+        "variant": lambda: spell(HydraConfig.get().overrides.task) or "baseline",
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)  # type: ignore[arg-type]
+
+
+register_resolvers()

@@ -1,0 +1,1 @@
+"""Corpora, the packed token cache, and the data module that streams it."""

@@ -1,0 +1,215 @@
+"""The packed token cache: all stories of a split one behind the other, memory-mapped.
+
+A folder holds ``tokens.bin`` (uint16, every story followed by the end of text), ``offsets.bin`` (int64, where each
+story begins, and the end), further per-token arrays that a corpus knows (the grammar's factors), ``tokenizer.json``
+and ``manifest.json`` (source, counts, sizes and hashes). It is built under a lock beside its place and renamed into
+it, so that it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Int
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from tokenizers import Tokenizer
+
+from tti.data import tokenizers
+
+FORMAT = 1
+TOKEN_DTYPE = np.dtype(np.uint16)
+OFFSET_DTYPE = np.dtype(np.int64)
+
+EncodedStory = Mapping[str, np.ndarray]
+"""``tokens`` without the end of text, and any further arrays ``[token, ...]``; all stories have the same keys."""
+
+
+@dataclass(frozen=True)
+class PackedStories:
+    """An opened cache. ``tokens[offsets[i]:offsets[i + 1]]`` is story ``i`` with its end of text."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tokens: Int[np.ndarray, "token"]
+    offsets: Int[np.ndarray, "story+1"]
+
+    def __len__(self) -> int:
+        """Number of stories."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "story"]:
+        """Tokens of each story without its end of text: the predictions that it offers."""
+        return np.diff(self.offsets) - 1
+
+    def extra(self, name: str) -> np.ndarray:
+        """A further per-token array, aligned with ``tokens`` (0 at the end of text).
+
+        Raises:
+            ValueError: the corpus has none of that name.
+        """
+        known = self.manifest["arrays"]
+        if name not in known:
+            raise ValueError(f"{self.folder} has no array {name!r}; it has {', '.join(known)}")
+        return _map(self.folder, name, known[name])
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the tokens."""
+        return tokenizers.read(self.folder / "tokenizer.json")
+
+
+def cached(folder: Path, identity: Mapping[str, Any], make: Callable[[], "Maker"]) -> PackedStories:
+    """The cache in ``folder``, built first if it is not there; a second process waits for the first.
+
+    Raises:
+        ValueError: what is there is empty, damaged or was made from something else.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            if not folder.exists():
+                _build(folder, identity, make())
+    return open_cache(folder, identity)
+
+
+def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
+    """The cache in ``folder``, after comparing identity, sizes and hashes with its manifest.
+
+    Raises:
+        ValueError: as for :func:`cached`; the message says what differs and what to do.
+    """
+    way_out = f"Delete the folder {folder} and start again: it is built anew."
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"the token cache {folder} has no readable manifest.json ({error}). {way_out}") from error
+    if manifest.get("format") != FORMAT or manifest.get("identity") != dict(identity):
+        raise ValueError(
+            f"the token cache {folder} was made from something else:\n"
+            f"  there:  {manifest.get('identity')}\n  wanted: {dict(identity)}\n{way_out}"
+        )
+    for name, array in manifest["arrays"].items():
+        path = folder / f"{name}.bin"
+        size = path.stat().st_size if path.exists() else 0
+        if size != array["bytes"]:
+            raise ValueError(
+                f"the token cache is damaged: {path} has {size:,} bytes, its manifest says {array['bytes']:,}. {way_out}"
+            )
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != array["sha256"]:
+                raise ValueError(f"the token cache is damaged: {path} does not have the hash of its manifest. {way_out}")
+    arrays = {name: _map(folder, name, manifest["arrays"][name]) for name in ("tokens", "offsets")}
+    return PackedStories(folder, manifest, **arrays)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How to fill a cache: a tokenizer, the encoded stories in portions, and what to call them while they are made."""
+
+    title: str
+    tokenizer: Tokenizer
+    portions: Iterable[list[EncodedStory]]
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        return lock.acquire(timeout=0).lock
+    except Timeout:
+        Console(stderr=True).print(f"waiting for another process that builds {folder}")
+        return lock
+
+
+def _build(folder: Path, identity: Mapping[str, Any], make: "Maker") -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed; the lock says nobody is at it now
+    partial.mkdir()
+    try:
+        manifest = {"format": FORMAT, "identity": dict(identity), **_write(partial, make)}
+        _write_durably(partial / "tokenizer.json", make.tokenizer.to_str())
+        _write_durably(partial / "manifest.json", json.dumps(manifest, indent=2))
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write(folder: Path, make: Maker) -> dict[str, Any]:
+    end = np.array([tokenizers.end_of_text(make.tokenizer)], dtype=TOKEN_DTYPE)
+    files: dict[str, _ArrayFile] = {"tokens": _ArrayFile(folder / "tokens.bin", TOKEN_DTYPE, ())}
+    offsets = _ArrayFile(folder / "offsets.bin", OFFSET_DTYPE, ())
+    offsets.append(np.zeros(1, OFFSET_DTYPE))
+    written = stories = 0
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(make.title, total=None)
+        for portion in make.portions:
+            for story in portion:
+                tokens = story["tokens"].astype(TOKEN_DTYPE)
+                files["tokens"].append(np.concatenate([tokens, end]))
+                for name, values in story.items():
+                    if name != "tokens":
+                        if name not in files:
+                            files[name] = _ArrayFile(folder / f"{name}.bin", values.dtype, values.shape[1:])
+                        files[name].append(np.concatenate([values, np.zeros_like(values[:1])]))
+                written += len(tokens) + 1
+                stories += 1
+                offsets.append(np.array([written], OFFSET_DTYPE))
+            progress.update(task, description=f"{make.title}: {stories:,} stories, {written:,} tokens")
+    if not stories:
+        raise ValueError(f"{make.title}: the source holds no stories")
+    arrays = {name: file.close() for name, file in {**files, "offsets": offsets}.items()}
+    return {
+        "stories": stories,
+        "tokens": written - stories,
+        "vocab_size": make.tokenizer.get_vocab_size(),
+        "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),
+        "arrays": arrays,
+    }
+
+
+class _ArrayFile:
+    """An array growing on disk along its first axis, hashed as it grows."""
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.file: BinaryIO = path.open("wb")
+        self.dtype, self.shape = dtype, shape
+        self.hash = hashlib.sha256()
+        self.bytes = 0
+
+    def append(self, values: np.ndarray) -> None:
+        data = np.ascontiguousarray(values, self.dtype).tobytes()
+        self.file.write(data)
+        self.hash.update(data)
+        self.bytes += len(data)
+
+    def close(self) -> dict[str, Any]:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        return {
+            "dtype": self.dtype.str,
+            "shape": list(self.shape),
+            "bytes": self.bytes,
+            "sha256": self.hash.hexdigest(),
+        }
+
+
+def _map(folder: Path, name: str, array: Mapping[str, Any]) -> np.ndarray:
+    flat = np.memmap(folder / f"{name}.bin", np.dtype(array["dtype"]), "r")
+    return flat.reshape(-1, *array["shape"]) if array["shape"] else flat
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

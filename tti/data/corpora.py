@@ -1,0 +1,166 @@
+"""Corpora: what turns a split into encoded stories, and says what identifies them."""
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from tti.data import sources, tokenizers
+from tti.data.cache import EncodedStory, Maker, PackedStories, cached
+from tti.data.grammar import StoryGrammar
+
+PORTION = 1000  # stories encoded at a time: enough to keep every core busy, small in memory
+
+
+class Corpus(ABC):
+    """Named splits of stories under one tokenizer, packed once into ``cache_dir``."""
+
+    def __init__(self, cache_dir: str) -> None:
+        self.cache_dir = Path(cache_dir).expanduser()
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are; ``train`` and ``validation`` at least."""
+
+    @abstractmethod
+    def identity(self, split: str) -> dict[str, Any]:
+        """What the split's tokens depend on, cheap to find out; JSON values only."""
+
+    @abstractmethod
+    def label(self, split: str) -> str:
+        """A readable name for messages and the cache's folder."""
+
+    @abstractmethod
+    def make(self, split: str) -> Maker:
+        """How to encode the split; called only where no cache is there yet."""
+
+    def open(self, split: str) -> PackedStories:
+        """The packed split, made first if need be.
+
+        Raises:
+            ValueError: the corpus has no such split, cannot be read, or its cache is damaged.
+        """
+        if split not in self.splits:
+            raise ValueError(f"this corpus has no split {split!r}; it has {', '.join(self.splits)}")
+        identity = self.identity(split)
+        folder = self.cache_dir / f"{_slug(self.label(split))}-{_digest(identity)}"
+        return cached(folder, identity, lambda: self.make(split))
+
+
+class TextCorpus(Corpus):
+    """Texts of files or of the Hub (``tti.data.sources``), and a tokenizer: a folder, a Hub name, or ``bpe:SIZE``.
+
+    ``bpe:SIZE`` trains a byte-level BPE on the ``train`` split, once.
+    """
+
+    def __init__(self, train: str, validation: str, test: str | None, tokenizer: str, cache_dir: str) -> None:
+        super().__init__(cache_dir)
+        given = {"train": train, "validation": validation, "test": test}
+        self.sources = {split: source for split, source in given.items() if source is not None}
+        self.tokenizer = tokenizer
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.sources)
+
+    def identity(self, split: str) -> dict[str, Any]:
+        return {"text": sources.fingerprint(self.sources[split]), "tokenizer": self._tokenizer_identity}
+
+    def label(self, split: str) -> str:
+        source = Path(self.sources[split]).name.partition(".")[0]
+        return f"{source}-{Path(self.tokenizer).name}"
+
+    def make(self, split: str) -> Maker:
+        return Maker(f"tokenizing {self.sources[split]}", self._loaded_tokenizer, self._portions(split))
+
+    def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
+        stories = sources.stories(self.sources[split])
+        while portion := list(islice(stories, PORTION)):
+            encoded = self._loaded_tokenizer.encode_batch_fast(portion)  # in parallel, in Rust
+            yield [{"tokens": np.array(story.ids)} for story in encoded]
+
+    @cached_property
+    def _tokenizer_identity(self) -> dict[str, Any]:
+        if self.tokenizer.startswith(tokenizers.BPE):
+            return {"trained": self.tokenizer, "on": sources.fingerprint(self.sources["train"])}
+        folder = Path(self.tokenizer).expanduser()
+        if folder.is_dir():
+            files = sorted([*folder.glob("*.json"), *folder.glob("merges.txt")])
+            return {"folder": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
+        return {"name": self.tokenizer}
+
+    @cached_property
+    def _loaded_tokenizer(self) -> Tokenizer:
+        if not self.tokenizer.startswith(tokenizers.BPE):
+            return tokenizers.load(self.tokenizer)
+        name = f"{_slug(self.tokenizer)}-{_digest(self._tokenizer_identity)}.json"
+        path = self.cache_dir / name
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                Console(stderr=True).print(f"training the tokenizer {self.tokenizer} on {self.sources['train']}")
+                trained = tokenizers.train_bpe(self.tokenizer, sources.stories(self.sources["train"]))
+                partial = path.with_suffix(".partial")
+                trained.save(str(partial))
+                partial.rename(path)
+        return tokenizers.read(path)
+
+
+class GrammarCorpus(Corpus):
+    """Stories of the built-in grammar (``tti.data.grammar``), with the known ``factors`` of every token beside them.
+
+    Args:
+        train, validation, test: number of stories of each split.
+        seed: of the stories; every split has a stream of its own.
+    """
+
+    def __init__(self, train: int, validation: int, test: int, seed: int, cache_dir: str) -> None:
+        super().__init__(cache_dir)
+        self.stories = {"train": train, "validation": validation, "test": test}
+        self.seed = seed
+        self.grammar = StoryGrammar()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.stories)
+
+    def identity(self, split: str) -> dict[str, Any]:
+        # The first stories stand for the rules: another grammar writes other ones.
+        sample = b"".join(self.grammar.story(i, self.seed).tokens.tobytes() for i in range(20))
+        return {
+            "grammar": tokenizers.fingerprint(self.grammar.tokenizer()),
+            "sample": hashlib.sha256(sample).hexdigest(),
+            "split": split,
+            "stories": self.stories[split],
+            "seed": self.seed,
+        }
+
+    def label(self, split: str) -> str:
+        return f"grammar-{split}"
+
+    def make(self, split: str) -> Maker:
+        return Maker(f"writing {split} stories", self.grammar.tokenizer(), self._portions(split))
+
+    def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
+        seed = self.seed * len(self.stories) + list(self.stories).index(split)
+        for start in range(0, self.stories[split], PORTION):
+            indices = range(start, min(start + PORTION, self.stories[split]))
+            yield [vars(self.grammar.story(index, seed)) for index in indices]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

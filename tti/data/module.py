@@ -1,0 +1,251 @@
+"""The data module: packed stories in, flat batches out, any process count, any stopping point."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from lightning import LightningDataModule
+from tokenizers import Tokenizer
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tti.data import tokenizers
+from tti.data.cache import PackedStories
+from tti.data.corpora import Corpus
+from tti.models.stories import Stories
+from tti.step import Batch
+
+
+class StoryData(LightningDataModule):
+    """Streams a corpus as flat batches of whole stories.
+
+    Training draws stories without replacement, epoch after epoch, in an order that depends on ``seed`` alone: which
+    stories make up optimiser step ``n`` does not depend on the number of processes or of accumulated micro-batches.
+    The position (optimiser steps taken) is part of the checkpoint.
+
+    Args:
+        corpus: where stories come from.
+        stories_per_step: stories of one optimiser step, over all processes and accumulated micro-batches.
+        max_length: tokens of a story that are used; longer ones are cut.
+        validation_tokens: roughly the tokens of a validation batch.
+        layout: how stories attend to themselves (``tti.models.stories``).
+        seed: of the order.
+        num_workers: loader processes; 0 loads in the training process.
+
+    Raises:
+        ValueError: fewer stories than a step takes, or a step that cannot be divided among the processes.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        stories_per_step: int,
+        max_length: int,
+        validation_tokens: int,
+        layout: Callable[[Sequence[int]], Stories],
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        self.corpus = corpus
+        self.stories_per_step = stories_per_step
+        self.max_length = max_length
+        self.validation_tokens = validation_tokens
+        self.layout = layout
+        self.seed = seed
+        self.num_workers = num_workers
+        self.splits: dict[str, PackedStories] = {}
+        self._first_step = 0
+
+    def prepare_data(self) -> None:
+        """Build the caches, once over all processes of a machine."""
+        for split in ("train", "validation"):
+            self.split(split)
+
+    def split(self, name: str) -> PackedStories:
+        """A packed split, opened (and checked) once."""
+        if name not in self.splits:
+            self.splits[name] = self.corpus.open(name)
+        return self.splits[name]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of every split."""
+        return self.split("train").tokenizer()
+
+    @property
+    def validation_types(self) -> int:
+        """Token types that occur in the validation split."""
+        return len(present_types(self.split("validation"))[0])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        trainer = self.trainer
+        assert trainer is not None
+        micro_batches = trainer.world_size * trainer.accumulate_grad_batches
+        if self.stories_per_step % micro_batches:
+            raise ValueError(
+                f"data.stories_per_step={self.stories_per_step} cannot be divided among {trainer.world_size} processes "
+                f"of {trainer.accumulate_grad_batches} accumulated micro-batches"
+            )
+        stories = _Stories(self.split("train"), self.max_length, self.layout)
+        order = TrainingOrder(
+            stories.lengths,
+            self.stories_per_step,
+            trainer.max_steps,
+            self.seed,
+            self._first_step,
+            trainer.accumulate_grad_batches,
+            trainer.world_size,
+            trainer.global_rank,
+        )
+        return self._loader(stories, order)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_dataloader("validation")
+
+    def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Every story of a split once, sorted by length, shared out over the processes of a trainer if there is one."""
+        packed = self.split(split)
+        types, rows = present_types(packed)
+        stories = _Stories(packed, self.max_length, self.layout, rows, len(types))
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return self._loader(stories, EvaluationOrder(stories.lengths, self.validation_tokens, world, rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the data: optimiser steps taken, and the order that they belong to."""
+        assert self.trainer is not None
+        return {"step": self.trainer.global_step, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint stopped."""
+        self._first_step = state_dict["step"]
+
+    def _loader(self, stories: "_Stories", order: Sampler["Portion"]) -> DataLoader[Batch]:
+        return DataLoader(
+            stories,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: making a loader must not draw from the one that dropout uses.
+            generator=torch.Generator(),
+        )
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The stories of a micro-batch, and its ``Batch.share``."""
+
+    stories: Int[np.ndarray, "story"]
+    share: float
+
+
+class TrainingOrder(Sampler[Portion]):
+    """Micro-batches of one process, a pure function of the seed and the position."""
+
+    def __init__(
+        self,
+        lengths: Int[np.ndarray, "story"],
+        stories_per_step: int,
+        steps: int,
+        seed: int,
+        first_step: int = 0,
+        accumulated: int = 1,
+        world_size: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if stories_per_step > len(lengths):
+            raise ValueError(
+                f"data.stories_per_step={stories_per_step}, but the training split has {len(lengths)} stories"
+            )
+        self.lengths, self.stories_per_step, self.steps, self.seed = lengths, stories_per_step, steps, seed
+        self.first_step, self.accumulated, self.world_size, self.rank = first_step, accumulated, world_size, rank
+
+    def __len__(self) -> int:
+        """Micro-batches of the whole training, those before ``first_step`` included: Lightning counts on from there."""
+        return self.steps * self.accumulated
+
+    def __iter__(self) -> Iterator[Portion]:
+        micro_batches = self.accumulated * self.world_size
+        for step in range(self.first_step, self.steps):
+            stories = self.step(step)
+            average = self.lengths[stories].sum() / micro_batches
+            for i in range(self.accumulated):
+                mine = stories[i * self.world_size + self.rank :: micro_batches]
+                yield Portion(mine, float(self.lengths[mine].sum() / average))
+
+    def step(self, step: int) -> Int[np.ndarray, "story"]:
+        """The stories of an optimiser step. A step over the end of an epoch takes the rest from the next."""
+        count, wanted = len(self.lengths), np.arange(step * self.stories_per_step, (step + 1) * self.stories_per_step)
+        epochs, places = np.divmod(wanted, count)
+        return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
+
+    def _order(self, epoch: int) -> Int[np.ndarray, "story"]:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch = epoch
+            self._permutation = np.random.default_rng((self.seed, epoch)).permutation(len(self.lengths))
+        return self._permutation
+
+
+class EvaluationOrder(Sampler[Portion]):
+    """Every story once, in portions of similar length and about ``tokens`` tokens, every ``world_size``-th of them."""
+
+    def __init__(self, lengths: Int[np.ndarray, "story"], tokens: int, world_size: int = 1, rank: int = 0) -> None:
+        order = np.argsort(lengths, kind="stable")
+        ends = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // tokens)) + 1
+        self.portions = [Portion(part, 1.0) for part in np.split(order, ends)][rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.portions)
+
+    def __iter__(self) -> Iterator[Portion]:
+        return iter(self.portions)
+
+
+def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[np.ndarray, "vocab"]]:
+    """The token types of a split, and for every type of the vocabulary its place among them."""
+    counts = np.bincount(packed.tokens, minlength=packed.manifest["vocab_size"])
+    present = np.flatnonzero(counts)
+    rows = np.zeros(len(counts), np.int64)
+    rows[present] = np.arange(len(present))
+    return present, rows
+
+
+class _Stories(Dataset[Batch]):
+    """Makes a ``Batch`` of a ``Portion``. Without ``rows``, token types are numbered within the batch."""
+
+    def __init__(
+        self,
+        packed: PackedStories,
+        max_length: int,
+        layout: Callable[[Sequence[int]], Stories],
+        rows: Int[np.ndarray, "vocab"] | None = None,
+        n_types: int = 0,
+    ) -> None:
+        self.packed, self.layout, self.rows, self.n_types = packed, layout, rows, n_types
+        self.lengths = np.minimum(packed.lengths, max_length)
+        self.token_bytes = tokenizers.token_bytes(packed.tokenizer())
+
+    def __getitem__(self, portion: Portion) -> Batch:
+        starts, lengths = self.packed.offsets[portion.stories], self.lengths[portion.stories]
+        spans = [slice(start, start + length + 1) for start, length in zip(starts, lengths, strict=True)]
+        stories = [self.packed.tokens[span] for span in spans]
+        tokens = np.concatenate([story[:-1] for story in stories]).astype(np.int64)
+        targets = np.concatenate([story[1:] for story in stories]).astype(np.int64)
+        if self.rows is None:
+            present, types = np.unique(tokens, return_inverse=True)
+            n_types = len(present)
+        else:
+            types, n_types = self.rows[tokens], self.n_types
+        return Batch(
+            tokens=torch.from_numpy(tokens),
+            targets=torch.from_numpy(targets),
+            stories=self.layout(lengths.tolist()),
+            types=torch.from_numpy(types),
+            n_types=n_types,
+            target_bytes=int(self.token_bytes[targets].sum()),
+            share=portion.share,
+        )

@@ -1,0 +1,1 @@
+"""Metrics: sums, counts and tables while streaming, ratios and entropies at the end; so several processes equal one."""

@@ -1,0 +1,74 @@
+"""The contract of an interpretability metric, and its copies at the sites of a model."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from tti.models.taps import choose, kind_of, layer_of
+from tti.step import Step
+
+
+class SiteMetric(Metric, ABC):
+    """Something measured on one site's activations: ``width`` neurons over the tokens of a set of ``n_types`` types."""
+
+    full_state_update = False
+
+    def __init__(self, width: int, n_types: int) -> None:
+        super().__init__()
+        self.width = width
+        self.n_types = n_types
+
+    @abstractmethod
+    def update(self, acts: Float[Tensor, "token width"], step: Step) -> None:
+        """Take in one step's activations, every token of which is scored."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Tensor]:
+        """Named scalars."""
+
+
+class AtSites(nn.Module):
+    """One metric at every site that a glob (or several) chooses."""
+
+    def __init__(self, sites: str | Iterable[str], metric: Callable[..., SiteMetric]) -> None:
+        super().__init__()
+        self.patterns = sites
+        self.metric = metric
+        self.sites: tuple[str, ...] = ()
+        self.metrics = nn.ModuleList()
+
+    def attach(self, widths: Mapping[str, int], n_types: int) -> None:
+        """Make the metrics for a model with these sites and an evaluation set of ``n_types`` token types.
+
+        Raises:
+            ValueError: a glob matches no site; the message lists those there are.
+        """
+        self.sites = choose(self.patterns, widths)
+        self.metrics = nn.ModuleList(self.metric(width=widths[site], n_types=n_types) for site in self.sites)
+
+    def update(self, step: Step) -> None:
+        """Take in one step at every site."""
+        for site, metric in zip(self.sites, self.metrics, strict=True):
+            metric.update(step.activations[site], step)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``<name>/<kind of site>/layer_<i>`` for every site, and ``<name>/<kind of site>/mean`` over the layers."""
+        values: dict[str, Tensor] = {}
+        over_layers: dict[str, list[Tensor]] = defaultdict(list)
+        for site, metric in zip(self.sites, self.metrics, strict=True):
+            for name, value in metric.compute().items():
+                kind = f"{name}/{kind_of(site)}"
+                values[f"{kind}/{layer_of(site)}"] = value
+                over_layers[kind].append(value)
+        means = {f"{kind}/mean": torch.stack(each).double().mean() for kind, each in over_layers.items()}
+        return values | means
+
+    def reset(self) -> None:
+        """Forget everything taken in."""
+        for metric in self.metrics:
+            metric.reset()

@@ -1,0 +1,1 @@
+"""The networks: pure PyTorch, each readable on one page."""

@@ -1,0 +1,152 @@
+"""A GPT-2 style decoder over flat batches of stories, with a tap at every named site.
+
+Site names are TransformerLens' without ``hook_`` (``docs/sites.md`` lists them with their shapes).
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tti.models.cross_entropy import linear_cross_entropy
+from tti.models.mlp import MLP
+from tti.models.stories import Separate, Stories
+from tti.models.taps import Tap, no_tap, scoped
+
+INIT_STD = 0.02
+
+
+class Attention(nn.Module):
+    """Multi-head causal attention within each story; ``dropout`` acts on the attention weights."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.n_heads = n_heads
+        self.dropout = dropout
+
+    def forward(
+        self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap
+    ) -> Float[Tensor, "token d_model"]:
+        q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
+        qkv = torch.stack((tap("q", q), tap("k", k), tap("v", v)), dim=1)
+        z = tap("z", stories.attend(qkv, self.dropout if self.training else 0.0))
+        return self.out(z.flatten(1))
+
+
+class Block(nn.Module):
+    """Pre-LayerNorm block: attention, then the MLP, each added to the residual stream after dropout."""
+
+    def __init__(self, d_model: int, n_heads: int, mlp: MLP, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(d_model)
+        self.attn = Attention(d_model, n_heads, attention_dropout)
+        self.ln2 = nn.LayerNorm(d_model)
+        self.mlp = mlp
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap
+    ) -> Float[Tensor, "token d_model"]:
+        x = tap("resid_pre", x)
+        attn_out = self.attn(tap("ln1.normalized", self.ln1(x)), stories, scoped(tap, "attn"))
+        x = tap("resid_mid", x + self.dropout(tap("attn_out", attn_out)))
+        mlp_out = self.mlp(tap("ln2.normalized", self.ln2(x)), scoped(tap, "mlp"))
+        return tap("resid_post", x + self.dropout(tap("mlp_out", mlp_out)))
+
+
+class GPT(nn.Module):
+    """Decoder with learned positions, biased LayerNorms, unbiased linears, and the embedding tied to the head.
+
+    Args:
+        vocab_size: token types.
+        context: most tokens of a story that the model can see.
+        mlp: makes a block's MLP from ``d_model`` (a class of ``tti.models.mlp`` with its other arguments bound).
+        dropout: on the embedding and on what attention and MLP write into the residual stream.
+        attention_dropout: on the attention weights; off by default (0.1 in ``model=original``).
+
+    Initialisation is N(0, 0.02), what writes into the residual stream divided by ``sqrt(2 * n_layers)``
+    (Radford et al. 2019, section 2.3).
+
+    Raises:
+        ValueError: ``d_model`` is not a multiple of ``n_heads``.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        mlp: Callable[[int], MLP],
+        dropout: float,
+        attention_dropout: float,
+    ) -> None:
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")
+        self.context = context
+        self.embed = nn.Embedding(vocab_size, d_model)
+        self.pos_embed = nn.Embedding(context, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(d_model, n_heads, mlp(d_model), dropout, attention_dropout) for _ in range(n_layers)
+        )
+        self.ln_final = nn.LayerNorm(d_model)
+        self._initialise()
+
+    def forward(
+        self, tokens: Int[Tensor, "token"], stories: Stories, tap: Tap = no_tap
+    ) -> Float[Tensor, "token d_model"]:
+        """The final hidden state of every token, after the last LayerNorm: what the head reads."""
+        x = tap("embed", self.embed(tokens)) + tap("pos_embed", self.pos_embed(stories.positions))
+        x = self.dropout(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, stories, scoped(tap, f"blocks.{i}"))
+        return tap("ln_final.normalized", self.ln_final(x))
+
+    def logits(self, hidden: Float[Tensor, "token d_model"]) -> Float[Tensor, "token vocab"]:
+        """The head. For single tokens; a loss over many takes :meth:`loss`, which never holds all of this."""
+        return hidden @ self.embed.weight.T
+
+    def loss(
+        self, hidden: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
+        """Mean cross-entropy in nats, and every token's own, detached."""
+        return linear_cross_entropy(hidden, self.embed.weight, targets)
+
+    @cached_property
+    def sites(self) -> dict[str, int]:
+        """Every site in the order of the forward pass, with its width (the size of its last dimension).
+
+        Found by running one token, so that the list cannot drift from what the model does.
+        """
+        widths: dict[str, int] = {}
+
+        def listing(site: str, activation: Tensor) -> Tensor:
+            widths[site] = activation.shape[-1]
+            return activation
+
+        training, device = self.training, self.embed.weight.device
+        self.eval()
+        with torch.no_grad():
+            self.forward(torch.zeros(1, dtype=torch.long, device=device), Separate.of([1]).to(device), listing)
+        self.train(training)
+        return widths
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token types."""
+        return self.embed.num_embeddings
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_STD)
+        for block in self.blocks:
+            for writer in (block.attn.out, block.mlp.out):
+                nn.init.normal_(writer.weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)

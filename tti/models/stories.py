@@ -1,0 +1,111 @@
+"""How the stories of a batch lie one behind the other, and how each attends to itself only.
+
+A batch is *flat*: the tokens of all its stories in one row, ``[token]``, with no padding anywhere. Everything in the
+network but attention treats tokens one by one and never notices. Attention is where stories must not see each other;
+a layout object does it, chosen by configuration:
+
+* ``Separate`` runs one causal attention per story: no wasted arithmetic, fastest on a CPU (``docs/performance.md``).
+* ``Grouped`` sorts stories by length into a few groups, pads within a group for the attention only, and drops the
+  padding again: a few large kernels with shapes that a compiler can treat as dynamic, for GPUs. Padding stands behind a
+  story, so that a causal query never sees it.
+
+Both give the same numbers as padded single stories, with or without dropout on the attention weights.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class Stories(ABC):
+    """Layout of a flat batch. ``lengths`` are the stories' token counts; ``positions`` start at 0 in every story."""
+
+    lengths: tuple[int, ...]
+    positions: Int[Tensor, "token"]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        """The layout of stories with these lengths, in this order, on the host."""
+
+    @abstractmethod
+    def attend(
+        self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float
+    ) -> Float[Tensor, "token head d_head"]:
+        """Causal attention of every story to itself, scaled by ``1/sqrt(d_head)``."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same layout with its index tensors on ``device`` (copied without waiting)."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def pin(self) -> Self:
+        """The same layout in page-locked memory."""
+        return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True)
+class Separate(Stories):
+    """One attention call a story."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        return cls(tuple(lengths), _positions(lengths))
+
+    def attend(self, qkv: Tensor, dropout: float) -> Tensor:
+        return torch.cat([_causal(story[None], dropout)[0] for story in qkv.split(self.lengths)])
+
+
+@dataclass(frozen=True)
+class Grouped(Stories):
+    """At most ``groups`` attention calls, each over a rectangle of stories of about the same length.
+
+    ``slot`` is each token's row in the rectangles laid one behind the other; ``shapes`` their (stories, length).
+    """
+
+    slot: Int[Tensor, "token"]
+    shapes: tuple[tuple[int, int], ...]
+    groups = 4
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        order = sorted(range(len(lengths)), key=lambda story: lengths[story])
+        per_group = -(-len(order) // cls.groups)
+        slots: dict[int, Tensor] = {}
+        shapes, rows = [], 0
+        for start in range(0, len(order), per_group):
+            members = order[start : start + per_group]
+            longest = lengths[members[-1]]
+            for story in members:
+                slots[story] = rows + torch.arange(lengths[story])
+                rows += longest
+            shapes.append((len(members), longest))
+        slot = torch.cat([slots[story] for story in range(len(lengths))])
+        return cls(tuple(lengths), _positions(lengths), slot, tuple(shapes))
+
+    def attend(self, qkv: Tensor, dropout: float) -> Tensor:
+        rows = [stories * length for stories, length in self.shapes]
+        padded = qkv.new_zeros(sum(rows), *qkv.shape[1:]).index_copy(0, self.slot, qkv)
+        mixed = [
+            _causal(part.unflatten(0, shape), dropout).flatten(0, 1)
+            for part, shape in zip(padded.split(rows), self.shapes, strict=True)
+        ]
+        return torch.cat(mixed).index_select(0, self.slot)
+
+
+def _positions(lengths: Sequence[int]) -> Int[Tensor, "token"]:
+    return torch.cat([torch.arange(length) for length in lengths])
+
+
+def _causal(
+    qkv: Float[Tensor, "story seq 3 head d_head"], dropout: float
+) -> Float[Tensor, "story seq head d_head"]:
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True).transpose(1, 2)

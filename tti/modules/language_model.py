@@ -1,0 +1,267 @@
+"""The language-modelling task: cross-entropy plus any number of regularizers, and what is logged of them."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tti.metrics.loss import Loss
+from tti.metrics.sites import AtSites
+from tti.metrics.step_means import StepMeans
+from tti.models.gpt import GPT
+from tti.models.taps import Recorder
+from tti.modules.clock import Clock
+from tti.regularizers.base import Regularizer
+from tti.step import Batch, Step
+
+
+class TrainingDiverged(RuntimeError):
+    """A term of the loss, or the gradient, is not a finite number."""
+
+
+class LanguageModel(LightningModule):
+    """Trains ``net`` on cross-entropy plus ``coefficient * penalty`` of every regularizer.
+
+    Args:
+        net: the transformer.
+        regularizers: name -> regularizer; the name is what it is logged under.
+        metrics: name -> interpretability metric of every validation, whatever is trained on.
+        optimizer: makes the optimiser from parameter groups.
+        schedule: makes the learning-rate schedule from the optimiser and the number of steps.
+        grad_ratio_every: optimiser steps between measurements of ``train/reg_to_ce_grad_ratio``; each costs a forward
+            and a backward pass for the cross-entropy and for every regularizer.
+        compile: compile the network with ``torch.compile``.
+
+    Raises:
+        ValueError: a regularizer or metric asks for a site that ``net`` lacks.
+    """
+
+    def __init__(
+        self,
+        net: GPT,
+        regularizers: Mapping[str, Regularizer],
+        metrics: Mapping[str, AtSites],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
+        schedule: Callable[..., LRScheduler],
+        grad_ratio_every: int,
+        compile: bool,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.regularizers = nn.ModuleDict(regularizers)
+        self.metrics = nn.ModuleDict(metrics)
+        self.val_loss = Loss()
+        self.means = StepMeans()
+        self.clock = Clock()
+        self.latest: dict[str, float] = {}
+        self.tokens_seen = 0
+        self._optimizer, self._schedule = optimizer, schedule
+        self._grad_ratio_every, self._compile = grad_ratio_every, compile
+        self._random_states: dict[str, Tensor] = {}
+        self._logged_step = 0
+        self._logged_second = 0.0
+        self._grad_norm = torch.zeros(())
+        self._grad_ratios: dict[str, Tensor] = {}
+        for regularizer in self.regularizers.values():
+            regularizer.attach(net.sites)
+        self._training_sites = {site for regularizer in self.regularizers.values() for site in regularizer.sites}
+        self._validation_sites: set[str] = set()
+
+    # -- the step ---------------------------------------------------------------------------------------------------
+
+    def run(self, batch: Batch, sites: Iterable[str]) -> tuple[Tensor, Step]:
+        """One forward pass: the mean cross-entropy in nats, and the step with the activations of ``sites``."""
+        recorder = Recorder(sites)
+        hidden = self.net(batch.tokens, batch.stories, recorder)
+        cross_entropy, nll = self.net.loss(hidden, batch.targets)
+        return cross_entropy, Step(batch, nll, recorder.activations, self.net)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if self.trainer.global_step % self._grad_ratio_every == 0 and self.regularizers:
+            self._grad_ratios = self._measure_grad_ratios(batch)
+        cross_entropy, step = self.run(batch, self._training_sites)
+        loss, values = cross_entropy, {"ce": cross_entropy}
+        for name, regularizer in self.regularizers.items():
+            penalty = regularizer(step)
+            weighted = regularizer.coefficient(self.progress) * penalty
+            loss = loss + weighted
+            values |= {name: penalty, f"{name}_weighted": weighted}
+            values |= {f"{name}/{note}": value for note, value in step.notes.items()}
+            step.notes.clear()
+        self.means.update({"loss": loss} | values, len(batch))
+        return loss * batch.share
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the optimiser steps that are done."""
+        return self.trainer.global_step / self.trainer.max_steps
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the network's gradient, and each regularizer's apart from it."""
+        limit = gradient_clip_val or float("inf")
+        self._grad_norm = clip_grad_norm_(self.net.parameters(), limit)
+        for regularizer in self.regularizers.values():
+            clip_grad_norm_(regularizer.parameters(), limit)
+
+    def _measure_grad_ratios(self, batch: Batch) -> dict[str, Tensor]:
+        """``|grad(coefficient * penalty)| / |grad(cross-entropy)|`` over the network, before clipping.
+
+        Forward passes of their own, with the dropout of the step that follows, so that they change nothing. Over this
+        process's micro-batch only.
+        """
+        reference = _norm(self._gradient(batch, lambda cross_entropy, step: cross_entropy))
+        each = {
+            name: self._gradient(batch, lambda _, step, r=regularizer: r.coefficient(self.progress) * r(step))  # type: ignore[misc]
+            for name, regularizer in self.regularizers.items()
+        }
+        together = [torch.stack(gradients).sum(0) for gradients in zip(*each.values(), strict=True)]
+        ratios = {f"{name}_to_ce_grad_ratio": _norm(gradient) / reference for name, gradient in each.items()}
+        return ratios | {"reg_to_ce_grad_ratio": _norm(together) / reference}
+
+    def _gradient(self, batch: Batch, term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            value = term(*self.run(batch, self._training_sites))
+        return list(torch.autograd.grad(value, list(self.net.parameters()), allow_unused=True, materialize_grads=True))
+
+    # -- optimisation -----------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Weight decay on the network's matrices only; regularizers' parameters have a group of their own."""
+        parameters = list(self.net.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim >= 2]},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": list(self.regularizers.parameters()), "weight_decay": 0.0},
+        ]
+        optimizer = self._optimizer([group for group in groups if group["params"]])
+        schedule = self._schedule(optimizer, max_steps=self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        n_types = self.trainer.datamodule.validation_types  # type: ignore[attr-defined]
+        for metric in self.metrics.values():
+            metric.attach(self.net.sites, n_types)
+        self._validation_sites = {site for metric in self.metrics.values() for site in metric.sites}
+        if self._compile and stage == "fit":
+            self.net.compile(dynamic=True)
+
+    # -- validation -------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        self.clock.stop()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        _, step = self.run(batch, self._validation_sites)
+        for metric in (self.val_loss, *self.metrics.values()):
+            metric.update(step)
+
+    def on_validation_epoch_end(self) -> None:
+        values: dict[str, Tensor] = {}
+        for metric in (self.val_loss, *self.metrics.values()):
+            values |= metric.compute()
+            metric.reset()
+        names = [f"val/{name}" for name in values]
+        numbers = torch.stack([value.double() for value in values.values()]).tolist()
+        self._report(dict(zip(names, numbers, strict=True)))
+
+    def on_validation_end(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self.clock.start()
+
+    # -- logging ----------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        self.clock.start()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if self._random_states:  # only now, when nothing but the step itself is left to draw from them
+            _set_random_states(self._random_states)
+            self._random_states = {}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        step = self.trainer.global_step
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step != self._logged_step and (step % every == 0 or step == self.trainer.max_steps):
+            self._logged_step = step
+            self._log_training()
+
+    def _log_training(self) -> None:
+        measured = self.means.compute() | self._grad_ratios | {"grad_norm": self._grad_norm}
+        numbers = torch.stack([value.double() for value in measured.values()]).tolist()  # the one wait for the device
+        values = dict(zip(measured, numbers, strict=True))
+        self._require_finite(values)
+        tokens, seconds = int(values.pop("tokens")), self.clock.seconds
+        self.tokens_seen += tokens
+        values["tokens_per_second"] = tokens / max(seconds - self._logged_second, 1e-9)
+        values["reg_to_ce_ratio"] = sum(values[f"{name}_weighted"] for name in self.regularizers) / values["ce"]
+        values["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values["tokens"] = self.tokens_seen
+        self._logged_second = seconds
+        self.means.reset()
+        self._grad_ratios = {}
+        self._report({f"train/{name}": value for name, value in values.items()})
+
+    def _report(self, values: dict[str, float]) -> None:
+        self.latest |= values
+        self.log_dict(values, logger=False)  # for callbacks; loggers are told the optimiser step, which Lightning is not
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.trainer.global_step)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._require_finite({**self.means.pending(), "grad_norm": float(self._grad_norm)})
+        checkpoint["training"] = {
+            "random_states": _random_states(),
+            "seconds": self.clock.seconds,
+            "logged_second": self._logged_second,
+            "tokens_seen": self.tokens_seen,
+            "grad_ratios": dict(self._grad_ratios),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["training"]
+        self._random_states = saved["random_states"]
+        self.clock.seconds = saved["seconds"]
+        self._logged_second = saved["logged_second"]
+        self.tokens_seen = saved["tokens_seen"]
+        self._grad_ratios = saved["grad_ratios"]
+        self._logged_step = checkpoint["global_step"]
+
+    def _require_finite(self, values: Mapping[str, float]) -> None:
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingDiverged(
+                f"not a finite number by step {self.trainer.global_step}: {', '.join(wrong)} (first seen after step "
+                f"{self._logged_step}). The last checkpoint is older than this and good. Lower optimizer.lr or the "
+                "weight of the regularizer that is named."
+            )
+
+
+def _norm(gradient: list[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(gradient)).norm()
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_states(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"].cpu())

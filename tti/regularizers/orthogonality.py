@@ -1,0 +1,43 @@
+"""Orthogonality: neurons should not point the same way over the tokens of a batch."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from tti.measures import cosine_gradient, mean_abs_cosine
+from tti.regularizers.base import ActivationRegularizer
+from tti.step import Step
+
+
+class Orthogonality(ActivationRegularizer):
+    """Mean over neuron pairs ``i != j`` of ``|cos(a[:, i], a[:, j])|``: 0 for orthogonal neurons, 1 for equal ones.
+
+    Neuron against neuron, a ``[width, width]`` matrix over the tokens of the (micro-)batch of one process. The original
+    project divides by ``width**2``, diagonal included: smaller by ``(width - 1) / width``.
+
+    The floor for independent neurons is about ``sqrt(2 / (pi N))`` with N tokens. What games it: dead neurons, which
+    count as orthogonal.
+    """
+
+    def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
+        return _MeanAbsCosine.apply(acts.float())
+
+
+class _MeanAbsCosine(Function):
+    """Value and gradient from one Gram matrix: two ``[token, width, width]`` products in all, nothing normalised."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, acts: Tensor) -> Tensor:
+        with torch.autocast(acts.device.type, enabled=False):  # cosines near 0 need float32 products
+            gram = acts.T @ acts
+        ctx.save_for_backward(acts, gram)
+        return mean_abs_cosine(gram)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        acts, gram = ctx.saved_tensors  # type: ignore[attr-defined]
+        with torch.autocast(acts.device.type, enabled=False):
+            return acts @ (cosine_gradient(gram) * grad)

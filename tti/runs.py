@@ -1,0 +1,256 @@
+"""A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
+
+from tti.configuration import identity
+
+Status = Literal["finished", "failed", "unfinished", "not started"]
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    ``config.yaml`` (composed, resolved), ``overrides.yaml``, ``environment.jsonl`` (a line a start: command, commit,
+    versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt`` and
+    ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``failure.json`` while the last try failed.
+    """
+
+    folder: Path
+
+    # -- what it holds ----------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """How far it came. A run that was killed is unfinished."""
+        if (self.folder / "summary.json").exists():
+            return "finished"
+        if (self.folder / "failure.json").exists():
+            return "failed"
+        return "unfinished" if (self.folder / "config.yaml").exists() else "not started"
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The resolved configuration.
+
+        Raises:
+            ValueError: the folder holds no run.
+        """
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(str(found) for found in nearby(self.folder))) or "none"
+            raise ValueError(f"{self.folder} holds no run (no config.yaml). Runs nearby: {known}")
+        return DictConfig(OmegaConf.load(path))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The final figures.
+
+        Raises:
+            ValueError: the run has not finished.
+        """
+        if self.status != "finished":
+            raise ValueError(f"{self.folder} is {self.status}: start it again to finish it")
+        return dict(json.loads((self.folder / "summary.json").read_text()))
+
+    @property
+    def failure(self) -> str:
+        """Why the last try failed, in its own words."""
+        path = self.folder / "failure.json"
+        return str(json.loads(path.read_text())["error"]) if path.exists() else ""
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What was logged, one entry a step in the order of steps.
+
+        A step written twice, by a run that was killed and resumed, counts once, with its last values.
+        """
+        steps: dict[int, dict[str, float]] = {}
+        path = self.folder / "metrics.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # cut short by a kill; the resumed run wrote it again
+            steps.setdefault(entry["step"], {}).update(entry)
+        return [steps[step] for step in sorted(steps)]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Command, commit, versions and machine of the last start."""
+        lines = (self.folder / "environment.jsonl").read_text().splitlines()
+        return dict(json.loads(lines[-1]))
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """Where to go on from, if anywhere."""
+        path = self.folder / "checkpoints" / "last.ckpt"
+        return path if path.exists() else None
+
+    # -- the trained model ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer.
+
+        Raises:
+            ValueError: the run stopped before it had one.
+        """
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
+        return Tokenizer.from_file(str(path))
+
+    def model(self, checkpoint: str = "last") -> torch.nn.Module:
+        """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
+
+        Raises:
+            ValueError: there is no such checkpoint, or it does not fit the run's configuration.
+        """
+        path = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
+        if not path.exists():
+            known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
+            raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        net: torch.nn.Module = instantiate(config.model)
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+        try:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{path} was made by another model than {self.folder}/config.yaml says: {error}") from error
+        return net.eval()
+
+    # -- starting and finishing -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder against a second process.
+
+        Raises:
+            ValueError: another process is training in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"another process is training in {self.folder}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, config: DictConfig, overrides: list[str], overwrite: bool) -> None:
+        """Make the folder ready for a new start or a resumption.
+
+        Raises:
+            ValueError: it holds a run of another configuration; the message names the keys that differ.
+        """
+        if overwrite:
+            self._clear()
+        if (self.folder / "config.yaml").exists():
+            self._require_same(config)
+            self.folder.joinpath("failure.json").unlink(missing_ok=True)
+        else:
+            write_atomically(self.folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
+            write_atomically(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        with (self.folder / "environment.jsonl").open("a") as file:
+            file.write(json.dumps(environment(overrides)) + "\n")
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``, which says that the run is finished."""
+        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=2))
+
+    def fail(self, error: BaseException) -> None:
+        """Leave word of why this try failed."""
+        report = {"error": f"{type(error).__name__}: {error}"}
+        write_atomically(self.folder / "failure.json", json.dumps(report, indent=2))
+
+    def _require_same(self, config: DictConfig) -> None:
+        there, wanted = identity(self.config), identity(config)
+        keys = sorted(key for key in there | wanted if there.get(key, MISSING) != wanted.get(key, MISSING))
+        if keys:
+            lines = [f"  {key}: {there.get(key, MISSING)} there, {wanted.get(key, MISSING)} wanted" for key in keys]
+            raise ValueError(
+                "\n".join([f"{self.folder} holds a run of another configuration:", *lines])
+                + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            )
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in {".lock", "train.log"}:  # both are open
+                path.unlink()
+
+
+def find(pattern: str | Path) -> list[Run]:
+    """The runs at or below a folder, in the order of their names.
+
+    Raises:
+        ValueError: there are none.
+    """
+    folder = Path(pattern)
+    runs = [Run(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+    if not runs:
+        raise ValueError(f"no runs in {folder.resolve()}")
+    return runs
+
+
+def nearby(folder: Path) -> list[Path]:
+    """Some run folders at or below the nearest existing parent of ``folder``."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return [path.parent for path in list(parent.glob("*/config.yaml")) + list(parent.glob("*/*/config.yaml"))][:8]
+
+
+def environment(overrides: list[str]) -> dict[str, Any]:
+    """What a result depends on beside its configuration."""
+    packages = ("torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "torchmetrics")
+    return {
+        "command": " ".join(["python -m tti.train", *overrides]),
+        "commit": commit(),
+        "python": sys.version.split()[0],
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
+    }
+
+
+def commit() -> str:
+    """The commit of the code that runs, with ``-dirty`` if it was changed since; ``unknown`` outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match", "nothing"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, also after a power cut."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
