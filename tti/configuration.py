@@ -32,6 +32,8 @@ WITHOUT_EFFECT = (
     "trainer.strategy",
     "variant",
 )
+# Overrides that say which method is trained, rather than on what and how long.
+METHOD = ("regularizer", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
 
 
@@ -79,6 +81,12 @@ def spell(overrides: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(name)}"
 
 
+def spell_variant(overrides: Iterable[str], named: bool) -> str:
+    """The default ``variant`` of a run: all its overrides, or, where ``name`` stands for the others, the method's only."""
+    method = [override for override in overrides if not named or override.lstrip("+~").startswith(METHOD)]
+    return spell(method) or "baseline"
+
+
 def digest(text: str) -> str:
     """Twelve characters that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -109,7 +117,7 @@ def register_resolvers() -> None:
         "join": lambda *words: ",".join(str(word) for word in words if word),
         "threads": _threads,
         "times": lambda a, b: a * b,
-        "variant": lambda: spell(HydraConfig.get().overrides.task) or "baseline",
+        "variant": lambda name: spell_variant(HydraConfig.get().overrides.task, named=bool(name)),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import errno
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from tti.configuration import conf_dir
 from tti.runs import Run
 
 log = logging.getLogger("tti.train")
+# Lightning 2.6 against newer torch: nothing a user could do about it.
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
 def train(config: DictConfig) -> float:
@@ -96,12 +99,15 @@ def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
     return config
 
 
-def _finish(run: Run, trainer: Trainer, module: Any, data: LightningDataModule) -> float:
+def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
     steps = trainer.global_step
     if steps < trainer.max_steps:
         raise RuntimeError(f"stopped after {steps} of {trainer.max_steps} steps; start it again to go on")
-    trainer.validate(module, datamodule=data, verbose=False)
     seconds = module.clock.seconds
+    if module.validated_step != steps:
+        trainer.validate(module, datamodule=data, verbose=False)
+    if "test" in data.corpus.splits:  # once, at the end: nothing is chosen on it
+        trainer.test(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         run.finish(
             {

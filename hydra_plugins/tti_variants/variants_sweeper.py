@@ -82,11 +82,11 @@ class VariantsSweeper(BasicSweeper):
         return list(names)
 
     def _job(self, variant: str | None, rest: list[str]) -> list[str]:
-        from tti.configuration import spell
+        from tti.configuration import spell, spell_variant
 
-        if variant is None:
-            return [*rest, f"variant={spell(rest) or 'baseline'}"]
         named = any(override.startswith("name=") for override in rest)
+        if variant is None:
+            return [*rest, f"variant={_quoted(spell_variant(rest, named))}"]
         name = [] if named or not self.variants else [f"name={_quoted(spell(rest))}"]
         return [*self.variants.get(variant, []), *rest, f"variant={variant}", *name]
 

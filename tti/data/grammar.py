@@ -29,8 +29,9 @@ Factors of the token: `none` where they do not apply.
                preposition (infinitive "to" too), conjunction, interjection, punctuation
     voice      whose words these are: narration, hero, other; quotation marks belong to what they enclose
 
-Repeats. Cast, setting, every beat and every group of alternatives are drawn independently, apart from the seed.
-About REPEATS
+Repeats. Cast, setting, every beat and every group of alternatives are drawn independently. Two stories, of the
+same seed or of two, are equal with a probability of about 1e-16 (the product of the collision probabilities of
+the draws), so that a corpus of a million stories holds a repeat, or shares one with another seed's, once in 1e4.
 """
 
 import random
@@ -433,6 +434,7 @@ def slot_texts() -> dict[str, list[str]]:
 
 
 def hero_texts(kinds: str) -> list[str]:
+    """The words for a kind of hero, referring to the hero."""
     return [f"{kind}~h" for kind in kinds.split("|")]
 
 

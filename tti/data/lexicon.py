@@ -62,7 +62,7 @@ give: give/gives/gave share bring/brings/brought take/takes/took buy/buys/bought
 make: make/makes/made fix=fix,mend break/breaks/broke cut/cuts/cut paint read/reads/read
   start=start,begin/begins/began
   try play help work pick park_car=park put/puts/put
-touch: hold/holds/held hug=hug/hugs/hugged,embrace throw/throws/threw hit/hits/hit 
+touch: hold/holds/held hug=hug/hugs/hugged,embrace throw/throws/threw hit/hits/hit
 eat: eat/eats/ate
 sound: bark ring_sound=ring
 nature: shine/shines/shone blow/blows/blew
@@ -199,8 +199,8 @@ OPENINGS = (
     "past: Once there [be] {intro} named {Hero}.",
     "past: Long_ago ago, {intro} named {Hero} [live] in a {small} {home} near a hill.",
     "past: There once [be] {intro}. {Names} {Hero}.",
-    "present: {Hero} [be] {intro}.",
-    "present: {Hero} [be] {intro} who [love|like] to {hobby}.",
+    "present: Here [be] {Hero}, {intro}.",
+    "present: Here [be] {Hero}, {intro} who [love|like] to {hobby}.",
     "present: There [be] {intro} named {Hero}. {He} [love|like] to {hobby}.",
     "present: This is a story of {intro} named {Hero}.",
     "present: In a {small} {home} near a hill [live] {intro} named {Hero}.",
@@ -235,15 +235,15 @@ SCENES = {
 
 # Small things on the way: most homonyms live here, each sense in a context that tells it apart.
 ASIDES = (
-    "On the way, {he} [hear] a dog bark and a bell ring_sound.",
+    "There {he} [hear] a dog bark and a bell ring_sound.",
     "Far away, a bell {start:s} to ring_sound and a dog {start:s} to bark.",
-    "On the way, {he} [have] to duck_bend under a low branch.",
+    "Then {he} [have] to duck_bend under a low branch.",
     "{He} [stop] to watch a bird fly over the trees.",
     "A {small} fly_insect [sit:s] on {his} bag, and {he} [laugh|giggle].",
     "{He} [see] the rough bark_tree of an old tree.",
     "{He} [see] a fly_insect on the bark_tree of a tree.",
     "{He} [watch] a man park_car a {big} {color} (car|truck) near the {road}.",
-    "A teacher [stop:s] to park_car, and {he} [wave].",
+    "A teacher [stop:s] to park_car, and {Hero} [wave].",
     "{He} [stop] to wave at an old woman.",
     "{He} [turn] left_side at the {big} {rock} and then right_side at the {road}.",
     "{He} [sit] under a tree and [eat] an orange_fruit.",
@@ -252,7 +252,7 @@ ASIDES = (
     "{He} [see] a new kind_sort of flower there. It [be:s] {small} and orange_color.",
     "{He} [walk] past the bank_money, where people [get:p] their money.",
     "{He} [hold] up a {small} leaf. It [be:s] so_very light_weight that the wind [take:s] it.",
-    "An old man with a saw_tool [cut:s] wood there, and {he} [watch].",
+    "An old man with a saw_tool [cut:s] wood there, and {Hero} [watch].",
     "A woman [rock_sway:s] a baby in her arms.",
     "A woman {start:s} to rock_sway a baby in her arms, and soon the baby [sleep:s] well_good.",
     "A kid with a ball and a bat_toy [wave:s] at {him}.",
@@ -311,6 +311,7 @@ PLOTS = {
                 "{He} [feel] {very} {sad} and {start} to (cry|weep).",
                 "{He} [be] {very} {sad}.",
                 "{He} [be] {very} {worried}, and there [be:p] tears in {his} eyes.",
+                "",
             ),
             (
                 "{He} [look] under a bush and behind a {big} {rock}, but {he} [can] not find it~t.",
@@ -333,10 +334,10 @@ PLOTS = {
                 "{Other} [walk:s] slowly around and [find:s] it~t {hiding_place}.",
             ),
             (
-                "From that day on, {he} always [have] {his} {object} in a box.",
+                "From that day on, {Hero} always [have] {his} {object} in a box.",
                 "{Hero} [be] {happy} to have {his} {object} back and {hug} {other}.",
                 "<h Thank you~o!> {Hero} {shout}, and {he} {smile} with joy.",
-                "{He} {smile} and [hold] the {object}, {happy} again.",
+                "{Hero} {smile} and [hold] the {object}, {happy} again.",
             ),
         ),
     ),
@@ -354,6 +355,7 @@ PLOTS = {
                 "{Hero} [be] {very} {angry} and [throw] a {rock} into the mud.",
                 "This [make:s] {Hero} {very} {sad}.",
                 "{He} [feel] {angry} and {sad}.",
+                "",
                 "{He} {start} to (cry|weep).",
             ),
             (
@@ -484,15 +486,16 @@ PLOTS = {
                 "The {pet} [be:s] {scared} and lonely.",
                 "{Hero} [be] {worried}.",
                 "The {pet} [be:s] {very} {tired}.",
+                "",
             ),
             (
-                "<h Do not be {scared},> {he} [say]. <h {I} [can:now] help you~o.>",
-                "<h Oh, poor little friend~o!> {he} [say] softly. <h Let {me} help.>",
+                "<h Do not be {scared},> {Hero} [say]. <h {I} [can:now] help you~o.>",
+                "<h Oh, poor little friend~o!> {Hero} [say] softly. <h Let {me} help.>",
                 "<o Please help me~o,> the {pet} [say:s]. <h Of course,> {Hero} {answer}.",
             ),
             (
-                "{He} [take] {his} {object} and [carry] the {pet} home in it~t.",
-                "{He} [give] the {pet} some water and [make] a warm bed in {his} {object}.",
+                "{Hero} [take] {his} {object} and [carry] the {pet} home in it~t.",
+                "{Hero} [give] the {pet} some water and [make] a warm bed in {his} {object}.",
                 "{Hero} [hold] the {pet} in a gentle way and [put] it~o in {his} {object}.",
             ),
             (
@@ -504,7 +507,7 @@ PLOTS = {
                 "<o Thank you~h,> the {pet} [say:s], and from then on they~b [be:p] good friends~b.",
                 "{Hero} [be] {happy} and proud that_conj {he} [can] help.",
                 "{Hero} {smile}. {He} [have] a new friend~o now.",
-                "{He} [learn] that_conj it [be:s] good to help.",
+                "{Hero} [learn] that_conj it [be:s] good to help.",
             ),
         ),
     ),
@@ -618,7 +621,7 @@ PLOTS = {
                 "{Hero} {hug} {other}, {happy} again.",
                 "{Hero} [be] {very} proud and {happy}.",
                 "{Hero} [be] {tired} but {happy}.",
-                "{He} [learn] that_conj it [be:s] good to help.",
+                "{Hero} [learn] that_conj it [be:s] good to help.",
             ),
         ),
     ),
@@ -628,8 +631,10 @@ FAREWELLS = (
     "",
     "",
     "",
+    "",
+    "",
     "It [be:s] a very good day.",
-    "That night, {he} [sleep] well_good.",
-    "Then {he} [sing] and [dance].",
+    "That night, {Hero} [sleep] well_good.",
+    "Then {Hero} [sing] and [dance].",
     "The end.",
 )

@@ -75,10 +75,9 @@ class StoryData(LightningDataModule):
         """The tokenizer of every split."""
         return self.split("train").tokenizer()
 
-    @property
-    def validation_types(self) -> int:
-        """Token types that occur in the validation split."""
-        return len(present_types(self.split("validation"))[0])
+    def n_types(self, split: str) -> int:
+        """Token types that occur in a split."""
+        return len(present_types(self.split(split))[0])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
@@ -104,6 +103,9 @@ class StoryData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.evaluation_dataloader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
         """Every story of a split once, sorted by length, shared out over the processes of a trainer if there is one."""

@@ -34,8 +34,8 @@ class LanguageModel(LightningModule):
         metrics: name -> interpretability metric of every validation, whatever is trained on.
         optimizer: makes the optimiser from parameter groups.
         schedule: makes the learning-rate schedule from the optimiser and the number of steps.
-        grad_ratio_every: optimiser steps between measurements of ``train/reg_to_ce_grad_ratio``; each costs a forward
-            and a backward pass for the cross-entropy and for every regularizer.
+        grad_ratio_every: optimiser steps between measurements of ``train/reg_to_ce_grad_ratio``; one costs about a step
+            for the cross-entropy and one for every regularizer.
         compile: compile the network with ``torch.compile``.
 
     Raises:
@@ -56,11 +56,12 @@ class LanguageModel(LightningModule):
         self.net = net
         self.regularizers = nn.ModuleDict(regularizers)
         self.metrics = nn.ModuleDict(metrics)
-        self.val_loss = Loss()
+        self.loss = Loss()
         self.means = StepMeans()
         self.clock = Clock()
         self.latest: dict[str, float] = {}
         self.tokens_seen = 0
+        self.validated_step = -1
         self._optimizer, self._schedule = optimizer, schedule
         self._grad_ratio_every, self._compile = grad_ratio_every, compile
         self._random_states: dict[str, Tensor] = {}
@@ -71,7 +72,7 @@ class LanguageModel(LightningModule):
         for regularizer in self.regularizers.values():
             regularizer.attach(net.sites)
         self._training_sites = {site for regularizer in self.regularizers.values() for site in regularizer.sites}
-        self._validation_sites: set[str] = set()
+        self._measured_sites: set[str] = set()
 
     # -- the step ---------------------------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class LanguageModel(LightningModule):
         return cross_entropy, Step(batch, nll, recorder.activations, self.net)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if self.trainer.global_step % self._grad_ratio_every == 0 and self.regularizers:
+        if self.trainer.global_step % self._grad_ratio_every == 0:
             self._grad_ratios = self._measure_grad_ratios(batch)
         cross_entropy, step = self.run(batch, self._training_sites)
         loss, values = cross_entropy, {"ce": cross_entropy}
@@ -120,6 +121,8 @@ class LanguageModel(LightningModule):
         Forward passes of their own, with the dropout of the step that follows, so that they change nothing. Over this
         process's micro-batch only.
         """
+        if not self.regularizers:
+            return {"reg_to_ce_grad_ratio": torch.zeros((), device=self.device)}
         reference = _norm(self._gradient(batch, lambda cross_entropy, step: cross_entropy))
         each = {
             name: self._gradient(batch, lambda _, step, r=regularizer: r.coefficient(self.progress) * r(step))  # type: ignore[misc]
@@ -150,40 +153,51 @@ class LanguageModel(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        n_types = self.trainer.datamodule.validation_types  # type: ignore[attr-defined]
+        split = "test" if stage == "test" else "validation"
+        n_types = self.trainer.datamodule.n_types(split)  # type: ignore[attr-defined]
         for metric in self.metrics.values():
             metric.attach(self.net.sites, n_types)
-        self._validation_sites = {site for metric in self.metrics.values() for site in metric.sites}
+        self._measured_sites = {site for metric in self.metrics.values() for site in metric.sites}
         if self._compile and stage == "fit":
             self.net.compile(dynamic=True)
 
-    # -- validation -------------------------------------------------------------------------------------------------
+    # -- validation and test ----------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
         self.clock.stop()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, step = self.run(batch, self._validation_sites)
-        for metric in (self.val_loss, *self.metrics.values()):
+        _, step = self.run(batch, self._measured_sites)
+        for metric in (self.loss, *self.metrics.values()):
             metric.update(step)
 
     def on_validation_epoch_end(self) -> None:
-        values: dict[str, Tensor] = {}
-        for metric in (self.val_loss, *self.metrics.values()):
-            values |= metric.compute()
-            metric.reset()
-        names = [f"val/{name}" for name in values]
-        numbers = torch.stack([value.double() for value in values.values()]).tolist()
-        self._report(dict(zip(names, numbers, strict=True)))
+        self._report_measured("val")
+        self.validated_step = self.trainer.global_step
 
     def on_validation_end(self) -> None:
-        if self.trainer.state.fn == "fit":
-            self.clock.start()
+        self.clock.start()
+
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        self._report_measured("test")
+
+    def _report_measured(self, split: str) -> None:
+        values: dict[str, Tensor] = {}
+        for metric in (self.loss, *self.metrics.values()):
+            values |= metric.compute()
+            metric.reset()
+        numbers = torch.stack([value.double() for value in values.values()]).tolist()
+        self._report({f"{split}/{name}": number for name, number in zip(values, numbers, strict=True)})
 
     # -- logging ----------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
         self.clock.start()
+
+    def on_train_end(self) -> None:
+        self.clock.stop()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if self._random_states:  # only now, when nothing but the step itself is left to draw from them
@@ -193,7 +207,7 @@ class LanguageModel(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         step = self.trainer.global_step
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if step != self._logged_step and (step % every == 0 or step == self.trainer.max_steps):
+        if step != self._logged_step and (step % every == 0 or step in (1, self.trainer.max_steps)):
             self._logged_step = step
             self._log_training()
 
