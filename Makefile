@@ -26,9 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env ## train the demo and write its report to runs/demo/report
+demo: env ## train the demo and write its report to runs/demo/report.md
 	$(BIN)/python -m tti.train -m experiment=demo
-	$(BIN)/python -m tti.report runs=runs/demo to=runs/demo/report
+	$(BIN)/python -m tti.report runs=runs/demo
 
 # One thread for each of the two workers: with more, torch's threads fight over the cores.
 test: check ## everything that CI runs: the checks, then the tests

@@ -29,6 +29,7 @@ WITHOUT_EFFECT = (
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
     "trainer.max_time",
+    "trainer.plugins",
     "trainer.strategy",
     "variant",
 )
@@ -40,7 +41,9 @@ LONGEST_NAME = 120
 def conf_dir() -> str:
     """The folder of the YAML files: $TTI_CONF, else inside an installed package, else beside a checkout's package."""
     package = Path(str(files("tti")))
-    candidates = [Path(os.environ["TTI_CONF"])] if "TTI_CONF" in os.environ else [package / "conf", package.parent / "conf"]
+    candidates = (
+        [Path(os.environ["TTI_CONF"])] if "TTI_CONF" in os.environ else [package / "conf", package.parent / "conf"]
+    )
     for candidate in candidates:
         if (candidate / "train.yaml").is_file():
             return str(candidate.resolve())
@@ -68,23 +71,46 @@ def identity(config: DictConfig) -> dict[str, Any]:
 def spell(overrides: Iterable[str]) -> str:
     """A readable folder name from command-line overrides, those without effect on the result left out.
 
-    ``model=mini trainer.max_steps=100 regularizer=[l1,orthogonality]`` -> ``mini,trainer.max_steps=100,l1+orthogonality``.
-    A very long one is cut and ended with a digest of the whole.
+    ``model=mini trainer.max_steps=9 regularizer=[l1,orthogonality]`` -> ``mini+trainer.max_steps-9+l1+orthogonality``:
+    nothing that a shell or Hydra's own grammar (``run=FOLDER``) would want quoted. A very long one is cut and ended
+    with a digest of the whole.
     """
     words = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key != "seed" and _has_effect(key):
             value = value.strip("'\"[]").rpartition("/")[2].replace(",", "+")
-            words.append(f"{'.'.join(key.split('.')[-2:])}={value}" if "." in key else value)
-    name = re.sub(r"[^\w.=+,-]", "-", ",".join(words))
+            words.append(f"{'.'.join(key.split('.')[-2:])}-{value}" if "." in key else value)
+    name = re.sub(r"[^\w.+-]+", "-", "+".join(filter(None, words)))
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(name)}"
 
 
 def spell_variant(overrides: Iterable[str], named: bool) -> str:
-    """The default ``variant`` of a run: all its overrides, or, where ``name`` stands for the others, the method's only."""
+    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others."""
     method = [override for override in overrides if not named or override.lstrip("+~").startswith(METHOD)]
     return spell(method) or "baseline"
+
+
+def quoted(arguments: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Command-line arguments in which the values of ``keys`` are taken as they stand, commas and quotes included."""
+    free = tuple(f"{key}=" for key in keys)
+    return [_quoted(argument) if argument.startswith(free) else argument for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def alternatives(error: BaseException | None) -> str:
+    """The keys that there are where an override named one that there is not; empty for other errors."""
+    cause = error.__cause__ if error else None
+    parent = getattr(cause, "parent_node", None)
+    if not isinstance(parent, DictConfig) or getattr(cause, "key", None) in parent:
+        return ""
+    where = parent._get_full_key(None) or "the configuration"
+    return f"{where} has: {', '.join(sorted(map(str, parent)))}\n"
 
 
 def digest(text: str) -> str:
@@ -114,7 +140,7 @@ def register_resolvers() -> None:
         "digest": digest,
         "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
         "if_cuda": _if_cuda,
-        "join": lambda *words: ",".join(str(word) for word in words if word),
+        "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,
         "times": lambda a, b: a * b,
         "variant": lambda name: spell_variant(HydraConfig.get().overrides.task, named=bool(name)),

@@ -6,6 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import traceback
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
@@ -101,9 +104,26 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """Where to go on from, if anywhere."""
+        """Where to go on from, if anywhere.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.folder / "checkpoints" / "last.ckpt"
-        return path if path.exists() else None
+        if not path.exists():
+            return None
+        if not zipfile.is_zipfile(path):  # its directory stands at the end, which a truncated file lacks
+            raise ValueError(
+                f"{path} is damaged. Copy best.ckpt over it to go on from the best validation, or delete it to begin "
+                "at step 0; then start again."
+            )
+        return path
+
+    @property
+    def checkpoint_step(self) -> int:
+        """Optimiser steps in the last checkpoint, 0 without one."""
+        path = self.last_checkpoint
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]) if path else 0
 
     # -- the trained model ------------------------------------------------------------------------------------------
 
@@ -125,11 +145,11 @@ class Run:
         Raises:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
+        config = self.config.copy()
         path = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
             raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
-        config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         net: torch.nn.Module = instantiate(config.model)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
@@ -137,7 +157,7 @@ class Run:
         try:
             net.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"{path} was made by another model than {self.folder}/config.yaml says: {error}") from error
+            raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
         return net.eval()
 
     # -- starting and finishing -------------------------------------------------------------------------------------
@@ -183,7 +203,9 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Leave word of why this try failed."""
-        report = {"error": f"{type(error).__name__}: {error}"}
+        trace = "".join(traceback.format_exception(error))
+        root = root_cause(error)
+        report = {"error": f"{type(root).__name__}: {root}", "traceback": trace}
         write_atomically(self.folder / "failure.json", json.dumps(report, indent=2))
 
     def _require_same(self, config: DictConfig) -> None:
@@ -221,6 +243,13 @@ def nearby(folder: Path) -> list[Path]:
     """Some run folders at or below the nearest existing parent of ``folder``."""
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return [path.parent for path in list(parent.glob("*/config.yaml")) + list(parent.glob("*/*/config.yaml"))][:8]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error itself, where Hydra wraps one that came from instantiating something."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:

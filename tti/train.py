@@ -2,8 +2,11 @@
 
 import errno
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,15 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from tti.configuration import conf_dir
-from tti.runs import Run
+from tti.configuration import alternatives, conf_dir
+from tti.runs import Run, root_cause
 
 log = logging.getLogger("tti.train")
-# Lightning 2.6 against newer torch: nothing a user could do about it.
-warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+# The environment variable that names the run folder to the processes that Lightning starts beside the first.
+JOINED = "TTI_JOINED_RUN"
 
 
 def train(config: DictConfig) -> float:
@@ -32,24 +34,47 @@ def train(config: DictConfig) -> float:
 
     Raises:
         ValueError: something in the configuration, the data or the run folder is wrong; nothing was lost.
-        TrainingDiverged: a term was not a finite number; the last checkpoint is good.
+        TrainingDivergedError: a term was not a finite number; the last checkpoint is good.
     """
     run = Run(Path(config.run_dir))
-    if rank_zero_only.rank != 0:  # processes that Lightning started beside the first, which holds the folder
-        return _fit(config, run)
     with run.claimed():
         run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
         if run.status == "finished":
             log.info("%s has finished already; overwrite=true starts it again", run.folder)
             return float(run.summary["metrics"]["val/loss"])
         try:
-            return _fit(config, run)
-        except BaseException as error:
+            with _processes_of_its_own(run):
+                return _fit(config, run)
+        except Exception as error:
             run.fail(error)
             raise
 
 
+@contextmanager
+def _processes_of_its_own(run: Run) -> Iterator[None]:
+    """Tell processes started beside this one the run folder, and leave no trace of them to a sweep's next job."""
+    before = dict(os.environ)
+    os.environ[JOINED] = str(run.folder.absolute())
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def join(run: Run) -> None:
+    """Train along in a run that the process of rank 0 has begun: what Lightning's further processes do.
+
+    They read the run's own configuration and never meet Hydra, whose multirun they would start once more.
+    """
+    _fit(run.config, run)
+
+
 def _fit(config: DictConfig, run: Run) -> float:
+    # Lightning 2.6 against newer torch: nothing a user could do about it.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.set_num_threads(run.config.threads)
     torch.set_float32_matmul_precision("high")
     _check(config)
@@ -73,16 +98,19 @@ def _fit(config: DictConfig, run: Run) -> float:
     checkpoint = run.last_checkpoint
     if checkpoint:
         log.info("going on from %s", checkpoint)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of an interruption
+        raise KeyboardInterrupt(f"interrupted after {trainer.global_step} steps") from error
     return _finish(run, trainer, module, data)
 
 
 def _check(config: DictConfig) -> None:
     """Find out what is wrong with the model, the sites or the regularizers before the corpus is touched."""
-    config = config.copy()
-    config.model.vocab_size = config.model.vocab_size or 1
+    if config.data.max_length > config.model.context:
+        raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
     with torch.device("meta"):
-        instantiate(config.task)
+        instantiate(_with_vocab_size(config, config.model.vocab_size or 1).task)
 
 
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
@@ -92,18 +120,23 @@ def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
         raise ValueError(
             f"model.vocab_size={given}, but the tokenizer has {needed} tokens; leave it null to take the tokenizer's"
         )
-    if config.data.max_length > config.model.context:
-        raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
+    return _with_vocab_size(config, given)
+
+
+def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
     config = config.copy()
-    config.model.vocab_size = given
+    config.model.vocab_size = size
+    config.task.net = config.model  # a copy of it where the configuration was resolved, as in a run folder
     return config
 
 
 def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
     steps = trainer.global_step
     if steps < trainer.max_steps:
-        raise RuntimeError(f"stopped after {steps} of {trainer.max_steps} steps; start it again to go on")
+        raise TimeoutError(f"stopped after {steps} of {trainer.max_steps} steps; start it again to go on")
     seconds = module.clock.seconds
+    if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
+        trainer.save_checkpoint(run.folder / "checkpoints" / "last.ckpt")
     if module.validated_step != steps:
         trainer.validate(module, datamodule=data, verbose=False)
     if "test" in data.corpus.splits:  # once, at the end: nothing is chosen on it
@@ -113,6 +146,7 @@ def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
             {
                 "steps": steps,
                 "tokens": module.tokens_seen,
+                "unigram_entropy": data.unigram_entropy("validation"),
                 "seconds": seconds,
                 "tokens_per_second": module.tokens_seen / max(seconds, 1e-9),
                 "metrics": module.latest,
@@ -124,11 +158,9 @@ def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
 def _explained(error: BaseException) -> str | None:
     """What to tell a user of an error that is theirs to mend; None for one that is ours."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"no space left on the device ({error.filename or 'while writing'}). Free some and start again: the run goes on."
-    root: BaseException = error
-    while root.__cause__ is not None and type(root).__name__ == "InstantiationException":
-        root = root.__cause__
-    return str(root) if isinstance(root, ValueError | RuntimeError) else None
+        return f"no space left ({error.filename or 'while writing'}). Free some and start again: the run goes on."
+    root = root_cause(error)
+    return str(root) if isinstance(root, ValueError | ArithmeticError | TimeoutError) else None
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
@@ -136,6 +168,9 @@ def main(config: DictConfig) -> float:
     """The command line."""
     try:
         return train(config)
+    except KeyboardInterrupt as error:
+        log.error("%s; the same command again goes on from the last checkpoint", error or "interrupted")
+        sys.exit(130)
     except Exception as error:
         message = _explained(error)
         if message is None:
@@ -146,5 +181,17 @@ def main(config: DictConfig) -> float:
         raise
 
 
+def command_line() -> None:
+    """``python -m tti.train``, or what Lightning starts beside it."""
+    if JOINED in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+        join(Run(Path(os.environ[JOINED])))
+        return
+    try:
+        main()
+    except SystemExit as error:
+        sys.stderr.write(alternatives(error.__context__))
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    command_line()

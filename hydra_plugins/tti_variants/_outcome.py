@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from tti.runs import Run
 
@@ -13,16 +14,16 @@ from tti.runs import Run
 def report(folders: list[str], failure: Exception | None) -> None:
     """Print what became of the runs in ``folders``; exit with 1 if any of them has not finished."""
     runs = [Run(Path(folder)) for folder in folders]
-    table = Table("run", "state", "val loss", "perplexity", "steps", "tokens/s", "why", box=None)
+    table = Table(Column("run", overflow="fold"), "state", "val loss", "perplexity", "steps", "tokens/s", Column("why", overflow="fold"), box=None)
     for run in runs:
-        table.add_row(*_row(run))
+        table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
     console = Console(stderr=True)
     console.print(table)
     counts = Counter(run.status for run in runs)
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if counts["finished"] < len(runs):
         if failure and not counts["failed"]:  # the launcher lost a worker, say: no run could leave word
-            console.print(f"{type(failure).__name__}: {failure}")
+            console.print(Text(f"{type(failure).__name__}: {failure}"))
         console.print("The same command again goes on with what has not finished.")
         sys.exit(1)
 

@@ -21,6 +21,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 
 
 @dataclass
@@ -52,9 +53,7 @@ class VariantsSweeper(BasicSweeper):
         latest = {override.get_key_element(): override for override in overrides}
         chosen = self._chosen(latest.pop("variant", None))
         values = [_values(override) for override in latest.values()]
-        jobs = [
-            self._job(name, list(rest)) for name in chosen for rest in itertools.product(*values)
-        ]
+        jobs = [self._job(name, list(rest)) for name in chosen for rest in itertools.product(*values)]
         return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -78,7 +77,9 @@ class VariantsSweeper(BasicSweeper):
             return list(self.variants)
         names = [value.partition("=")[2] for value in _values(override)]
         if unknown := [name for name in names if name not in self.variants]:
-            raise ValueError(f"no variant {', '.join(unknown)} in this experiment; it has {', '.join(self.variants)}")
+            raise ConfigCompositionException(
+                f"no variant {', '.join(unknown)} in this experiment; it has {', '.join(self.variants)}"
+            )
         return list(names)
 
     def _job(self, variant: str | None, rest: list[str]) -> list[str]:
@@ -91,7 +92,9 @@ class VariantsSweeper(BasicSweeper):
         return [*self.variants.get(variant, []), *rest, f"variant={variant}", *name]
 
     def _folders(self) -> list[str]:
-        assert self.hydra_context is not None and self.overrides is not None and self.config is not None
+        assert self.hydra_context is not None
+        assert self.overrides is not None
+        assert self.config is not None
         load = self.hydra_context.config_loader.load_sweep_config
         return [load(self.config, list(job)).run_dir for batch in self.overrides for job in batch]
 
@@ -101,7 +104,7 @@ def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
-        raise ValueError(f"cannot sweep over {override.input_line}: write the values, as in {key}=a,b")
+        raise ConfigCompositionException(f"cannot sweep over {override.input_line}: write the values, as in {key}=a,b")
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 

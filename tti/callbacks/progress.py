@@ -50,9 +50,7 @@ class TrainingProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Show the bar."""
         self._started_step, self._started_at = trainer.global_step, time.perf_counter()
-        self._task = self._bar.add_task(
-            self.name, total=trainer.max_steps, completed=trainer.global_step, figures=""
-        )
+        self._task = self._bar.add_task(self.name, total=trainer.max_steps, completed=trainer.global_step, figures="")
         if self._console.is_terminal:
             self._bar.start()
 
@@ -65,7 +63,9 @@ class TrainingProgress(ProgressBar):
             self._shown_at = now
             left = self._seconds_left(trainer, now)
             step = f"{trainer.global_step}/{trainer.max_steps}"
-            self._console.print(f"{self.name}: step {step}, {left:.0f} s left, {figures}", soft_wrap=True, highlight=False)
+            self._console.print(
+                f"{self.name}: step {step}, {left:.0f} s left, {figures}", soft_wrap=True, highlight=False
+            )
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave the last state standing."""
@@ -81,5 +81,5 @@ class TrainingProgress(ProgressBar):
 
     def _figures(self, module: LightningModule) -> str:
         latest = module.latest
-        shown = {label: latest[key] for label, key in SHOWN.items() if key in latest}  # type: ignore[operator, union-attr, index]
+        shown = {label: latest[key] for label, key in SHOWN.items() if key in latest}  # type: ignore[operator, index]
         return "  ".join(f"{label} {value:,.4g}" for label, value in shown.items())

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,31 +82,27 @@ def cached(folder: Path, identity: Mapping[str, Any], make: Callable[[], "Maker"
 
 
 def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
-    """The cache in ``folder``, after comparing identity, sizes and hashes with its manifest.
+    """The cache in ``folder``, after comparing identity and hashes with its manifest.
 
     Raises:
         ValueError: as for :func:`cached`; the message says what differs and what to do.
     """
     way_out = f"Delete the folder {folder} and start again: it is built anew."
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"the token cache {folder} has no readable manifest.json ({error}). {way_out}") from error
-    if manifest.get("format") != FORMAT or manifest.get("identity") != dict(identity):
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        there = manifest["format"], manifest["identity"]
+        hashes = {f"{name}.bin": array["sha256"] for name, array in manifest["arrays"].items()}
+        hashes["tokenizer.json"] = manifest["tokenizer_sha256"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # whatever a damaged file can cause
+        raise ValueError(f"the token cache {folder} has no readable manifest.json ({error!r}). {way_out}") from error
+    if there != (FORMAT, dict(identity)):
         raise ValueError(
             f"the token cache {folder} was made from something else:\n"
-            f"  there:  {manifest.get('identity')}\n  wanted: {dict(identity)}\n{way_out}"
+            f"  there:  format {there[0]}, {there[1]}\n  wanted: format {FORMAT}, {dict(identity)}\n{way_out}"
         )
-    for name, array in manifest["arrays"].items():
-        path = folder / f"{name}.bin"
-        size = path.stat().st_size if path.exists() else 0
-        if size != array["bytes"]:
-            raise ValueError(
-                f"the token cache is damaged: {path} has {size:,} bytes, its manifest says {array['bytes']:,}. {way_out}"
-            )
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != array["sha256"]:
-                raise ValueError(f"the token cache is damaged: {path} does not have the hash of its manifest. {way_out}")
+    for name, sha256 in hashes.items():
+        if _hash(folder / name) != sha256:
+            raise ValueError(f"the token cache is damaged: {folder / name} is not what was written. {way_out}")
     arrays = {name: _map(folder, name, manifest["arrays"][name]) for name in ("tokens", "offsets")}
     return PackedStories(folder, manifest, **arrays)
 
@@ -119,16 +116,21 @@ class Maker:
     portions: Iterable[list[EncodedStory]]
 
 
-def _locked(folder: Path) -> FileLock:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
-        return lock.acquire(timeout=0).lock
+        lock.acquire(timeout=0)
     except Timeout:
         Console(stderr=True).print(f"waiting for another process that builds {folder}")
-        return lock
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _build(folder: Path, identity: Mapping[str, Any], make: "Maker") -> None:
+def _build(folder: Path, identity: Mapping[str, Any], make: Maker) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed; the lock says nobody is at it now
     partial.mkdir()
@@ -143,6 +145,12 @@ def _build(folder: Path, identity: Mapping[str, Any], make: "Maker") -> None:
 
 
 def _write(folder: Path, make: Maker) -> dict[str, Any]:
+    types, most = make.tokenizer.get_vocab_size(), np.iinfo(TOKEN_DTYPE).max + 1
+    if types > most:
+        raise ValueError(
+            f"{make.title}: the tokenizer has {types:,} token types, a cache holds {most:,} at most. Give "
+            "data.corpus.tokenizer one with fewer, such as gpt2, or train one on the corpus with bpe:4096."
+        )
     end = np.array([tokenizers.end_of_text(make.tokenizer)], dtype=TOKEN_DTYPE)
     files: dict[str, _ArrayFile] = {"tokens": _ArrayFile(folder / "tokens.bin", TOKEN_DTYPE, ())}
     offsets = _ArrayFile(folder / "offsets.bin", OFFSET_DTYPE, ())
@@ -170,8 +178,8 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
     return {
         "stories": stories,
         "tokens": written - stories,
-        "vocab_size": make.tokenizer.get_vocab_size(),
-        "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),
+        "vocab_size": types,
+        "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),  # of tokenizer.json too, which is the same text
         "arrays": arrays,
     }
 
@@ -201,6 +209,13 @@ class _ArrayFile:
             "bytes": self.bytes,
             "sha256": self.hash.hexdigest(),
         }
+
+
+def _hash(path: Path) -> str:
+    if not path.is_file():
+        return "nothing there"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _map(folder: Path, name: str, array: Mapping[str, Any]) -> np.ndarray:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -135,10 +135,12 @@ class GrammarCorpus(Corpus):
         return tuple(self.stories)
 
     def identity(self, split: str) -> dict[str, Any]:
-        # The first stories stand for the rules: another grammar writes other ones.
-        sample = b"".join(self.grammar.story(i, self.seed).tokens.tobytes() for i in range(20))
+        # The first stories stand for the rules: another grammar writes other ones, or knows other factors of them.
+        stories = [self.grammar.story(index, self.seed) for index in range(20)]
+        sample = b"".join(story.tokens.tobytes() + story.factors.tobytes() for story in stories)
         return {
             "grammar": tokenizers.fingerprint(self.grammar.tokenizer()),
+            "factors": _digest(self.grammar.factors),
             "sample": hashlib.sha256(sample).hexdigest(),
             "split": split,
             "stories": self.stories[split],
@@ -162,5 +164,5 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
 
 
-def _digest(identity: dict[str, Any]) -> str:
+def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

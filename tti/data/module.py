@@ -79,6 +79,13 @@ class StoryData(LightningDataModule):
         """Token types that occur in a split."""
         return len(present_types(self.split(split))[0])
 
+    def unigram_entropy(self, split: str) -> float:
+        """Entropy in nats of the tokens of a split, each story's first left out: the loss of one who counts only."""
+        packed = self.split(split)
+        counts = np.bincount(np.delete(packed.tokens, packed.offsets[:-1])).astype(float)
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None

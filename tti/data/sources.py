@@ -3,12 +3,16 @@
 import gzip
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 END_OF_TEXT = "<|endoftext|>"
 
 # How `datasets` names the formats that it reads for us.
 _COLUMNAR = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _TEXT = {".txt"}
+
+Row = dict[str, str | None]
+T = TypeVar("T")
 
 
 def stories(source: str) -> Iterator[str]:
@@ -46,8 +50,8 @@ def _texts(source: str) -> Iterator[str]:
         return _from_hub(source)
     kind = _kind(path)
     if kind in _TEXT:
-        return _from_text(path)
-    return _column(_columnar(path, _COLUMNAR[kind]), path)
+        return _readable(_from_text(path), path)
+    return _column(_readable(_columnar(path, _COLUMNAR[kind]), path), path)
 
 
 def _local(source: str) -> Path | None:
@@ -68,6 +72,15 @@ def _kind(path: Path) -> str:
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
+def _readable(items: Iterable[T], path: Path) -> Iterator[T]:
+    try:
+        yield from items
+    except Exception as error:  # gzip, datasets and pyarrow raise many unrelated types
+        raise ValueError(
+            f"cannot read {path} ({type(error).__name__}: {error}): it is empty, damaged, or not what its name says"
+        ) from error
+
+
 def _from_text(path: Path) -> Iterator[str]:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         held: list[str] = []
@@ -79,10 +92,10 @@ def _from_text(path: Path) -> Iterator[str]:
         yield "".join(held)
 
 
-def _columnar(path: Path, format_: str) -> Iterable[dict[str, str]]:
+def _columnar(path: Path, format_: str) -> Iterator[Row]:
     import datasets  # imports pyarrow and pandas: seconds that plain text need not wait for
 
-    return datasets.load_dataset(format_, data_files=str(path), split="train", streaming=True)  # type: ignore[no-any-return]
+    yield from datasets.load_dataset(format_, data_files=str(path), split="train", streaming=True)
 
 
 def _from_hub(source: str) -> Iterator[str]:
@@ -100,8 +113,8 @@ def _from_hub(source: str) -> Iterator[str]:
     return _column(rows, source)
 
 
-def _column(rows: Iterable[dict[str, str]], source: Path | str) -> Iterator[str]:
+def _column(rows: Iterable[Row], source: Path | str) -> Iterator[str]:
     for row in rows:
         if "text" not in row:
             raise ValueError(f"{source} has no column 'text'; it has {', '.join(row)}")
-        yield row["text"]
+        yield row["text"] or ""  # null in some columns of texts

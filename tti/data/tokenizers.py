@@ -68,11 +68,14 @@ def read(path: Path) -> Tokenizer:
 
 def end_of_text(tokenizer: Tokenizer) -> int:
     """The id of the token that ends every story."""
-    return int(tokenizer.token_to_id(END_OF_TEXT))
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None
+    return end
 
 
 def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
     """UTF-8 bytes of each token of a byte-level tokenizer, whose alphabet has one character a byte; 0 for specials."""
-    special = {id_ for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    vocab = tokenizer.get_vocab_size()
-    return np.array([0 if i in special else len(tokenizer.id_to_token(i)) for i in range(vocab)], dtype=np.int64)
+    sizes = {id_: len(token) for token, id_ in tokenizer.get_vocab(with_added_tokens=False).items()}
+    for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text stands outside the byte alphabet
+        sizes[id_] = 0 if token.special else len(token.content.encode())
+    return np.array([sizes.get(id_, 0) for id_ in range(tokenizer.get_vocab_size())], dtype=np.int64)

@@ -10,7 +10,7 @@ from tti.step import Step
 
 
 class Polysemanticity(SiteMetric):
-    """Mean over active neurons of the entropy, in nats, of ``sum |a|`` per input token type (``measures.type_entropy``).
+    """Mean over active neurons of the entropy (nats) of ``sum |a|`` over input token types (``measures.type_entropy``).
 
     Over all tokens of the set, where training sees a batch: the two differ by the number of tokens, so compare runs on
     one set only. Memory is ``n_types x width`` float32 a site.

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,7 @@ class SiteMetric(Metric, ABC):
 
 
 class AtSites(nn.Module):
-    """One metric at every site that a glob (or several) chooses."""
+    """One metric at every site that a glob (or several) chooses. Heads are laid side by side."""
 
     def __init__(self, sites: str | Iterable[str], metric: Callable[..., SiteMetric]) -> None:
         super().__init__()
@@ -53,14 +54,14 @@ class AtSites(nn.Module):
 
     def update(self, step: Step) -> None:
         """Take in one step at every site."""
-        for site, metric in zip(self.sites, self.metrics, strict=True):
-            metric.update(step.activations[site], step)
+        for site, metric in self._each():
+            metric.update(step.activations[site].flatten(1), step)
 
     def compute(self) -> dict[str, Tensor]:
         """``<name>/<kind of site>/layer_<i>`` for every site, and ``<name>/<kind of site>/mean`` over the layers."""
         values: dict[str, Tensor] = {}
         over_layers: dict[str, list[Tensor]] = defaultdict(list)
-        for site, metric in zip(self.sites, self.metrics, strict=True):
+        for site, metric in self._each():
             for name, value in metric.compute().items():
                 kind = f"{name}/{kind_of(site)}"
                 values[f"{kind}/{layer_of(site)}"] = value
@@ -70,5 +71,8 @@ class AtSites(nn.Module):
 
     def reset(self) -> None:
         """Forget everything taken in."""
-        for metric in self.metrics:
+        for _, metric in self._each():
             metric.reset()
+
+    def _each(self) -> Iterator[tuple[str, SiteMetric]]:
+        return zip(self.sites, cast(Iterable[SiteMetric], self.metrics), strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Logits at a time. A CPU is fastest while they stay near its caches, a GPU wants large products; either way little memory.
+# Logits at a time: a CPU is fastest while they stay near its caches, a GPU wants large products. Neither is much.
 CHUNK_LOGITS = {"cpu": 2**22}
 CHUNK_LOGITS_ELSEWHERE = 2**26
 

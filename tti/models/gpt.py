@@ -28,9 +28,7 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.dropout = dropout
 
-    def forward(
-        self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap
-    ) -> Float[Tensor, "token d_model"]:
+    def forward(self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
         q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
         qkv = torch.stack((tap("q", q), tap("k", k), tap("v", v)), dim=1)
         z = tap("z", stories.attend(qkv, self.dropout if self.training else 0.0))
@@ -48,9 +46,7 @@ class Block(nn.Module):
         self.mlp = mlp
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap
-    ) -> Float[Tensor, "token d_model"]:
+    def forward(self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
         x = tap("resid_pre", x)
         attn_out = self.attn(tap("ln1.normalized", self.ln1(x)), stories, scoped(tap, "attn"))
         x = tap("resid_mid", x + self.dropout(tap("attn_out", attn_out)))
@@ -121,14 +117,14 @@ class GPT(nn.Module):
 
     @cached_property
     def sites(self) -> dict[str, int]:
-        """Every site in the order of the forward pass, with its width (the size of its last dimension).
+        """Every site in the order of the forward pass, with its width: numbers a token, over all heads together.
 
         Found by running one token, so that the list cannot drift from what the model does.
         """
         widths: dict[str, int] = {}
 
         def listing(site: str, activation: Tensor) -> Tensor:
-            widths[site] = activation.shape[-1]
+            widths[site] = activation[0].numel()
             return activation
 
         training, device = self.training, self.embed.weight.device
@@ -147,6 +143,7 @@ class GPT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=INIT_STD)
-        for block in self.blocks:
-            for writer in (block.attn.out, block.mlp.out):
-                nn.init.normal_(writer.weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)
+        for module in self.modules():
+            if isinstance(module, Block):
+                for writer in (module.attn.out, module.mlp.out):
+                    nn.init.normal_(writer.weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)

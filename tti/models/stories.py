@@ -13,9 +13,9 @@ Both give the same numbers as padded single stories, with or without dropout on 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -36,19 +36,20 @@ class Stories(ABC):
         """The layout of stories with these lengths, in this order, on the host."""
 
     @abstractmethod
-    def attend(
-        self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float
-    ) -> Float[Tensor, "token head d_head"]:
+    def attend(self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float) -> Float[Tensor, "token head d_head"]:
         """Causal attention of every story to itself, scaled by ``1/sqrt(d_head)``."""
 
     def to(self, device: torch.device) -> Self:
         """The same layout with its index tensors on ``device`` (copied without waiting)."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        return self._moved(lambda index: index.to(device, non_blocking=True))
 
     def pin(self) -> Self:
         """The same layout in page-locked memory."""
-        return replace(self, **{k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)})
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Self:
+        moved: dict[str, Any] = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,6 @@ def _positions(lengths: Sequence[int]) -> Int[Tensor, "token"]:
     return torch.cat([torch.arange(length) for length in lengths])
 
 
-def _causal(
-    qkv: Float[Tensor, "story seq 3 head d_head"], dropout: float
-) -> Float[Tensor, "story seq head d_head"]:
+def _causal(qkv: Float[Tensor, "story seq 3 head d_head"], dropout: float) -> Float[Tensor, "story seq head d_head"]:
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True).transpose(1, 2)

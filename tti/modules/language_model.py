@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, cast
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -15,13 +17,13 @@ from tti.metrics.loss import Loss
 from tti.metrics.sites import AtSites
 from tti.metrics.step_means import StepMeans
 from tti.models.gpt import GPT
-from tti.models.taps import Recorder
+from tti.models.taps import Recorder, choose
 from tti.modules.clock import Clock
 from tti.regularizers.base import Regularizer
 from tti.step import Batch, Step
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(ArithmeticError):
     """A term of the loss, or the gradient, is not a finite number."""
 
 
@@ -69,10 +71,22 @@ class LanguageModel(LightningModule):
         self._logged_second = 0.0
         self._grad_norm = torch.zeros(())
         self._grad_ratios: dict[str, Tensor] = {}
-        for regularizer in self.regularizers.values():
+        for regularizer in self.terms.values():
             regularizer.attach(net.sites)
-        self._training_sites = {site for regularizer in self.regularizers.values() for site in regularizer.sites}
+        self._training_sites = {site for regularizer in self.terms.values() for site in regularizer.sites}
         self._measured_sites: set[str] = set()
+        for metric in cast(Iterable[AtSites], self.metrics.values()):
+            choose(metric.patterns, net.sites)  # what it lacks is an error now, not once the corpus is tokenized
+
+    @property
+    def terms(self) -> dict[str, Regularizer]:
+        """The regularizers by name (``regularizers`` as the type that its contents have)."""
+        return cast(dict[str, Regularizer], dict(self.regularizers))
+
+    @property
+    def measured(self) -> list[Loss | AtSites]:
+        """Everything that a validation measures."""
+        return [self.loss, *cast(Iterable[AtSites], self.metrics.values())]
 
     # -- the step ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +102,7 @@ class LanguageModel(LightningModule):
             self._grad_ratios = self._measure_grad_ratios(batch)
         cross_entropy, step = self.run(batch, self._training_sites)
         loss, values = cross_entropy, {"ce": cross_entropy}
-        for name, regularizer in self.regularizers.items():
+        for name, regularizer in self.terms.items():
             penalty = regularizer(step)
             weighted = regularizer.coefficient(self.progress) * penalty
             loss = loss + weighted
@@ -113,20 +127,20 @@ class LanguageModel(LightningModule):
         limit = gradient_clip_val or float("inf")
         self._grad_norm = clip_grad_norm_(self.net.parameters(), limit)
         for regularizer in self.regularizers.values():
-            clip_grad_norm_(regularizer.parameters(), limit)
+            clip_grad_norm_(list(regularizer.parameters()), limit)
 
     def _measure_grad_ratios(self, batch: Batch) -> dict[str, Tensor]:
         """``|grad(coefficient * penalty)| / |grad(cross-entropy)|`` over the network, before clipping.
 
-        Forward passes of their own, with the dropout of the step that follows, so that they change nothing. Over this
-        process's micro-batch only.
+        Forward passes of their own, with the dropout of the step that follows, and copies of the regularizers, whose
+        generators and counters would go on otherwise: it changes nothing. Over this process's micro-batch only.
         """
         if not self.regularizers:
             return {"reg_to_ce_grad_ratio": torch.zeros((), device=self.device)}
         reference = _norm(self._gradient(batch, lambda cross_entropy, step: cross_entropy))
         each = {
-            name: self._gradient(batch, lambda _, step, r=regularizer: r.coefficient(self.progress) * r(step))  # type: ignore[misc]
-            for name, regularizer in self.regularizers.items()
+            name: self._gradient(batch, lambda _, step, r=copy: r.coefficient(self.progress) * r(step))  # type: ignore[misc]
+            for name, copy in deepcopy(self.terms).items()
         }
         together = [torch.stack(gradients).sum(0) for gradients in zip(*each.values(), strict=True)]
         ratios = {f"{name}_to_ce_grad_ratio": _norm(gradient) / reference for name, gradient in each.items()}
@@ -155,9 +169,10 @@ class LanguageModel(LightningModule):
     def setup(self, stage: str) -> None:
         split = "test" if stage == "test" else "validation"
         n_types = self.trainer.datamodule.n_types(split)  # type: ignore[attr-defined]
-        for metric in self.metrics.values():
+        interpretability = cast(Iterable[AtSites], self.metrics.values())
+        for metric in interpretability:
             metric.attach(self.net.sites, n_types)
-        self._measured_sites = {site for metric in self.metrics.values() for site in metric.sites}
+        self._measured_sites = {site for metric in interpretability for site in metric.sites}
         if self._compile and stage == "fit":
             self.net.compile(dynamic=True)
 
@@ -168,7 +183,7 @@ class LanguageModel(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         _, step = self.run(batch, self._measured_sites)
-        for metric in (self.loss, *self.metrics.values()):
+        for metric in self.measured:
             metric.update(step)
 
     def on_validation_epoch_end(self) -> None:
@@ -185,7 +200,7 @@ class LanguageModel(LightningModule):
 
     def _report_measured(self, split: str) -> None:
         values: dict[str, Tensor] = {}
-        for metric in (self.loss, *self.metrics.values()):
+        for metric in self.measured:
             values |= metric.compute()
             metric.reset()
         numbers = torch.stack([value.double() for value in values.values()]).tolist()
@@ -204,7 +219,12 @@ class LanguageModel(LightningModule):
             _set_random_states(self._random_states)
             self._random_states = {}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def configure_callbacks(self) -> list[Callback]:
+        """Logs training. As a callback, since Lightning's checkpoints are written before the module's own hook: a step
+        that is in a checkpoint and not in the log would be missing from the log of a resumed run."""
+        return [LambdaCallback(on_train_batch_end=lambda *_: self._log_training_if_due())]
+
+    def _log_training_if_due(self) -> None:
         step = self.trainer.global_step
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != self._logged_step and (step % every == 0 or step in (1, self.trainer.max_steps)):
@@ -229,7 +249,9 @@ class LanguageModel(LightningModule):
 
     def _report(self, values: dict[str, float]) -> None:
         self.latest |= values
-        self.log_dict(values, logger=False)  # for callbacks; loggers are told the optimiser step, which Lightning is not
+        # For callbacks; the same on all processes (sync_dist only spares Lightning's doubts). Loggers are told apart,
+        # since they want the optimiser step.
+        self.log_dict(values, logger=False, sync_dist=True)
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)
 
@@ -243,6 +265,7 @@ class LanguageModel(LightningModule):
             "logged_second": self._logged_second,
             "tokens_seen": self.tokens_seen,
             "grad_ratios": dict(self._grad_ratios),
+            "latest": dict(self.latest),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -252,12 +275,13 @@ class LanguageModel(LightningModule):
         self._logged_second = saved["logged_second"]
         self.tokens_seen = saved["tokens_seen"]
         self._grad_ratios = saved["grad_ratios"]
+        self.latest = saved["latest"]
         self._logged_step = checkpoint["global_step"]
 
     def _require_finite(self, values: Mapping[str, float]) -> None:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"not a finite number by step {self.trainer.global_step}: {', '.join(wrong)} (first seen after step "
                 f"{self._logged_step}). The last checkpoint is older than this and good. Lower optimizer.lr or the "
                 "weight of the regularizer that is named."

@@ -53,10 +53,10 @@ class Regularizer(nn.Module, ABC):
 
 
 class ActivationRegularizer(Regularizer):
-    """A penalty on the activations of single sites, averaged over the sites."""
+    """A penalty on the activations of single sites, averaged over the sites. Heads are laid side by side."""
 
     def forward(self, step: Step) -> Float[Tensor, ""]:
-        penalties = [self.penalty(step.activations[site], step) for site in self.sites]
+        penalties = [self.penalty(step.activations[site].flatten(1), step) for site in self.sites]
         return sum(penalties[1:], penalties[0]) / len(penalties)
 
     @abstractmethod

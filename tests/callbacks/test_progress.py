@@ -1,0 +1,44 @@
+from types import SimpleNamespace
+
+import pytest
+
+from tti.callbacks.progress import TrainingProgress
+
+
+def steps(progress: TrainingProgress, latest: dict[str, float], count: int = 3) -> None:
+    trainer = SimpleNamespace(global_step=0, max_steps=count)
+    module = SimpleNamespace(latest=latest)
+    progress.on_train_start(trainer, module)  # type: ignore[arg-type]
+    for _ in range(count):
+        trainer.global_step += 1
+        progress.on_train_batch_end(trainer, module)  # type: ignore[arg-type]
+    progress.on_train_end(trainer, module)  # type: ignore[arg-type]
+
+
+LATEST = {"train/ce": 1.5, "val/perplexity": 4.3, "train/reg_to_ce_ratio": 0.25, "train/tokens_per_second": 12345.0}
+
+
+def test_where_there_is_no_terminal_it_writes_lines(capfd: pytest.CaptureFixture[str]):
+    steps(TrainingProgress("demo/baseline", line_every=0), LATEST)
+    lines = capfd.readouterr().err.splitlines()
+    first = next(line for line in lines if "step 1/3" in line)
+    assert first.startswith("demo/baseline: step 1/3, ")
+    for figure in ("s left", "loss 1.5", "ppl 4.3", "reg/CE 0.25"):
+        assert figure in first
+
+
+def test_lines_come_now_and_then(capfd: pytest.CaptureFixture[str]):
+    steps(TrainingProgress("run", line_every=1000), LATEST, count=5)
+    assert capfd.readouterr().err.count("step ") <= 1
+
+
+def test_without_figures_there_is_no_line(capfd: pytest.CaptureFixture[str]):
+    steps(TrainingProgress("run", line_every=0), {})
+    assert "step" not in capfd.readouterr().err
+
+
+def test_other_processes_are_quiet(capfd: pytest.CaptureFixture[str]):
+    progress = TrainingProgress("run", line_every=0)
+    progress.disable()
+    steps(progress, LATEST)
+    assert "step" not in capfd.readouterr().err

@@ -1,0 +1,129 @@
+"""What many tests share: composed configurations, small networks, flat batches, a small corpus, the real one."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from tti.configuration import conf_dir
+from tti.data.module import StoryData
+from tti.models.gpt import GPT
+from tti.models.stories import Separate, Stories
+from tti.step import Batch, Step
+
+Compose = Callable[..., DictConfig]
+VOCAB = 37
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every token cache of the tests is in here, never in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TTI_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data (TinyStories, GPT-2's tokenizer): $TTI_DATA, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("TTI_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "tinystories").is_dir():
+        pytest.skip(f"no real data in {folder} (set TTI_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compose() -> Compose:
+    """``compose("model=tiny", ...)``: the configuration of ``python -m tti.train`` with these overrides."""
+
+    @cache  # composing takes half a second
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(conf_dir(), version_base=None):
+            return hydra_compose("train", list(overrides))
+
+    return lambda *overrides: deepcopy(composed(*overrides))
+
+
+def options(group: str) -> list[str]:
+    """The options of a configuration group, by the files that there are, so that a new one is tested by being there."""
+    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked ``@pytest.mark.each_option("model/mlp")`` runs for every YAML of that group, as ``option``."""
+    for mark in metafunc.definition.iter_markers("each_option"):
+        metafunc.parametrize(mark.kwargs.get("name", "option"), options(*mark.args))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line(
+        "markers", "each_option(group, name='option'): run for every YAML of a group, as that argument"
+    )
+
+
+@pytest.fixture(scope="session")
+def make_net(compose: Compose) -> Callable[..., GPT]:
+    """``make_net("model/mlp=topk")``: a very small network, in evaluation mode, the same weights every time."""
+
+    def made(*overrides: str, seed: int = 0, **sizes: Any) -> GPT:
+        small = {"vocab_size": VOCAB, "context": 32, "n_layers": 2, "d_model": 16, "n_heads": 2} | sizes
+        config = compose("model=tiny", *overrides, *(f"model.{key}={value}" for key, value in small.items()))
+        torch.manual_seed(seed)
+        net: GPT = instantiate(config.model)
+        return net.eval()
+
+    return made
+
+
+def make_batch(
+    lengths: Sequence[int],
+    layout: Callable[[Sequence[int]], Stories] = Separate.of,
+    vocab: int = VOCAB,
+    seed: int = 0,
+) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(vocab, (sum(lengths),), generator=generator)
+    targets = torch.randint(vocab, (sum(lengths),), generator=generator)
+    present, types = tokens.unique(return_inverse=True)
+    return Batch(tokens, targets, layout(lengths), types, len(present), target_bytes=3 * len(tokens))
+
+
+@pytest.fixture(scope="session", name="make_batch")
+def make_batch_fixture() -> Callable[..., Batch]:
+    """``make_batch([5, 3])``: a flat batch of random stories of these lengths, types numbered within it."""
+    return make_batch
+
+
+def make_step(acts: Tensor, types: Sequence[int] | Tensor | None = None, n_types: int | None = None) -> Step:
+    tokens = len(acts)
+    rows = torch.arange(tokens) if types is None else torch.as_tensor(types)
+    zeros = torch.zeros(tokens, dtype=torch.long)
+    n_types = n_types if n_types is not None else int(rows.max()) + 1
+    batch = Batch(zeros, zeros, Separate.of([tokens]), rows, n_types, target_bytes=4 * tokens)
+    return Step(batch, torch.ones(tokens), {"blocks.0.mlp_out": acts}, nn.Identity())
+
+
+@pytest.fixture(scope="session", name="make_step")
+def make_step_fixture() -> Callable[..., Step]:
+    """``make_step(acts, types)``: a step whose only site, ``blocks.0.mlp_out``, has these activations."""
+    return make_step
+
+
+@pytest.fixture
+def grammar_data(compose: Compose) -> StoryData:
+    """The built-in corpus as ``data=grammar`` makes it, with few stories."""
+    sizes = ("data.corpus.train=90", "data.corpus.validation=25", "data.corpus.test=10", "data.stories_per_step=12")
+    data: StoryData = instantiate(compose("model=tiny", "data=grammar", "data.validation_tokens=700", *sizes).data)
+    return data

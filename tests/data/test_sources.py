@@ -1,0 +1,138 @@
+import gzip
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tti.data import sources
+
+STORIES = ["Once there was a cat.\nIt slept.", "Tim ran.", "Él comió una piña 🍍."]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test may wait for a network."""
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+def as_text(stories):
+    return "".join(f"{story}\n<|endoftext|>\n" for story in stories)
+
+
+def as_rows(stories):
+    return "".join(json.dumps({"id": 1, "text": story}) + "\n" for story in stories)
+
+
+def write_parquet(path, stories):
+    pyarrow.parquet.write_table(pyarrow.table({"text": stories}), path)
+
+
+WRITERS = {
+    "a.txt": lambda path, stories: path.write_text(as_text(stories), encoding="utf-8"),
+    "a.txt.gz": lambda path, stories: path.write_bytes(gzip.compress(as_text(stories).encode())),
+    "a.jsonl": lambda path, stories: path.write_text(as_rows(stories), encoding="utf-8"),
+    "a.jsonl.gz": lambda path, stories: path.write_bytes(gzip.compress(as_rows(stories).encode())),
+    "a.parquet": write_parquet,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_stories_in_order_stripped_without_empty_ones(tmp_path, name):
+    WRITERS[name](tmp_path / name, [STORIES[0], "", f"  {STORIES[1]}\n", " \n ", STORIES[2]])
+    assert list(sources.stories(str(tmp_path / name))) == STORIES
+
+
+def test_the_last_story_needs_no_end_of_text(tmp_path):
+    (tmp_path / "a.txt").write_text("One.\n<|endoftext|>\nTwo,\nstill two.", encoding="utf-8")
+    assert list(sources.stories(str(tmp_path / "a.txt"))) == ["One.", "Two,\nstill two."]
+
+
+def test_the_end_of_text_may_stand_in_a_line(tmp_path):
+    (tmp_path / "a.txt").write_text("One.<|endoftext|>Two.<|endoftext|><|endoftext|>Three.", encoding="utf-8")
+    assert list(sources.stories(str(tmp_path / "a.txt"))) == ["One.", "Two.", "Three."]
+
+
+def test_rows_without_text_in_them_are_dropped(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "One."}\n{"text": null}\n{"text": "Two."}\n')
+    assert list(sources.stories(str(tmp_path / "a.jsonl"))) == ["One.", "Two."]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "folder/missing.parquet", "a/b/c", "missing.jsonl.gz", "alone"])
+def test_a_missing_file_is_named(name):
+    with pytest.raises(ValueError, match=rf"no such file: {name} \(from folder /"):
+        list(sources.stories(name))
+
+
+def test_a_format_that_is_not_known_is_an_error_that_lists_those_that_are(tmp_path):
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(ValueError, match=r"a\.csv: its name must end in one of \.json, \.jsonl, \.parquet, \.txt"):
+        list(sources.stories(str(tmp_path / "a.csv")))
+
+
+def test_a_file_without_a_text_column_is_an_error_that_lists_its_columns(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"story": "One.", "id": 3}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl has no column 'text'; it has story, id"):
+        list(sources.stories(str(tmp_path / "a.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b"caf\xe9"),
+        ("a.txt.gz", b"no gzip"),
+        ("b.txt.gz", gzip.compress(b"cut short " * 9999)[:-20]),
+        ("a.parquet", b"no parquet"),
+        ("a.jsonl", b'{"text": "One."\n'),
+        ("b.jsonl", b""),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"cannot read .*{name}"):
+        list(sources.stories(str(tmp_path / name)))
+
+
+def test_an_unreachable_hub_is_an_error_that_names_alternatives():
+    with pytest.raises(ValueError, match=r"cannot load 'nobody/nothing@train' from the Hugging Face Hub") as error:
+        list(sources.stories("nobody/nothing@train"))
+    assert "local .txt" in str(error.value)
+    assert "data=grammar" in str(error.value)
+
+
+def test_a_hub_source_is_loaded_by_name_and_split(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        return [{"text": "One."}, {"text": ""}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert list(sources.stories("owner/name@validation")) == ["One."]
+    assert list(sources.stories("owner/name")) == ["One."]
+    assert asked == [("owner/name", "validation"), ("owner/name", "train")]
+
+
+def test_a_changed_file_has_another_fingerprint(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("One.")
+    before = sources.fingerprint(str(path))
+    assert sources.fingerprint(str(path)) == before
+    path.write_text("Two and more.")
+    assert sources.fingerprint(str(path)) != before
+    assert sources.fingerprint("owner/name@train") != sources.fingerprint("owner/name@validation")
+
+
+def test_real_stories_are_whole(real_data):
+    stories = list(sources.stories(str(real_data / "tinystories" / "valid.txt.gz")))
+    assert len(stories) == 1056
+    assert next(sources.stories(str(real_data / "tinystories" / "train.txt.gz"))).startswith(
+        "One day, a little boy named Tim"
+    )

@@ -1,0 +1,127 @@
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from tti.configuration import conf_dir
+from tti.models.stories import Separate
+from tti.modules.language_model import LanguageModel, TrainingDivergedError
+from tti.regularizers.base import Regularizer
+from tti.step import Batch, Step
+
+VOCAB, STEPS = 11, 20
+
+
+class Learning(Regularizer):
+    """Has parameters."""
+
+    def __init__(self) -> None:
+        super().__init__("blocks.0.mlp_out", weight=1.0, warmup=0.0)
+        self.map = nn.Linear(16, 1)
+
+    def forward(self, step: Step) -> Tensor:
+        return self.map(step.activations["blocks.0.mlp_out"]).square().mean()
+
+
+def module_with(*overrides: str, **regularizers: Regularizer) -> LanguageModel:
+    """A tiny model of two layers as the configuration makes it, at step 0 of 20."""
+    small = ["model=tiny", f"model.vocab_size={VOCAB}", "model.d_model=16", "model.context=8", "task.compile=false"]
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("train", [*small, "variant=test", *overrides])
+    torch.manual_seed(0)
+    module: LanguageModel = instantiate(config.task)
+    for name, regularizer in regularizers.items():
+        regularizer.attach(module.net.sites)
+        module.regularizers[name] = regularizer
+        module._training_sites |= set(regularizer.sites)
+    module._trainer = SimpleNamespace(max_steps=STEPS, global_step=0)  # type: ignore[assignment]
+    return module
+
+
+@pytest.fixture
+def batch() -> Batch:
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, VOCAB, 16))
+    present, types = np.unique(tokens[:14], return_inverse=True)
+    return Batch(tokens[:14], tokens[1:15], Separate.of([6, 8]), torch.from_numpy(types), len(present), 14)
+
+
+def test_weight_decay_is_on_the_networks_matrices_only():
+    module = module_with(learning=Learning())
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    optimizer = module.configure_optimizers()["optimizer"]
+    decayed = [names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]]
+    spared = [names[id(p)] for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]]
+    assert set(decayed) == {name for name, p in module.named_parameters() if name.startswith("net.") and p.ndim == 2}
+    assert {"regularizers.learning.map.weight", "net.ln_final.bias"} <= set(spared)
+    assert len(decayed) + len(spared) == len(list(module.parameters()))
+
+
+def test_regularizers_parameters_are_clipped_apart_from_the_models():
+    module = module_with(learning=Learning())
+    for parameter in module.net.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-6)
+    for parameter in module.regularizers.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    module.configure_gradient_clipping(None, 1.0)  # type: ignore[arg-type]
+    assert all(torch.equal(p.grad, torch.full_like(p, 1e-6)) for p in module.net.parameters() if p.grad is not None)
+    assert _norm([p.grad for p in module.regularizers.parameters()]) == pytest.approx(1.0, rel=1e-4)
+
+
+def _norm(gradients: list[Any]) -> float:
+    return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+
+
+def test_grad_ratio_is_what_autograd_says(batch):
+    module = module_with("regularizer=[l1,orthogonality]", "regularizer.l1.warmup=0", "regularizer.l1.weight=3")
+    module.trainer.global_step = STEPS // 20  # half of orthogonality's warm-up
+
+    def gradient(coefficients: dict[str, float], of_cross_entropy: float) -> list[Tensor]:
+        torch.manual_seed(1)
+        cross_entropy, step = module.run(batch, module._training_sites)
+        value = of_cross_entropy * cross_entropy
+        for name, coefficient in coefficients.items():
+            value = value + coefficient * module.terms[name](step)
+        module.zero_grad()
+        value.backward()
+        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in module.net.parameters()]
+
+    cross_entropy = _norm(gradient({}, 1.0))
+    coefficients = {"l1": 3.0, "orthogonality": 0.5e-2}
+    torch.manual_seed(1)
+    ratios = module._measure_grad_ratios(batch)
+    assert float(ratios["reg_to_ce_grad_ratio"]) == pytest.approx(
+        _norm(gradient(coefficients, 0.0)) / cross_entropy, rel=1e-4
+    )
+    for name, coefficient in coefficients.items():
+        expected = _norm(gradient({name: coefficient}, 0.0)) / cross_entropy
+        assert float(ratios[f"{name}_to_ce_grad_ratio"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_measuring_the_grad_ratio_draws_nothing_and_leaves_no_gradient(batch):
+    module = module_with("regularizer=l1")
+    before = torch.get_rng_state()
+    module._measure_grad_ratios(batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_without_regularizers_the_grad_ratio_is_zero(batch):
+    assert {name: float(value) for name, value in module_with()._measure_grad_ratios(batch).items()} == {
+        "reg_to_ce_grad_ratio": 0.0
+    }
+
+
+def test_not_a_number_is_named():
+    with pytest.raises(TrainingDivergedError, match=r"by step 0: l1, grad_norm \("):
+        module_with()._require_finite({"ce": 1.0, "l1": float("nan"), "grad_norm": float("inf")})
+
+
+@pytest.mark.parametrize("site", ["regularizer.l1.sites=nope", "metrics.sparsity.sites=[nope]"])
+def test_a_site_that_is_not_there_is_an_error_at_once(site):
+    with pytest.raises(Exception, match="no site of this model matches 'nope'"):
+        module_with("regularizer=l1", site)

@@ -1,0 +1,137 @@
+"""What holds for every regularizer there is a YAML of, and for the base class."""
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from tests.conftest import make_batch
+from tti.models.taps import Recorder
+from tti.regularizers.base import ActivationRegularizer
+from tti.step import Step
+
+
+def terms_of(compose, option, *overrides):
+    return instantiate(compose("model=tiny", f"regularizer={option}", *overrides).regularizer)
+
+
+def step_of(net, sites, lengths=(9, 5, 12)):
+    batch = make_batch(list(lengths))
+    recorder = Recorder(sites)
+    _, nll = net.loss(net(batch.tokens, batch.stories, recorder), batch.targets)
+    return Step(batch, nll, recorder.activations, net)
+
+
+@pytest.mark.each_option("regularizer")
+@pytest.mark.each_option("model/mlp", name="mlp")
+def test_penalty_is_a_finite_scalar_whose_gradient_reaches_the_network(compose, make_net, option, mlp):
+    for term in terms_of(compose, option).values():
+        net = make_net(f"model/mlp={mlp}")
+        term.attach(net.sites)
+        assert term.sites
+        step = step_of(net, term.sites)
+        state = torch.get_rng_state()
+        penalty = term(step)
+        assert torch.equal(torch.get_rng_state(), state), "draws must come from a generator of its own"
+        assert penalty.shape == ()
+        assert penalty.isfinite()
+        penalty.backward()
+        assert torch.equal(torch.get_rng_state(), state)
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert any(gradient.abs().sum() > 0 for gradient in gradients)
+        assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in step.notes.values())
+
+
+@pytest.mark.each_option("regularizer")
+def test_making_one_shifts_no_random_number(compose, option):
+    state = torch.get_rng_state()
+    terms_of(compose, option)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.each_option("regularizer")
+def test_dead_activations_have_a_finite_penalty_and_gradient(compose, make_net, option):
+    net = make_net()
+    for term in terms_of(compose, option).values():
+        term.attach(net.sites)
+        step = step_of(net, term.sites)
+        dead = {site: torch.zeros_like(acts).requires_grad_() for site, acts in step.activations.items()}
+        penalty = term(Step(step.batch, step.nll, dead, net))
+        assert penalty.isfinite()
+        assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(penalty, list(dead.values())))
+
+
+@pytest.mark.each_option("regularizer")
+def test_bfloat16_activations_give_about_the_same_penalty(compose, make_net, option):
+    net = make_net()
+    for term in terms_of(compose, option).values():
+        term.attach(net.sites)
+        step = step_of(net, term.sites)
+        halved = {site: acts.detach().bfloat16().requires_grad_() for site, acts in step.activations.items()}
+        penalty = term(Step(step.batch, step.nll, halved, net))
+        assert penalty.dtype == torch.float32
+        assert penalty.item() == pytest.approx(term(step).item(), rel=0.02)
+        penalty.backward()
+        assert all(acts.grad.dtype == torch.bfloat16 and acts.grad.isfinite().all() for acts in halved.values())
+
+
+@pytest.mark.each_option("regularizer")
+def test_every_knob_stands_in_the_yaml(compose, option):
+    for name, config in compose("model=tiny", f"regularizer={option}").regularizer.items():
+        assert name == option, "logged under the name of its file"
+        assert {"_target_", "sites", "weight", "warmup"} <= config.keys()
+
+
+@pytest.mark.each_option("regularizer")
+def test_a_site_that_is_not_there_is_an_error_that_lists_those_that_are(compose, make_net, option):
+    for name in compose("model=tiny", f"regularizer={option}").regularizer:
+        term = terms_of(compose, option, f"regularizer.{name}.sites=blocks.*.mlp_uot")[name]
+        with pytest.raises(ValueError, match=r"'blocks\.\*\.mlp_uot'; it has: .*blocks\.\*\.mlp_out"):
+            term.attach(make_net().sites)
+
+
+def test_several_combine(compose):
+    chosen = compose("model=tiny", "regularizer=[l1,orthogonality]").regularizer
+    assert set(chosen) == {"l1", "orthogonality"}
+
+
+class Mean(ActivationRegularizer):
+    """The mean activation, to see what the base class does."""
+
+    def penalty(self, acts, step):
+        return acts.mean()
+
+
+def test_penalties_are_averaged_over_sites(make_step):
+    term = Mean("blocks.*.mlp_out", weight=1.0, warmup=0.0)
+    values = {f"blocks.{layer}.mlp_out": float(layer) for layer in range(12)}
+    term.attach(dict.fromkeys(values, 4))
+    step = make_step(torch.zeros(3, 4))
+    step.activations.update({site: torch.full((3, 4), value) for site, value in values.items()})
+    assert term(step).item() == pytest.approx(5.5)
+
+
+def test_the_coefficient_rises_to_the_weight_and_stays():
+    term = Mean("*", weight=0.3, warmup=0.2)
+    assert [term.coefficient(p) for p in (0.0, 0.05, 0.1, 0.2, 0.7, 1.0)] == pytest.approx(
+        [0, 0.075, 0.15, 0.3, 0.3, 0.3]
+    )
+
+
+def test_without_warmup_the_coefficient_is_the_weight_from_the_start():
+    assert Mean("*", weight=0.3, warmup=0).coefficient(0.0) == 0.3
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.5, 1000])
+def test_warmup_is_a_fraction(warmup):
+    with pytest.raises(ValueError, match="must be a fraction of training"):
+        Mean("*", weight=1.0, warmup=warmup)
+
+
+def test_sites_with_heads_are_laid_side_by_side(compose, make_net):
+    net = make_net()
+    (regularizer,) = terms_of(compose, "orthogonality", "regularizer.orthogonality.sites=blocks.*.attn.z").values()
+    regularizer.attach(net.sites)
+    step = step_of(net, regularizer.sites)
+    flat = torch.stack([regularizer.penalty(step.activations[site].flatten(1), step) for site in regularizer.sites])
+    assert torch.equal(regularizer(step), flat.mean())

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from tti.configuration import LONGEST_NAME, conf_dir, digest, flat, identity, spell
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], ""),
+        (["model=mini"], "mini"),
+        (
+            ["model=mini", "trainer.max_steps=100", "regularizer=[l1,orthogonality]"],
+            "mini+trainer.max_steps-100+l1+orthogonality",
+        ),
+        (["regularizer.orthogonality.weight=1e-2"], "orthogonality.weight-1e-2"),
+        (["model/mlp=topk", "model.mlp.keep=0.25"], "topk+mlp.keep-0.25"),
+        (["data.corpus.train=/a/b/train.txt.gz"], "corpus.train-train.txt.gz"),
+        (["+model.extra=3"], "model.extra-3"),
+    ],
+)
+def test_overrides_spell_a_readable_name(overrides, name):
+    assert spell(overrides) == name
+
+
+def test_what_changes_no_result_changes_no_name():
+    assert spell(["seed=43", "logger=wandb", "trainer.devices=2", "data.num_workers=4", "threads=1", "runs=/x"]) == ""
+
+
+def test_names_can_be_folders():
+    name = spell(["data.corpus.tokenizer=bpe:4096", "optimizer.betas=[0.9,0.99]", "a.b='x y*?'"])
+    assert not set(name) & set("/\\:*?\"<>|' ")
+    assert name
+
+
+def test_long_names_are_cut_and_still_differ():
+    names = [spell([f"a.key{i}={i}" for i in range(60)] + [f"last.one={last}"]) for last in (1, 2)]
+    assert names[0] != names[1]
+    assert all(len(name) == LONGEST_NAME + 13 for name in names)
+    assert names[0][:LONGEST_NAME] == names[1][:LONGEST_NAME]
+
+
+def test_flat_names_leaves_by_their_path():
+    assert flat({"a": {"b": 1, "c": {"d": [2, 3]}}, "e": None, "f": {}}) == {
+        "a.b": 1,
+        "a.c.d": [2, 3],
+        "e": None,
+        "f": {},
+    }
+
+
+def test_identity_is_resolved_and_leaves_out_what_has_no_effect():
+    config = OmegaConf.create(
+        {
+            "seed": 1,
+            "data": {"seed": "${seed}", "num_workers": 3, "corpus": {"cache_dir": "/x", "train": "t"}},
+            "logger": {"wandb": {"project": "p"}},
+            "trainer": {"devices": 2, "max_steps": 10},
+            "logger_of_something_else": 5,
+        }
+    )
+    assert identity(config) == {
+        "seed": 1,
+        "data.seed": 1,
+        "data.corpus.train": "t",
+        "trainer.max_steps": 10,
+        "logger_of_something_else": 5,
+    }
+
+
+def without_folder(compose, *overrides):
+    return identity(compose("model=tiny", "data=grammar", "variant=v", "threads=1", *overrides))
+
+
+def test_identity_of_a_composed_configuration(compose):
+    reference = without_folder(compose)
+    same = ("logger=wandb_offline", "runs=/elsewhere", "trainer.max_time=00:08:00:00", "data.num_workers=5")
+    assert without_folder(compose, *same) == reference
+    for other in ("seed=43", "regularizer=l1", "model/mlp=topk"):
+        assert without_folder(compose, other) != reference
+
+
+def test_digests_differ():
+    assert digest("a") == digest("a") != digest("b")
+    assert len(digest("a")) == 12
+
+
+def test_an_unknown_key_is_an_error_that_names_it(compose):
+    with pytest.raises(ConfigCompositionException, match="max_step"):
+        compose("trainer.max_step=5")
+
+
+def test_configurations_lie_beside_a_checkout_or_where_the_variable_says(tmp_path, monkeypatch):
+    assert Path(conf_dir(), "train.yaml").is_file()
+    monkeypatch.setenv("TTI_CONF", str(tmp_path))
+    with pytest.raises(SystemExit, match="set TTI_CONF"):
+        conf_dir()
+    (tmp_path / "train.yaml").touch()
+    assert conf_dir() == str(tmp_path.resolve())

@@ -1,0 +1,69 @@
+"""The report over real run folders, written by hand so that no training is needed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+
+def write_run(folder, variant, seed, loss, finished=True):
+    run = folder / variant / f"seed-{seed}"
+    run.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create({"experiment": "e", "variant": variant, "seed": seed}), run / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.create(["model=tiny", f"seed={seed}", "data.corpus.train=/a/b/c.txt"]), run / "overrides.yaml"
+    )
+    environment = {"commit": "abc", "device": "CPU", "platform": "here", "packages": {"torch": "2"}}
+    (run / "environment.jsonl").write_text(json.dumps(environment) + "\n")
+    metrics = {"val/loss": loss, "val/perplexity": 2.0, "val/mean_abs_cosine/mlp_out/mean": loss / 10}
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 5, **metrics}) + "\n")
+    if finished:
+        summary = {"steps": 5, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "metrics": metrics}
+        (run / "summary.json").write_text(json.dumps(summary))
+
+
+def report(folder, *arguments):
+    command = [sys.executable, "-m", "tti.report", f"runs={folder}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs, with a comma")
+    for seed in (42, 43):
+        write_run(folder, "sparse", seed, 1.2 + seed / 1000)
+        write_run(folder, "baseline", seed, 1.1)
+    write_run(folder, "dense", 42, 0.0, finished=False)
+    return folder, report(folder)
+
+
+def test_markdown_has_means_changes_and_what_is_missing(written):
+    folder, done = written
+    assert done.returncode == 0, done.stderr
+    text = (folder / "report.md").read_text()
+    assert "4 of 5 runs finished" in text
+    assert "| `baseline` | 2 | 1.1000 ± 0.0000 |" in text
+    assert "| `sparse` | +0.1425 ± 0.0064 (0/2 down) |" in text
+    assert "not finished: `seed-42` of `dense` (unfinished)" in text
+
+
+def test_the_baseline_comes_first_and_no_folder_of_this_machine_is_named(written):
+    folder, _ = written
+    text = (folder / "report.md").read_text()
+    assert text.index("`baseline`") < text.index("`sparse`")
+    assert "data.corpus.train=.../b/c.txt" in text
+    assert str(folder.parent) not in text
+
+
+def test_figures_and_the_tidy_table_lie_beside_it(written):
+    folder, done = written
+    assert sorted(path.name for path in (folder / "report").iterdir()) == ["curves.png", "front.png", "runs.csv"]
+    assert "sparse" in done.stdout
+
+
+def test_no_runs_is_one_clear_line(tmp_path):
+    done = report(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: no runs in {tmp_path}"

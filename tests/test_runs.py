@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from tti import runs
+from tti.runs import Run, find, write_atomically
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that has begun."""
+    each = Run(tmp_path / "runs/demo/baseline/seed-1")
+    each.folder.mkdir(parents=True)
+    each.begin(OmegaConf.create({"seed": 1, "optimizer": {"lr": 0.1}, "threads": 2}), ["seed=1"], overwrite=False)
+    return each
+
+
+def log(run: Run, *lines: object) -> None:
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (run.folder / "metrics.jsonl").write_text(text)
+
+
+def test_status_follows_what_is_in_the_folder(run, tmp_path):
+    assert Run(tmp_path / "nothing").status == "not started"
+    assert run.status == "unfinished"
+    run.fail(ValueError("why"))
+    assert (run.status, run.failure) == ("failed", "ValueError: why")
+    run.finish({"steps": 3})
+    assert (run.status, run.summary) == ("finished", {"steps": 3})
+
+
+def test_a_failure_is_forgotten_when_it_starts_again(run):
+    run.fail(ValueError("why"))
+    Run(run.folder).begin(run.config, [], overwrite=False)
+    assert run.status == "unfinished"
+    assert run.failure == ""
+
+
+def test_metrics_merge_by_step_and_the_last_counts(run):
+    log(
+        run,
+        {"step": 1, "a": 1.0},
+        {"step": 2, "a": 2.0},
+        {"step": 2, "b": 5.0},
+        '{"step": 3, "a',
+        {"step": 2, "a": 3.0},
+    )
+    assert run.metrics() == [{"step": 1, "a": 1.0}, {"step": 2, "a": 3.0, "b": 5.0}]
+
+
+def test_without_a_log_there_are_no_metrics(run):
+    assert run.metrics() == []
+
+
+def test_a_folder_without_a_run_names_those_nearby(run):
+    with pytest.raises(ValueError, match=r"holds no run \(no config.yaml\)\. Runs nearby: .*seed-1"):
+        _ = Run(run.folder.parent / "seed-9").config
+
+
+def test_what_an_unfinished_run_lacks_is_said(run):
+    with pytest.raises(ValueError, match="is unfinished: start it again to finish it"):
+        _ = run.summary
+    with pytest.raises(ValueError, match="stopped before training began"):
+        _ = run.tokenizer
+    with pytest.raises(ValueError, match="has no checkpoint 'last'; it has: none"):
+        run.model()
+    assert run.last_checkpoint is None
+    assert run.checkpoint_step == 0
+
+
+def test_another_configuration_is_refused_key_by_key(run):
+    other = OmegaConf.create({"seed": 1, "optimizer": {"lr": 0.2}, "added": "x", "threads": 9})
+    with pytest.raises(ValueError, match="holds a run of another configuration") as raised:
+        Run(run.folder).begin(other, [], overwrite=False)
+    lines = str(raised.value).splitlines()
+    assert lines[1:3] == ["  added: - there, x wanted", "  optimizer.lr: 0.1 there, 0.2 wanted"]
+    assert "overwrite=true" in lines[-1]
+    assert Run(run.folder).config.optimizer.lr == 0.1
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(run):
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "metrics.jsonl").touch()
+    Run(run.folder).begin(OmegaConf.create({"seed": 2}), ["seed=2"], overwrite=True)
+    assert {path.name for path in run.folder.iterdir()} == {"config.yaml", "overrides.yaml", "environment.jsonl"}
+    assert Run(run.folder).config.seed == 2
+
+
+def test_a_claimed_folder_is_refused_and_free_again_afterwards(run):
+    with run.claimed(), pytest.raises(ValueError, match="another process is training in"), Run(run.folder).claimed():
+        pass
+    with Run(run.folder).claimed():
+        pass
+
+
+def test_every_start_is_recorded(run):
+    run.begin(run.config, ["seed=1", "overwrite=false"], overwrite=False)
+    assert len((run.folder / "environment.jsonl").read_text().splitlines()) == 2
+    assert run.environment["command"] == "python -m tti.train seed=1 overwrite=false"
+
+
+def test_a_truncated_checkpoint_is_no_checkpoint(run):
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints/last.ckpt").write_bytes(b"PK\x03\x04 half of it")
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged\. Copy best\.ckpt over it"):
+        _ = run.last_checkpoint
+
+
+def test_runs_are_found_below_a_folder(run, tmp_path):
+    assert find(tmp_path / "runs") == [run]
+    with pytest.raises(ValueError, match="no runs in"):
+        find(tmp_path / "nowhere")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_atomically(path, "one")
+    monkeypatch.setattr(runs.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "two")
+    assert path.read_text() == "one"

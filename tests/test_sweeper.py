@@ -1,0 +1,145 @@
+"""The composition of sweeps, without starting a job."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+
+from tti.configuration import alternatives, conf_dir, identity, spell, spell_variant
+
+
+def jobs(experiment: str, *arguments: str) -> list[list[str]]:
+    """The overrides of every job of `-m experiment=… arguments`."""
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
+    sweeper = instantiate(config.hydra.sweeper)  # not by its class: Hydra imports its plugins a second time
+    params = config.hydra.sweeper.get("params") or {}
+    given = [f"{key}={value}" for key, value in params.items()]
+    parsed = OverridesParser.create().parse_overrides([*given, f"experiment={experiment}", *arguments])
+    return list(itertools.chain(*sweeper.split_arguments(parsed, None)))
+
+
+def composed(job: list[str]) -> DictConfig:
+    """A job's configuration, as its process sees it."""
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("train", job, return_hydra_config=True)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@pytest.fixture(scope="module")
+def expt1() -> list[DictConfig]:
+    return [composed(job) for job in jobs("expt1")]
+
+
+def test_experiment_1_has_21_jobs_in_folders_of_their_own(expt1):
+    assert len(expt1) == 21
+    assert len({config.run_dir for config in expt1}) == 21
+    assert {config.seed for config in expt1} == {42, 43, 44}
+
+
+def test_the_arms_of_experiment_1_train_what_their_names_say(expt1):
+    weights = {"1e-3": 1e-3, "1e-2": 1e-2, "1e-1": 1e-1}
+    expected = {f"{name}_{w}": {name: v} for name in ("orthogonality", "anti_polysemantic") for w, v in weights.items()}
+    found = {config.variant: {name: r.weight for name, r in config.regularizer.items()} for config in expt1}
+    assert found == {"baseline": {}, **expected}
+    assert {config.run_dir for config in expt1} == {
+        f"runs/expt1/{variant}/seed-{seed}" for variant in found for seed in (42, 43, 44)
+    }
+
+
+def test_the_arms_of_experiment_1_differ_in_nothing_else(expt1):
+    def rest(config: DictConfig) -> dict[str, object]:
+        return {k: v for k, v in identity(config).items() if "regularizer" not in k and "seed" not in k}
+
+    assert all(rest(config) == rest(expt1[0]) for config in expt1)
+
+
+def test_a_sweep_is_narrowed_by_variant_and_seed():
+    assert len(jobs("expt1", "seed=42")) == 7
+    assert len(jobs("expt1", "variant=baseline,orthogonality_1e-2")) == 6
+    (job,) = jobs("expt1", "variant=baseline", "seed=42")
+    assert composed(job).run_dir == "runs/expt1/baseline/seed-42"
+
+
+def test_an_unknown_variant_is_named_with_those_there_are():
+    with pytest.raises(
+        ConfigCompositionException, match=r"no variant basline in this experiment; it has baseline, orthogonality_1e-3"
+    ):
+        jobs("expt1", "variant=basline")
+
+
+def test_a_range_is_no_list_of_values():
+    with pytest.raises(ConfigCompositionException, match="write the values, as in optimizer"):
+        jobs("expt1", "optimizer.lr=interval(0,1)")
+
+
+def test_overrides_apply_to_all_jobs_and_name_their_folders(expt1):
+    configs = [composed(job) for job in jobs("expt1", "model=mini", "trainer.max_steps=7")]
+    assert len(configs) == 21
+    assert {(config.model.d_model, config.trainer.max_steps) for config in configs} == {(128, 7)}
+    folders = {config.run_dir for config in configs}
+    assert len(folders) == 21
+    assert not folders & {config.run_dir for config in expt1}
+    assert {Path(folder).parts[1] for folder in folders} == {"expt1-mini+trainer.max_steps-7"}
+
+
+def test_the_command_lines_choice_beats_the_experiments():
+    (config,) = [composed(job) for job in jobs("demo", "model=mini", "data=tinystories", "variant=baseline")]
+    assert config.model.d_model == 128
+    assert config.data.corpus._target_.endswith("TextCorpus")
+    assert config.optimizer.lr == 3e-3  # the experiment's, where nothing was said
+
+
+def test_values_swept_on_the_command_line_get_folders_of_their_own():
+    configs = [composed(job) for job in jobs("demo", "optimizer.lr=1e-3,3e-3", "seed=1,2")]
+    assert len({config.run_dir for config in configs}) == len(configs) == 4 * 2 * 2
+
+
+def test_a_name_of_ones_own_stands_for_all_overrides():
+    configs = [composed(job) for job in jobs("demo", "model=mini", "name=small")]
+    assert {Path(config.run_dir).parts[1] for config in configs} == {"demo-small"}
+
+
+def test_what_has_no_effect_is_not_spelled():
+    assert spell(["seed=1", "trainer.devices=2", "logger=wandb", "overwrite=true"]) == ""
+
+
+def test_overrides_are_spelled_readably():
+    overrides = ["model=mini", "trainer.max_steps=100", "regularizer=[l1,orthogonality]"]
+    assert spell(overrides) == "mini+trainer.max_steps-100+l1+orthogonality"
+    assert spell_variant(overrides, named=False) == spell(overrides)
+    assert spell_variant(overrides, named=True) == "l1+orthogonality"
+    assert spell_variant(["model=mini"], named=True) == "baseline"
+
+
+def test_long_names_are_cut_and_stay_apart():
+    one, other = (spell([f"data.corpus.train={'x' * 300}{end}"]) for end in "ab")
+    assert one != other
+    assert len(one) < 140
+
+
+def test_names_need_no_quotes():
+    assert set(spell(["+regularizer.x={_target_: a.B, w: 1}", "optimizer.betas=[0.9,0.95]"])) <= set(
+        "abcdefghijklmnopqrstuvwxyzB_.+-0123456789"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "there"),
+    [("trainer.max_stepz=3", "max_steps"), ("model.mlp.keeep=1", "d_ff"), ("optimiser.lr=1", "optimizer")],
+)
+def test_a_misspelled_key_is_answered_with_those_there_are(override, there):
+    with initialize_config_dir(conf_dir(), version_base="1.3"), pytest.raises(Exception) as raised:  # noqa: PT011
+        compose("train", [override])
+    assert there in alternatives(raised.value)
+
+
+def test_other_errors_have_no_alternatives():
+    assert alternatives(None) == alternatives(ValueError("x")) == ""

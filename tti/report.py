@@ -1,0 +1,151 @@
+"""``python -m tti.report runs=FOLDER``: compare the runs below a folder: terminal, Markdown, figures."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from tti.configuration import conf_dir, quoted
+from tti.reporting import comparison, markdown, plots
+from tti.runs import Run, find, write_atomically
+
+
+def tidy(runs: list[Run]) -> pd.DataFrame:
+    """A row a finished run: experiment, variant, seed, and every final figure."""
+    rows = []
+    for run in runs:
+        summary = run.summary
+        figures = {name: summary[name] for name in ("steps", "tokens", "seconds", "tokens_per_second")}
+        rows.append({**_labels(run), **figures, **summary["metrics"]})
+    return pd.DataFrame(rows)
+
+
+def history(runs: list[Run]) -> pd.DataFrame:
+    """A row a logged step of every run."""
+    return pd.DataFrame([{**_labels(run), **entry} for run in runs for entry in run.metrics()])
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    config = run.config
+    return {"experiment": config.experiment, "variant": config.variant, "seed": config.seed}
+
+
+def report(config: DictConfig) -> pd.DataFrame:
+    """Write the comparison and its figures; returns the tidy table of the finished runs.
+
+    Raises:
+        ValueError: there are no finished runs, or none of the baseline.
+    """
+    runs = find(config.runs)
+    finished = [run for run in runs if run.status == "finished"]
+    if not finished:
+        raise ValueError(f"none of the {len(runs)} runs in {config.runs} has finished")
+    table = tidy(sorted(finished, key=lambda run: run.config.variant != config.baseline))
+    path = Path(config.to)
+    figures = path.with_suffix("")
+    figures.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(
+        [*_provenance(config, runs, finished), *_tables(config, table), *_figures(config, table, finished)]
+    )
+    write_atomically(path, text + "\n")
+    table.to_csv(figures / "runs.csv", index=False)
+    return table
+
+
+def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> list[str]:
+    first = finished[0]
+    environments = pd.DataFrame([run.environment for run in finished])
+    steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
+    tokens = [run.summary["tokens"] for run in finished]
+    parameters = _common_overrides(finished)
+    lines = [
+        f"{len(finished)} of {len(runs)} runs finished; {steps} steps, {min(tokens):,} to {max(tokens):,} tokens a run",
+        f"overrides common to all: `{' '.join(parameters)}`",
+        f"commit: {', '.join(environments['commit'].unique())}; {', '.join(environments['device'].unique())}; "
+        f"{', '.join(environments['platform'].unique())}; torch {first.environment['packages']['torch']}",
+        f"written by `python -m tti.report {' '.join(_spelled(config))}`",
+    ]
+    if "unigram_entropy" in first.summary:
+        lines.append(f"unigram entropy of the validation tokens: {first.summary['unigram_entropy']:.3f} nats")
+    lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
+              for run in runs if run.status != "finished"]  # fmt: skip
+    return [f"# {config.title or Path(config.runs).name}", "\n".join(f"- {line}" for line in lines)]
+
+
+def _tables(config: DictConfig, table: pd.DataFrame) -> list[str]:
+    shown = {name: metric for name, metric in config.metrics.items() if name in table}
+    labels = {str(name): metric.label for name, metric in shown.items()}
+    digits = {str(name): metric.digits for name, metric in shown.items()}
+    sections = ["## Final figures", "Mean ± standard deviation over seeds.",
+                markdown.means(comparison.over_seeds(table, list(labels)), labels, digits)]  # fmt: skip
+    if table["variant"].nunique() > 1:
+        labels.pop("tokens_per_second")  # side by side on one machine: no fair comparison of speed
+        change = comparison.against(table, list(labels), config.baseline)
+        sections += [
+            f"## Change from {config.baseline}, paired by seed",
+            f"Mean change ± half width of its {comparison.CONFIDENCE:.0%} t interval over seeds (not corrected for the "
+            "number of comparisons), and in how many seeds the figure fell.",
+            markdown.changes(change, labels, digits),
+        ]
+    return sections
+
+
+def _figures(config: DictConfig, table: pd.DataFrame, finished: list[Run]) -> list[str]:
+    label = {str(name): metric.label for name, metric in config.metrics.items()}
+    folder = Path(config.to).with_suffix("")
+    front = {name: label[name] for name in config.figures.front if name in table}
+    plots.save(plots.front(table, (config.figures.x, label[config.figures.x]), front), folder / "front.png")
+    logged = history(finished)
+    shown = {name: label[name] for name in config.figures.curves if name in logged}
+    plots.save(plots.curves(logged, shown), folder / "curves.png")
+    return [f"![{name}]({folder.name}/{name}.png)" for name in ("front", "curves")]
+
+
+def _common_overrides(runs: list[Run]) -> list[str]:
+    each = [list(OmegaConf.load(run.folder / "overrides.yaml")) for run in runs]
+    common = [override for override in each[0] if all(override in other for other in each[1:])]
+    return [_shortened(override) for override in common if not override.startswith(("variant=", "seed="))]
+
+
+def _shortened(override: str) -> str:
+    """Without the folders of one machine: a path keeps its last two parts."""
+    key, _, value = override.replace("\\", "").partition("=")
+    return f"{key}=.../{'/'.join(Path(value).parts[-2:])}" if Path(value).is_absolute() else f"{key}={value}"
+
+
+def _spelled(config: DictConfig) -> list[str]:
+    return [_shortened(f"{key}={config[key]}") for key in ("runs", "to", "baseline")]
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="report")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    try:
+        table = report(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    console = Console()
+    console.print(_terminal(config, table))
+    console.print(f"written to {config.to}", soft_wrap=True)
+
+
+def _terminal(config: DictConfig, table: pd.DataFrame) -> Table:
+    columns = [name for name in config.terminal if name in table]
+    summary = comparison.over_seeds(table, columns)
+    shown = Table("variant", "seeds", *[config.metrics[name].label for name in columns], box=None)
+    for variant, row in summary.iterrows():
+        cells = [
+            markdown.spread(row[(name, "mean")], row[(name, "sd")], config.metrics[name].digits) for name in columns
+        ]
+        shown.add_row(str(variant), str(int(row[("seeds", "n")])), *cells)
+    return shown
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:], ("runs", "to", "title"))
+    main()

@@ -1,0 +1,1 @@
+"""From tidy tables of runs to comparisons, Markdown and figures."""
