@@ -33,7 +33,7 @@ demo: env ## train the demo and write its report to runs/demo/report.md
 # One thread for each of the two workers: with more, torch's threads fight over the cores.
 test: check ## everything that CI runs: the checks, then the tests
 	@printf '== tests\n'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: env ## lint, format, types, layers
 	@printf '== checks\n'

@@ -16,12 +16,14 @@ from tti.runs import Run, find, write_atomically
 
 
 def tidy(runs: list[Run]) -> pd.DataFrame:
-    """A row a finished run: experiment, variant, seed, and every final figure."""
+    """A row a finished run: experiment, variant, seed, every final figure, and the gap from training to validation."""
     rows = []
     for run in runs:
         summary = run.summary
         figures = {name: summary[name] for name in ("steps", "tokens", "seconds", "tokens_per_second")}
-        rows.append({**_labels(run), **figures, **summary["metrics"]})
+        metrics = summary["metrics"]
+        gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if "train/ce" in metrics else {}
+        rows.append({**_labels(run), **figures, **gap, **metrics})
     return pd.DataFrame(rows)
 
 
@@ -70,11 +72,26 @@ def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> lis
         f"{', '.join(environments['platform'].unique())}; torch {first.environment['packages']['torch']}",
         f"written by `python -m tti.report {' '.join(_spelled(config))}`",
     ]
+    lines += _first_step(finished)
     if "unigram_entropy" in first.summary:
         lines.append(f"unigram entropy of the validation tokens: {first.summary['unigram_entropy']:.3f} nats")
     lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
               for run in runs if run.status != "finished"]  # fmt: skip
     return [f"# {config.title or Path(config.runs).name}", "\n".join(f"- {line}" for line in lines)]
+
+
+def _first_step(finished: list[Run]) -> list[str]:
+    """Whether all variants of a seed began alike: same weights, same stories, same dropout."""
+    logged = history(finished)
+    if "train/ce" not in logged:
+        return []
+    first = logged[logged["step"] == 1].groupby("seed")["train/ce"]
+    shown = ", ".join(f"seed {seed} {float(values.iloc[0])!r}" for seed, values in first if values.nunique() == 1)
+    differ = [str(seed) for seed, values in first if values.nunique() > 1]
+    lines = [f"cross-entropy of the first step, equal to the last digit in all variants: {shown}"] if shown else []
+    return lines + (
+        [f"cross-entropy of the first step differs between variants: seed {', '.join(differ)}"] if differ else []
+    )
 
 
 def _tables(config: DictConfig, table: pd.DataFrame) -> list[str]:

@@ -14,7 +14,16 @@ from tti.runs import Run
 def report(folders: list[str], failure: Exception | None) -> None:
     """Print what became of the runs in ``folders``; exit with 1 if any of them has not finished."""
     runs = [Run(Path(folder)) for folder in folders]
-    table = Table(Column("run", overflow="fold"), "state", "val loss", "perplexity", "steps", "tokens/s", Column("why", overflow="fold"), box=None)
+    table = Table(
+        Column("run", overflow="fold"),
+        "state",
+        "val loss",
+        "perplexity",
+        "steps",
+        "tokens/s",
+        Column("why", overflow="fold"),
+        box=None,
+    )
     for run in runs:
         table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
     console = Console(stderr=True)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SHOWN = {
-    "loss": "train/ce",
-    "ppl": "val/perplexity",
-    "val": "val/loss",
+    "loss": "train/loss",
+    "ppl": "train/perplexity",
+    "val loss": "val/loss",
     "reg/CE": "train/reg_to_ce_ratio",
     "tok/s": "train/tokens_per_second",
 }

@@ -203,6 +203,7 @@ class EvaluationOrder(Sampler[Portion]):
     """Every story once, in portions of similar length and about ``tokens`` tokens, every ``world_size``-th of them."""
 
     def __init__(self, lengths: Int[np.ndarray, "story"], tokens: int, world_size: int = 1, rank: int = 0) -> None:
+        tokens = max(1, min(tokens, int(lengths.sum()) // world_size))  # a portion at least for every process
         order = np.argsort(lengths, kind="stable")
         ends = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // tokens)) + 1
         self.portions = [Portion(part, 1.0) for part in np.split(order, ends)][rank::world_size]

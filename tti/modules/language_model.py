@@ -6,8 +6,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 import torch
-from lightning import Callback, LightningModule
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -21,6 +20,8 @@ from tti.models.taps import Recorder, choose
 from tti.modules.clock import Clock
 from tti.regularizers.base import Regularizer
 from tti.step import Batch, Step
+
+MAX_EXPONENT = 700.0  # exp of more is no float
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -220,11 +221,10 @@ class LanguageModel(LightningModule):
             self._random_states = {}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Logs training. As a callback, since Lightning's checkpoints are written before the module's own hook: a step
-        that is in a checkpoint and not in the log would be missing from the log of a resumed run."""
-        return [LambdaCallback(on_train_batch_end=lambda *_: self._log_training_if_due())]
+        return [_TrainingLog()]
 
-    def _log_training_if_due(self) -> None:
+    def log_training_if_due(self) -> None:
+        """Log the first step, every ``trainer.log_every_n_steps``, and the last."""
         step = self.trainer.global_step
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != self._logged_step and (step % every == 0 or step in (1, self.trainer.max_steps)):
@@ -240,6 +240,7 @@ class LanguageModel(LightningModule):
         self.tokens_seen += tokens
         values["tokens_per_second"] = tokens / max(seconds - self._logged_second, 1e-9)
         values["reg_to_ce_ratio"] = sum(values[f"{name}_weighted"] for name in self.regularizers) / values["ce"]
+        values["perplexity"] = math.exp(min(values["ce"], MAX_EXPONENT))
         values["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         values["tokens"] = self.tokens_seen
         self._logged_second = seconds
@@ -286,6 +287,14 @@ class LanguageModel(LightningModule):
                 f"{self._logged_step}). The last checkpoint is older than this and good. Lower optimizer.lr or the "
                 "weight of the regularizer that is named."
             )
+
+
+class _TrainingLog(Callback):
+    """Logs training, as a callback: Lightning writes checkpoints before the module's own hook, and a step that is in a
+    checkpoint but not in the log would be missing from the log of a resumed run."""
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        cast(LanguageModel, module).log_training_if_due()
 
 
 def _norm(gradient: list[Tensor]) -> Tensor:

@@ -1,0 +1,155 @@
+"""What a user can cause is answered with one message, exit code 1, and nothing lost."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Commands
+from small import SMALL
+
+from tti.runs import Run
+
+RUN = [*SMALL, "run_dir=run"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["regularizer=l1", "regularizer.l1.sites=blocks.*.nope"], "no site of this model matches 'blocks.*.nope'"),
+        (["metrics.sparsity.sites=[nope]"], "no site of this model matches 'nope'"),
+        (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
+        (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
+    ],
+)
+def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
+    assert message in tti(*RUN, *override, TTI_CACHE=str(tmp_path / "cache")).failed()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["data.stories_per_step=1000"], "data.stories_per_step=1000, but the training split has 300 stories"),
+        (["trainer.accumulate_grad_batches=3"], "data.stories_per_step=8 cannot be divided"),
+        (["model.vocab_size=10"], "model.vocab_size=10, but the tokenizer has"),
+        (["regularizer=l1", "regularizer.l1.warmup=2"], "warmup=2 must be a fraction of training in [0, 1]"),
+    ],
+)
+def test_configurations_that_cannot_work(tti, override, message):
+    assert message in tti(*RUN, *override).failed()
+    assert not (tti.folder / "run/checkpoints").exists()
+
+
+TEXT = [override for override in RUN if not override.startswith("data.corpus")] + ["data=tinystories"]
+
+
+def test_a_missing_file(tti):
+    message = tti(*TEXT, "data.corpus.train=nope.txt", "data.corpus.validation=nope.txt").failed()
+    assert f"no such file: nope.txt (from folder {tti.folder})" in message
+
+
+def test_no_network(tti):
+    message = tti(*TEXT, "data.corpus.tokenizer=bpe:300", HF_HUB_OFFLINE="1", HF_HOME=str(tti.folder / "hf")).failed()
+    assert "cannot load 'roneneldan/TinyStories@train' from the Hugging Face Hub" in message
+    assert "data=grammar" in message
+
+
+def test_a_damaged_cache(tti, tmp_path):
+    cache = {"TTI_CACHE": str(tmp_path / "cache")}
+    tti(*RUN, "trainer.max_steps=1", **cache).ok()
+    (tokens,) = (tmp_path / "cache").glob("grammar-train-*/tokens.bin")
+    with tokens.open("r+b") as file:
+        file.write(b"\xff\xff")
+    message = tti(*RUN, "run_dir=other", **cache).failed()
+    assert "the token cache is damaged" in message
+    assert f"Delete the folder {tokens.parent}" in message
+
+
+BREAKING = [
+    *RUN,
+    "data.validation_tokens=1024",
+    "task.grad_ratio_every=1000",
+    "+regularizer.breaking={_target_: additions.Breaking, sites: blocks.0.mlp_out, weight: 1.0, warmup: 0, after: 13}",
+]
+
+
+@pytest.fixture(scope="module")
+def diverged(commands_in, tmp_path_factory) -> tuple[Commands, str]:
+    tti = commands_in(tmp_path_factory.mktemp("diverged"))
+    return tti, tti(*BREAKING).failed()
+
+
+def test_not_a_number_is_named_with_its_step_and_the_way_out(diverged):
+    _, message = diverged
+    assert "not a finite number by step 14" in message
+    assert "breaking" in message
+    assert "Lower optimizer.lr" in message
+
+
+def test_not_a_number_leaves_the_last_good_checkpoint(diverged):
+    tti, _ = diverged
+    run = Run(tti.folder / "run")
+    assert run.checkpoint_step == 12
+    assert run.status == "failed"
+    assert "breaking" in run.failure
+    assert all(torch.isfinite(weight).all() for weight in run.model().parameters())
+
+
+def test_a_checkpoint_of_another_model(diverged, tmp_path):
+    tti, _ = diverged
+    other = tmp_path / "run"
+    (other / "checkpoints").mkdir(parents=True)
+    for name in ("tokenizer.json", "checkpoints/last.ckpt"):
+        (other / name).write_bytes((tti.folder / "run" / name).read_bytes())
+    config = (tti.folder / "run/config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("n_layers: 2", "n_layers: 3"))
+    with pytest.raises(ValueError, match=r"last\.ckpt was made by another model"):
+        Run(other).model()
+
+
+FULL = """
+import errno, torch
+original, calls = torch.save, [0]
+def save(checkpoint, file):
+    calls[0] += 1
+    if calls[0] == 4:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device", file.name)
+    original(checkpoint, file)
+torch.save = save
+"""
+
+
+def test_no_space_left_keeps_the_checkpoint_before(tti):
+    message = tti(*RUN, patch=FULL).failed()
+    assert "no space left" in message
+    run = Run(tti.folder / "run")
+    before = run.checkpoint_step
+    assert before > 0
+    run.model()
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} <= {"last.ckpt", "best.ckpt"}
+    assert "going on from" in tti(*RUN).ok().output
+
+
+def test_a_truncated_checkpoint_is_named_with_the_way_out(diverged, tmp_path, commands_in):
+    tti, _ = diverged
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_bytes((tti.folder / "run/config.yaml").read_bytes())
+    whole = (tti.folder / "run/checkpoints/last.ckpt").read_bytes()
+    (folder / "checkpoints/last.ckpt").write_bytes(whole[: len(whole) // 2])
+    message = commands_in(tmp_path)(*BREAKING).failed()
+    assert "run/checkpoints/last.ckpt is damaged" in message
+    assert "best.ckpt" in message
+    assert (folder / "checkpoints/last.ckpt").stat().st_size == len(whole) // 2
+
+
+def test_our_own_errors_keep_their_traceback(tti):
+    """A mistake in code is nothing that a message could mend."""
+    done = tti(
+        *RUN,
+        patch="import tti.data.module as m\ndef broken(*_): raise RuntimeError('shapes')\nm.present_types = broken",
+    )
+    assert done.code == 1
+    assert "Traceback" in done.output
+    assert "Traceback" in (Path(tti.folder) / "run/failure.json").read_text()

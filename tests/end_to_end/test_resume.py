@@ -1,0 +1,140 @@
+"""Killed anywhere, a run ends as if it had not been."""
+
+import signal
+
+import pytest
+import torch
+from commands import Commands, rows, summary
+from small import SMALL
+
+from tti.runs import Run
+
+# Kill this process, as `kill -9` would, where {when} holds in a method of some class.
+KILLER = """
+import os, signal
+from {module} import {cls} as owner
+original = owner.{method}
+calls = 0
+def killing(self, *args, **kwargs):
+    global calls
+    calls += 1
+    if {when}:
+        {before}
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **kwargs)
+owner.{method} = killing
+"""
+
+
+def killer(place: str, when: str = "True", before: str = "pass") -> str:
+    module, cls, method = place.rsplit(".", 2)
+    return KILLER.format(module=module, cls=cls, method=method, when=when, before=before)
+
+
+LANGUAGE_MODEL = "tti.modules.language_model.LanguageModel"
+PLACES = {
+    "in a step": killer(f"{LANGUAGE_MODEL}.training_step", "self.trainer.global_step == 13"),
+    "in the cross-entropy's log": killer(
+        "tti.loggers.metrics_file.MetricsFile.log_metrics",
+        "kwargs['step'] == 15",
+        "self.path.open('a').write('{\"step\": 15, \"train/l')",
+    ),
+    "while a checkpoint is written": killer(
+        "tti.callbacks.checkpoints.DurableCheckpoints.save_checkpoint",
+        "calls == 5",
+        "from pathlib import Path; p = Path(args[1]); (p.parent / f'.{p.name}.partial').write_bytes(b'half')",
+    ),
+    "before a checkpoint is renamed into place": "import os, signal\n"
+    "count = [0]\noriginal = os.fsync\n"
+    "def fsync(file):\n"
+    "    original(file)\n"
+    "    count[0] += os.readlink(f'/proc/self/fd/{file}').endswith('.ckpt.partial')\n"
+    "    count[0] == 5 and os.kill(os.getpid(), signal.SIGKILL)\n"
+    "os.fsync = fsync",
+    "right after a checkpoint": killer(f"{LANGUAGE_MODEL}.on_train_batch_end", "self.trainer.global_step == 10"),
+    "in the validation after a checkpoint": killer(
+        f"{LANGUAGE_MODEL}.validation_step", "self.trainer.global_step == 10 and args[1] == 1"
+    ),
+    "after a validation": killer(f"{LANGUAGE_MODEL}.on_validation_end", "self.trainer.global_step == 10"),
+    "in the last validation": killer(f"{LANGUAGE_MODEL}.validation_step", "self.trainer.global_step == 20"),
+    "in the test": killer(f"{LANGUAGE_MODEL}.test_step"),
+    "before the summary": killer("tti.runs.Run.finish"),
+    "while the corpus is packed": killer("tti.data.cache._ArrayFile.append", "calls == 100", "self.file.flush()"),
+}
+# Dropout, a regularizer in its warm-up with parameters and one with a generator, everything that a checkpoint holds.
+ADDED = [
+    *SMALL, "run_dir=run", "data.validation_tokens=1024", "task.grad_ratio_every=5", "regularizer=orthogonality",
+    "regularizer.orthogonality.warmup=0.8", "callbacks.last.every_n_train_steps=2",
+    "+regularizer.linear={_target_: additions.Linear, sites: blocks.1.mlp_out, weight: 0.1, warmup: 0, width: 32}",
+    "+regularizer.noisy={_target_: additions.Noisy, sites: blocks.0.mlp_out, weight: 0.1, warmup: 0}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(commands_in, tmp_path_factory) -> Commands:
+    tti = commands_in(tmp_path_factory.mktemp("uninterrupted"))
+    tti(*ADDED).ok()
+    return tti
+
+
+def assert_same(there: Commands, here: Commands) -> None:
+    expected, got = there.folder / "run", here.folder / "run"
+    assert rows(got) == rows(expected)
+    wanted, found = (_timeless(summary(folder)) for folder in (expected, got))
+    assert found == wanted
+    weights, others = (torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (expected, got))
+    assert weights["state_dict"].keys() == others["state_dict"].keys()
+    for name, value in weights["state_dict"].items():
+        assert torch.equal(value, others["state_dict"][name]), name
+    assert not [path.name for path in (got / "checkpoints").iterdir() if "partial" in path.name]
+
+
+def _timeless(figures: dict) -> dict:
+    flat = {**figures, **figures["metrics"]}
+    flat.pop("metrics")
+    return {key: value for key, value in flat.items() if not key.endswith(("seconds", "second"))}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_and_started_again_it_ends_the_same(tti, uninterrupted, place, tmp_path):
+    own_cache = {"TTI_CACHE": str(tmp_path / "cache")} if "packed" in place else {}
+    killed = tti(*ADDED, patch=PLACES[place], **own_cache)
+    assert killed.code == -signal.SIGKILL, killed.output
+    assert Run(tti.folder / "run").status == "unfinished"
+    tti(*ADDED, **own_cache).ok()
+    assert_same(uninterrupted, tti)
+
+
+def test_killed_with_accumulated_gradients(tti, commands_in, tmp_path_factory):
+    overrides = [*ADDED, "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=20"]
+    whole = commands_in(tmp_path_factory.mktemp("whole"))
+    whole(*overrides).ok()
+    assert tti(*overrides, patch=PLACES["in a step"]).code == -signal.SIGKILL
+    tti(*overrides).ok()
+    assert_same(whole, tti)
+
+
+def test_killed_twice(tti, uninterrupted):
+    for place in ("in a step", "in the validation after a checkpoint"):
+        later = PLACES[place].replace("== 13", "== 5")
+        assert tti(*ADDED, patch=later).code == -signal.SIGKILL
+    tti(*ADDED).ok()
+    assert_same(uninterrupted, tti)
+
+
+def test_interrupted_from_the_keyboard(tti, uninterrupted):
+    interrupting = PLACES["in a step"].replace("SIGKILL", "SIGINT")
+    done = tti(*ADDED, patch=interrupting)
+    assert done.code == 130
+    assert "interrupted after 13 steps; the same command again goes on" in done.output
+    assert "Traceback" not in done.output
+    assert Run(tti.folder / "run").status == "unfinished"
+    tti(*ADDED).ok()
+    assert_same(uninterrupted, tti)
+
+
+def test_going_on_from_the_best_checkpoint(tti, uninterrupted):
+    tti(*ADDED, patch=PLACES["in a step"])
+    (tti.folder / "run/checkpoints/best.ckpt").replace(tti.folder / "run/checkpoints/last.ckpt")
+    tti(*ADDED).ok()
+    assert_same(uninterrupted, tti)

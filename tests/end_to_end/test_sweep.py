@@ -1,0 +1,83 @@
+"""Sweeps through the real command line."""
+
+from pathlib import Path
+
+import pytest
+from commands import Commands, Done
+from small import SMALL
+
+from tti.runs import Run
+
+SWEEP = [override for override in SMALL if not override.startswith("hydra.mode")] + ["trainer.max_steps=4"]
+# One arm that cannot work, with its reason known only once the job has started.
+VARIANTS = [
+    "+hydra.sweeper.variants.good=[]",
+    "+hydra.sweeper.variants.bad=['model.n_heads=5']",
+    "+hydra.sweeper.variants.other=['regularizer=l1']",
+    "variant=good,bad,other",
+]
+
+
+@pytest.fixture(scope="module")
+def swept(commands_in, tmp_path_factory) -> tuple[Commands, Done]:
+    tti = commands_in(tmp_path_factory.mktemp("sweep"))
+    return tti, tti(*SWEEP, *VARIANTS)
+
+
+def test_a_failing_job_does_not_stop_the_others(swept):
+    tti, done = swept
+    assert done.code == 1
+    states = {folder.name: Run(folder / "seed-42").status for folder in (tti.folder / "runs/demo-small").glob("*/")}
+    assert states == {"good": "finished", "bad": "failed", "other": "finished"}
+
+
+def test_the_table_says_what_became_of_every_run_and_why(swept):
+    _, done = swept
+    text = " ".join(done.output.split())
+    assert "bad/seed-42 failed" in text
+    assert "d_model=32 is not a multiple" in text[text.index("bad/seed-42 failed") :]
+    assert "good/seed-42 finished" in text
+    assert "2 finished, 1 failed" in text
+    assert "The same command again goes on with what has not finished." in text
+    assert "Traceback" not in done.output
+
+
+def test_running_it_again_finishes_only_what_is_missing(swept):
+    tti, _ = swept
+    folder = tti.folder / "runs/demo-small"
+    before = (folder / "good/seed-42/metrics.jsonl").stat().st_mtime_ns
+    missing = folder / "other/seed-42/summary.json"
+    missing.unlink()
+    again = tti(*SWEEP, *VARIANTS)
+    assert again.code == 1
+    assert missing.exists()
+    assert (folder / "good/seed-42/metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_an_unknown_variant_is_an_error_before_anything_starts(tti):
+    message = tti(*SWEEP, "variant=nope").failed()
+    assert "no variant nope in this experiment; it has baseline, orthogonality, anti_polysemantic, topk" in message
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "answer"),
+    [
+        ("trainer.max_stepz=3", "trainer has: _target_, accelerator"),
+        ("regularizer=nope", "anti_polysemantic"),
+        ("model.mlp.keeep=1", "model.mlp has: "),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RUN", "MULTIRUN"])
+def test_a_typo_fails_at_once_and_is_answered_with_what_there_is(tti, mistake, answer, mode):
+    message = tti(*SWEEP, f"hydra.mode={mode}", mistake).failed()
+    assert mistake.partition("=")[0] in message or "regularizer/nope" in message
+    assert answer in message
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+@pytest.mark.slow
+def test_joblib_runs_jobs_side_by_side(tti):
+    done = tti.real(*SWEEP, "variant=baseline,topk", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert "2 finished" in done.ok().output
+    assert {Run(Path(f).parent).status for f in tti.folder.rglob("config.yaml")} == {"finished"}
