@@ -7,6 +7,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
+from tti.report import _by_size
+
 
 def write_run(folder, variant, seed, loss, finished=True):
     run = folder / variant / f"seed-{seed}"
@@ -55,6 +57,11 @@ def test_the_baseline_comes_first_and_no_folder_of_this_machine_is_named(written
     assert text.index("`baseline`") < text.index("`sparse`")
     assert "data.corpus.train=.../b/c.txt" in text
     assert str(folder.parent) not in text
+
+
+def test_variants_come_in_the_order_of_their_numbers():
+    variants = ["l1_1e-1", "l1_0.5", "topk_50", "l1_1e-3", "topk_9", "none"]
+    assert sorted(variants, key=_by_size) == ["l1_1e-3", "l1_1e-1", "l1_0.5", "none", "topk_9", "topk_50"]
 
 
 def test_figures_and_the_tidy_table_lie_beside_it(written):

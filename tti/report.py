@@ -1,5 +1,6 @@
 """``python -m tti.report runs=FOLDER``: compare the runs below a folder: terminal, Markdown, figures."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def report(config: DictConfig) -> pd.DataFrame:
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
         raise ValueError(f"none of the {len(runs)} runs in {config.runs} has finished")
-    table = tidy(sorted(finished, key=lambda run: run.config.variant != config.baseline))
+    finished.sort(key=lambda run: (run.config.variant != config.baseline, _by_size(run.config.variant)))
+    table = tidy(finished)
     path = Path(config.to)
     figures = path.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
@@ -57,6 +59,12 @@ def report(config: DictConfig) -> pd.DataFrame:
     write_atomically(path, text + "\n")
     table.to_csv(figures / "runs.csv", index=False)
     return table
+
+
+def _by_size(variant: str) -> list[str | float]:
+    """Sorting key under which ``l1_1e-2`` follows ``l1_1e-3``."""
+    parts = re.split(r"(\d+\.?\d*(?:e[+-]?\d+)?)", variant)
+    return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> list[str]:

@@ -152,6 +152,7 @@ def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
                 "metrics": module.latest,
             }
         )
+        log.info("%s: finished with val loss %.4f", run.folder, module.latest["val/loss"])
     return float(module.latest["val/loss"])
 
 
