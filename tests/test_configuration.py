@@ -27,7 +27,7 @@ def test_overrides_spell_a_readable_name(overrides, name):
 
 
 def test_what_changes_no_result_changes_no_name():
-    assert spell(["seed=43", "logger=wandb", "trainer.devices=2", "data.num_workers=4", "threads=1", "runs=/x"]) == ""
+    assert spell(["seed=43", "logger=wandb", "trainer.strategy=ddp", "data.num_workers=4", "threads=1", "runs=/x"]) == ""
 
 
 def test_names_can_be_folders():
@@ -58,7 +58,7 @@ def test_identity_is_resolved_and_leaves_out_what_has_no_effect():
             "seed": 1,
             "data": {"seed": "${seed}", "num_workers": 3, "corpus": {"cache_dir": "/x", "train": "t"}},
             "logger": {"wandb": {"project": "p"}},
-            "trainer": {"devices": 2, "max_steps": 10},
+            "trainer": {"strategy": "ddp", "max_steps": 10},
             "logger_of_something_else": 5,
         }
     )
@@ -77,9 +77,9 @@ def without_folder(compose, *overrides):
 
 def test_identity_of_a_composed_configuration(compose):
     reference = without_folder(compose)
-    same = ("logger=wandb_offline", "runs=/elsewhere", "trainer.max_time=00:08:00:00", "data.num_workers=5")
+    same = ("logger=wandb_offline", "runs=/elsewhere", "callbacks.last.max_hours=8", "data.num_workers=5")
     assert without_folder(compose, *same) == reference
-    for other in ("seed=43", "regularizer=l1", "model/mlp=topk"):
+    for other in ("seed=43", "trainer.devices=2", "regularizer=l1", "model/mlp=topk"):
         assert without_folder(compose, other) != reference
 
 

@@ -108,7 +108,7 @@ def test_a_name_of_ones_own_stands_for_all_overrides():
 
 
 def test_what_has_no_effect_is_not_spelled():
-    assert spell(["seed=1", "trainer.devices=2", "logger=wandb", "overwrite=true"]) == ""
+    assert spell(["seed=1", "trainer.strategy=ddp", "logger=wandb", "overwrite=true"]) == ""
 
 
 def test_overrides_are_spelled_readably():

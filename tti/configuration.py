@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
+# The number of devices is not among them: regularizers see one process's stories.
 WITHOUT_EFFECT = (
     "callbacks",
     "data.corpus.cache_dir",
@@ -23,14 +24,17 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
+    "task.metrics",  # these say again what stands at the top
+    "task.net",
+    "task.optimizer",
+    "task.regularizers",
+    "task.schedule",
     "threads",
     "trainer.accelerator",
-    "trainer.devices",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
-    "trainer.max_time",
-    "trainer.plugins",
     "trainer.strategy",
+    "trainer.plugins",
     "variant",
 )
 # Overrides that say which method is trained, rather than on what and how long.
@@ -137,7 +141,6 @@ def _threads() -> int:
 def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
-        "digest": digest,
         "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
         "if_cuda": _if_cuda,
         "join": lambda *words: "-".join(str(word) for word in words if word),

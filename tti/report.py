@@ -48,6 +48,7 @@ def report(config: DictConfig) -> pd.DataFrame:
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
         raise ValueError(f"none of the {len(runs)} runs in {config.runs} has finished")
+    _require_distinct(finished)
     finished.sort(key=lambda run: (run.config.variant != config.baseline, _by_size(run.config.variant)))
     table = tidy(finished)
     path = Path(config.to)
@@ -59,6 +60,18 @@ def report(config: DictConfig) -> pd.DataFrame:
     write_atomically(path, text + "\n")
     table.to_csv(figures / "runs.csv", index=False)
     return table
+
+
+def _require_distinct(runs: list[Run]) -> None:
+    seen: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        key = (run.config.variant, run.config.seed)
+        if key in seen:
+            raise ValueError(
+                f"{seen[key].folder} and {run.folder} are the same variant and seed. Runs of different experiments are "
+                "not seeds of one: give runs=... the folder of one experiment"
+            )
+        seen[key] = run
 
 
 def _by_size(variant: str) -> list[str | float]:

@@ -27,6 +27,7 @@ from tti.configuration import identity
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
+START = ".start.yaml"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class Run:
                 continue  # cut short by a kill; the resumed run wrote it again
             steps.setdefault(entry["step"], {}).update(entry)
         return [steps[step] for step in sorted(steps)]
+
+    @property
+    def start_config(self) -> DictConfig:
+        """The resolved configuration of the last start, which may differ from ``config`` in what has no effect."""
+        return DictConfig(OmegaConf.load(self.folder / START))
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -174,7 +180,10 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise ValueError(f"another process is training in {self.folder}") from error
+            raise ValueError(
+                f"another process is training in {self.folder}. (For several processes in one run let Lightning start "
+                "them: trainer=ddp, without torchrun or srun.)"
+            ) from error
         try:
             yield
         finally:
@@ -194,6 +203,7 @@ class Run:
         else:
             write_atomically(self.folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
             write_atomically(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        write_atomically(self.folder / START, OmegaConf.to_yaml(config, resolve=True))
         with (self.folder / "environment.jsonl").open("a") as file:
             file.write(json.dumps(environment(overrides)) + "\n")
 
@@ -233,7 +243,9 @@ def find(pattern: str | Path) -> list[Run]:
         ValueError: there are none.
     """
     folder = Path(pattern)
-    runs = [Run(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+    runs = [
+        Run(path.parent) for path in sorted(folder.rglob("config.yaml")) if (path.parent / "overrides.yaml").exists()
+    ]
     if not runs:
         raise ValueError(f"no runs in {folder.resolve()}")
     return runs

@@ -1,6 +1,7 @@
 """``python -m tti.train``: compose, instantiate, fit, leave a run folder behind; the result is the validation loss."""
 
 import errno
+import json
 import logging
 import os
 import sys
@@ -15,10 +16,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from tti.configuration import alternatives, conf_dir
+from tti.configuration import alternatives, conf_dir, digest, identity
 from tti.runs import Run, root_cause
 
 log = logging.getLogger("tti.train")
@@ -69,20 +70,20 @@ def join(run: Run) -> None:
 
     They read the run's own configuration and never meet Hydra, whose multirun they would start once more.
     """
-    _fit(run.config, run)
+    _fit(run.start_config, run)
 
 
 def _fit(config: DictConfig, run: Run) -> float:
     # Lightning 2.6 against newer torch: nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.set_num_threads(run.config.threads)
-    torch.set_float32_matmul_precision("high")
     _check(config)
     data: LightningDataModule = instantiate(config.data)
     data.prepare_data()
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
-    module: LightningModule = instantiate(config.task)
+    module: Any = instantiate(config.task)
+    module.identity = digest(json.dumps(identity(run.config), sort_keys=True))
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=list(instantiate(config.callbacks).values()),
@@ -109,6 +110,11 @@ def _check(config: DictConfig) -> None:
     """Find out what is wrong with the model, the sites or the regularizers before the corpus is touched."""
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
+    if str(config.trainer.precision).startswith("16"):
+        raise ValueError(
+            f"trainer.precision={config.trainer.precision} needs gradients unscaled before they are clipped, "
+            "which is not done here; take bf16-mixed, or 32-true"
+        )
     with torch.device("meta"):
         instantiate(_with_vocab_size(config, config.model.vocab_size or 1).task)
 
@@ -132,8 +138,6 @@ def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
 
 def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
     steps = trainer.global_step
-    if steps < trainer.max_steps:
-        raise TimeoutError(f"stopped after {steps} of {trainer.max_steps} steps; start it again to go on")
     seconds = module.clock.seconds
     if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
         trainer.save_checkpoint(run.folder / "checkpoints" / "last.ckpt")

@@ -26,10 +26,9 @@ from hydra.errors import ConfigCompositionException
 
 @dataclass
 class VariantsConf:
-    """The sweeper's configuration; `max_batch_size` is the number of jobs given to the launcher at once (null: all)."""
+    """The sweeper's configuration."""
 
     _target_: str = "hydra_plugins.tti_variants.variants_sweeper.VariantsSweeper"
-    max_batch_size: int | None = None
     params: dict[str, str] | None = None
     variants: dict[str, list[str]] = field(default_factory=dict)
 
@@ -40,10 +39,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=Varian
 class VariantsSweeper(BasicSweeper):
     """Composes variants x values, runs every job whatever becomes of the others, and ends with a table."""
 
-    def __init__(
-        self, max_batch_size: int | None, params: dict[str, str] | None, variants: dict[str, list[str]]
-    ) -> None:
-        super().__init__(max_batch_size, params)
+    def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]]) -> None:
+        super().__init__(max_batch_size=None, params=params)  # all at once: Hydra stops after a batch with a failure
         self.variants = variants
 
     def split_arguments(  # type: ignore[override]  # a static method there, called on the instance

@@ -138,3 +138,14 @@ def test_going_on_from_the_best_checkpoint(tti, uninterrupted):
     (tti.folder / "run/checkpoints/best.ckpt").replace(tti.folder / "run/checkpoints/last.ckpt")
     tti(*ADDED).ok()
     assert_same(uninterrupted, tti)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tti):
+    for seed in (1, 2):
+        killed = tti(*SMALL, f"run_dir=run-{seed}", f"seed={seed}", patch=PLACES["in a step"])
+        assert killed.code == -signal.SIGKILL
+    foreign, own = (tti.folder / f"run-{seed}/checkpoints/last.ckpt" for seed in (1, 2))
+    own.write_bytes(foreign.read_bytes())
+    message = tti(*SMALL, "run_dir=run-2", "seed=2").failed()
+    assert "the checkpoint is of another configuration than the run that it lies in" in message
+    assert own.exists()

@@ -1,4 +1,3 @@
-import json
 import signal
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def test_another_configuration_in_its_folder_is_refused_by_the_keys(finished):
 
 def test_what_cannot_change_the_result_is_no_other_configuration(finished):
     tti, _, _ = finished
-    again = tti(*SMALL, "run_dir=run", "trainer.devices=2", "logger=tensorboard", "trainer.log_every_n_steps=3")
+    again = tti(*SMALL, "run_dir=run", "trainer.strategy=ddp", "logger=tensorboard", "trainer.log_every_n_steps=3")
     assert "has finished already" in again.ok().output
 
 
@@ -147,6 +146,11 @@ def test_the_last_checkpoint_is_of_the_last_step_whatever_the_interval(tti):
 
 
 def test_a_time_limit_stops_it_and_the_next_start_goes_on(tti):
-    message = tti(*SMALL, "run_dir=run", "trainer.max_steps=100000", "trainer.max_time=00:00:00:01").failed()
-    assert "start it again to go on" in message
-    assert "steps" in json.loads((tti.folder / "run/failure.json").read_text())["error"]
+    message = tti(*SMALL, "run_dir=run", "callbacks.last.max_hours=1e-9").failed()
+    assert "stopped at step 1 of 20" in message
+    assert "the same command again goes on" in message
+    assert "stopped at step 2 of 20" in tti(*SMALL, "run_dir=run", "callbacks.last.max_hours=1e-9").failed()
+    tti(*SMALL, "run_dir=run").ok()
+    tti(*SMALL, "run_dir=straight").ok()
+    assert summary(tti.folder / "run")["metrics"]["val/loss"] == summary(tti.folder / "straight")["metrics"]["val/loss"]
+    assert len(rows(tti.folder / "run")) == len(rows(tti.folder / "straight"))

@@ -106,7 +106,7 @@ def test_wandb_offline_needs_no_account_and_every_job_has_a_run_of_its_own(tti):
     sweep = [override for override in SHORT if not override.startswith("hydra.mode")]
     tti.real(*sweep, "logger=wandb_offline", "variant=baseline,topk", WANDB_MODE="offline").ok()
     for run in find(tti.folder / "runs"):
-        identifier = run.config.logger.wandb.id
+        identifier = (run.folder / "wandb_id").read_text()
         (record,) = run.folder.glob(f"wandb/offline-run-*/run-{identifier}.wandb")
         content = record.read_bytes()
         assert b"stories_per_step" in content  # the configuration

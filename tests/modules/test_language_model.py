@@ -15,6 +15,7 @@ from tti.regularizers.base import Regularizer
 from tti.step import Batch, Step
 
 VOCAB, STEPS = 11, 20
+NAN = float("nan")
 
 
 class Learning(Regularizer):
@@ -116,9 +117,25 @@ def test_without_regularizers_the_grad_ratio_is_zero(batch):
     }
 
 
-def test_not_a_number_is_named():
-    with pytest.raises(TrainingDivergedError, match=r"by step 0: l1, grad_norm \("):
-        module_with()._require_finite({"ce": 1.0, "l1": float("nan"), "grad_norm": float("inf")})
+@pytest.mark.parametrize(
+    ("updates", "named"),
+    [
+        ([{"loss": 1.0, "ce": 1.0, "l1": 1.0}, {"loss": NAN, "ce": 1.0, "l1": NAN, "l1_weighted": NAN}], "l1"),
+        ([{"loss": NAN, "ce": 1.0, "l1": NAN}, {"loss": NAN, "ce": NAN, "l1": NAN}], "l1"),  # then all are broken
+        ([{"loss": NAN, "ce": NAN, "l1": 1.0}], "ce"),
+        ([{"loss": NAN, "ce": 1.0, "l1": 1.0}], "loss"),  # a sum that overflows
+        ([{"loss": 1.0, "ce": 1.0, "l1": 1.0}], "the gradient"),
+    ],
+)
+def test_the_term_that_broke_first_is_named(updates, named):
+    module = module_with("regularizer=l1")
+    module.trainer = SimpleNamespace(global_step=7)
+    names = {"l1_weighted": 1.0} | updates[0]
+    for update in updates:
+        module.means.update({name: torch.tensor(value) for name, value in (names | update).items()}, tokens=3)
+    error = module._diverged()
+    assert isinstance(error, TrainingDivergedError)
+    assert f"between steps 0 and 7, first in: {named}." in str(error)
 
 
 @pytest.mark.parametrize("site", ["regularizer.l1.sites=nope", "metrics.sparsity.sites=[nope]"])

@@ -31,6 +31,11 @@ def load(spec: str) -> Tokenizer:
         ) from error
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"the tokenizer {spec!r} has no {END_OF_TEXT} token, which ends every story")
+    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+        raise ValueError(
+            f"the tokenizer {spec!r} is not byte-level, so that the bytes of its tokens, and with them bits per byte, "
+            "are unknown; take gpt2, or train one on the corpus with data.corpus.tokenizer=bpe:4096"
+        )
     return tokenizer
 
 

@@ -145,5 +145,5 @@ class GPT(nn.Module):
                 nn.init.normal_(module.weight, std=INIT_STD)
         for module in self.modules():
             if isinstance(module, Block):
-                for writer in (module.attn.out, module.mlp.out):
-                    nn.init.normal_(writer.weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)
+                for weight in (module.attn.out.weight, *module.mlp.residual_writers):
+                    nn.init.normal_(weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)

@@ -1,8 +1,8 @@
 """The exchangeable MLPs of a transformer block.
 
 Each maps ``[token, d_model]`` to ``[token, d_model]``, offers its hidden layer at the sites ``pre`` (before the
-non-linearity) and ``post`` (what the output matrix reads), and names the matrix that writes into the residual stream,
-``out``, which the transformer initialises smaller. A new one needs those three things and nothing else.
+non-linearity) and ``post`` (what the output matrix reads), and names its weights that write into the residual
+stream, ``residual_writers``. A new one needs those three things and nothing else.
 """
 
 from abc import ABC, abstractmethod
@@ -26,6 +26,11 @@ class MLP(nn.Module, ABC):
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
         return self.out(tap("post", self.hidden(tap("pre", self.inp(x)))))
+
+    @property
+    def residual_writers(self) -> list[Tensor]:
+        """The weights that write into the residual stream, which the transformer initialises smaller."""
+        return [self.out.weight]
 
     @abstractmethod
     def hidden(self, pre: Float[Tensor, "token d_ff"]) -> Float[Tensor, "token d_ff"]:

@@ -4,7 +4,7 @@ A batch is *flat*: the tokens of all its stories in one row, ``[token]``, with n
 network but attention treats tokens one by one and never notices. Attention is where stories must not see each other;
 a layout object does it, chosen by configuration:
 
-* ``Separate`` runs one causal attention per story: no wasted arithmetic, fastest on a CPU (``docs/performance.md``).
+* ``Separate`` runs one causal attention per story: no wasted arithmetic, fastest on a CPU (``docs/architecture.md``).
 * ``Grouped`` sorts stories by length into a few groups, pads within a group for the attention only, and drops the
   padding again: a few large kernels with shapes that a compiler can treat as dynamic, for GPUs. Padding stands behind a
   story, so that a causal query never sees it.

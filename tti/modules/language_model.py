@@ -64,11 +64,14 @@ class LanguageModel(LightningModule):
         self.clock = Clock()
         self.latest: dict[str, float] = {}
         self.tokens_seen = 0
+        self.identity = ""  # of the run, which checkpoints carry; set by who knows it
         self.validated_step = -1
         self._optimizer, self._schedule = optimizer, schedule
         self._grad_ratio_every, self._compile = grad_ratio_every, compile
         self._random_states: dict[str, Tensor] = {}
         self._logged_step = 0
+        self._measured_step = -1
+        self._learning_rate = 0.0
         self._logged_second = 0.0
         self._grad_norm = torch.zeros(())
         self._grad_ratios: dict[str, Tensor] = {}
@@ -99,7 +102,9 @@ class LanguageModel(LightningModule):
         return cross_entropy, Step(batch, nll, recorder.activations, self.net)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if self.trainer.global_step % self._grad_ratio_every == 0:
+        step_number = self.trainer.global_step
+        if step_number % self._grad_ratio_every == 0 and step_number != self._measured_step:  # not every micro-batch
+            self._measured_step = step_number
             self._grad_ratios = self._measure_grad_ratios(batch)
         cross_entropy, step = self.run(batch, self._training_sites)
         loss, values = cross_entropy, {"ce": cross_entropy}
@@ -117,6 +122,9 @@ class LanguageModel(LightningModule):
     def progress(self) -> float:
         """The fraction of the optimiser steps that are done."""
         return self.trainer.global_step / self.trainer.max_steps
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self._learning_rate = optimizer.param_groups[0]["lr"]  # the schedule moves on before the step is logged
 
     def configure_gradient_clipping(
         self,
@@ -235,13 +243,14 @@ class LanguageModel(LightningModule):
         measured = self.means.compute() | self._grad_ratios | {"grad_norm": self._grad_norm}
         numbers = torch.stack([value.double() for value in measured.values()]).tolist()  # the one wait for the device
         values = dict(zip(measured, numbers, strict=True))
-        self._require_finite(values)
+        if not all(map(math.isfinite, numbers)):
+            raise self._diverged()
         tokens, seconds = int(values.pop("tokens")), self.clock.seconds
         self.tokens_seen += tokens
         values["tokens_per_second"] = tokens / max(seconds - self._logged_second, 1e-9)
         values["reg_to_ce_ratio"] = sum(values[f"{name}_weighted"] for name in self.regularizers) / values["ce"]
         values["perplexity"] = math.exp(min(values["ce"], MAX_EXPONENT))
-        values["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values["learning_rate"] = self._learning_rate
         values["tokens"] = self.tokens_seen
         self._logged_second = seconds
         self.means.reset()
@@ -250,8 +259,7 @@ class LanguageModel(LightningModule):
 
     def _report(self, values: dict[str, float]) -> None:
         self.latest |= values
-        # For callbacks; the same on all processes (sync_dist only spares Lightning's doubts). Loggers are told apart,
-        # since they want the optimiser step.
+        # For callbacks. Loggers are told apart, since they want the optimiser step.
         self.log_dict(values, logger=False, sync_dist=True)
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)
@@ -259,8 +267,10 @@ class LanguageModel(LightningModule):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._require_finite({**self.means.pending(), "grad_norm": float(self._grad_norm)})
+        if self.means.broken() or not math.isfinite(self._grad_norm):
+            raise self._diverged()
         checkpoint["training"] = {
+            "identity": self.identity,
             "random_states": _random_states(),
             "seconds": self.clock.seconds,
             "logged_second": self._logged_second,
@@ -271,6 +281,11 @@ class LanguageModel(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["training"]
+        if saved["identity"] != self.identity:
+            raise ValueError(
+                "the checkpoint is of another configuration than the run that it lies in. Put the run's own back, or "
+                "delete it to begin at step 0"
+            )
         self._random_states = saved["random_states"]
         self.clock.seconds = saved["seconds"]
         self._logged_second = saved["logged_second"]
@@ -279,14 +294,14 @@ class LanguageModel(LightningModule):
         self.latest = saved["latest"]
         self._logged_step = checkpoint["global_step"]
 
-    def _require_finite(self, values: Mapping[str, float]) -> None:
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
-            raise TrainingDivergedError(
-                f"not a finite number by step {self.trainer.global_step}: {', '.join(wrong)} (first seen after step "
-                f"{self._logged_step}). The last checkpoint is older than this and good. Lower optimizer.lr or the "
-                "weight of the regularizer that is named."
-            )
+    def _diverged(self) -> TrainingDivergedError:
+        broken = self.means.broken()
+        terms = [name for name in broken if name in {"ce", *self.terms}] or list(broken) or ["the gradient"]
+        return TrainingDivergedError(
+            f"not a finite number between steps {self._logged_step} and {self.trainer.global_step}, first in: "
+            f"{', '.join(terms)}. The last checkpoint is from before and good. Lower optimizer.lr or the weight of the "
+            "regularizer that is named, under another name=..."
+        )
 
 
 class _TrainingLog(Callback):
