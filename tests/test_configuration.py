@@ -27,7 +27,9 @@ def test_overrides_spell_a_readable_name(overrides, name):
 
 
 def test_what_changes_no_result_changes_no_name():
-    assert spell(["seed=43", "logger=wandb", "trainer.strategy=ddp", "data.num_workers=4", "threads=1", "runs=/x"]) == ""
+    assert (
+        spell(["seed=43", "logger=wandb", "trainer.strategy=ddp", "data.num_workers=4", "threads=1", "runs=/x"]) == ""
+    )
 
 
 def test_names_can_be_folders():

@@ -84,7 +84,12 @@ def test_overwriting_leaves_nothing_of_the_old_run(run):
     (run.folder / "checkpoints").mkdir()
     (run.folder / "metrics.jsonl").touch()
     Run(run.folder).begin(OmegaConf.create({"seed": 2}), ["seed=2"], overwrite=True)
-    assert {path.name for path in run.folder.iterdir()} == {"config.yaml", ".start.yaml", "overrides.yaml", "environment.jsonl"}
+    assert {path.name for path in run.folder.iterdir()} == {
+        "config.yaml",
+        ".start.yaml",
+        "overrides.yaml",
+        "environment.jsonl",
+    }
     assert Run(run.folder).config.seed == 2
 
 

@@ -37,6 +37,7 @@ class Run:
     ``config.yaml`` (composed, resolved), ``overrides.yaml``, ``environment.jsonl`` (a line a start: command, commit,
     versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt`` and
     ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``failure.json`` while the last try failed.
+    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it.
     """
 
     folder: Path

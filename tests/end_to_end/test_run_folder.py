@@ -20,7 +20,7 @@ def finished(commands_in, tmp_path_factory) -> tuple[Commands, Path, Done]:
 def test_a_run_leaves_what_its_docstring_says(finished):
     _, folder, _ = finished
     expected = "config.yaml overrides.yaml environment.jsonl tokenizer.json metrics.jsonl summary.json train.log"
-    assert {path.name for path in folder.iterdir()} == {*expected.split(), "checkpoints", ".lock"}
+    assert {path.name for path in folder.iterdir()} == {*expected.split(), "checkpoints", ".lock", ".start.yaml"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
 
 
