@@ -136,3 +136,12 @@ def test_real_stories_are_whole(real_data):
     assert next(sources.stories(str(real_data / "tinystories" / "train.txt.gz"))).startswith(
         "One day, a little boy named Tim"
     )
+
+
+def test_stories_of_a_text_are_counted_beforehand_and_of_others_not(tmp_path):
+    text = tmp_path / "a.txt.gz"
+    text.write_bytes(gzip.compress(b"One.\n<|endoftext|>\nTwo\nlines.\n<|endoftext|>\n"))
+    assert sources.count(str(text)) == 2
+    rows = tmp_path / "b.jsonl"
+    rows.write_text('{"text": "One."}\n')
+    assert sources.count(str(rows)) is None

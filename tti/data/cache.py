@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Int
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
 from tti.data import tokenizers
@@ -114,6 +114,7 @@ class Maker:
     title: str
     tokenizer: Tokenizer
     portions: Iterable[list[EncodedStory]]
+    stories: int | None = None  # about how many there will be, if that is known
 
 
 @contextmanager
@@ -156,9 +157,9 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
     offsets = _ArrayFile(folder / "offsets.bin", OFFSET_DTYPE, ())
     offsets.append(np.zeros(1, OFFSET_DTYPE))
     written = stories = 0
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(make.title, total=None)
+        task = progress.add_task(make.title, total=make.stories)
         for portion in make.portions:
             for story in portion:
                 tokens = story["tokens"].astype(TOKEN_DTYPE)
@@ -171,7 +172,9 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
                 written += len(tokens) + 1
                 stories += 1
                 offsets.append(np.array([written], OFFSET_DTYPE))
-            progress.update(task, description=f"{make.title}: {stories:,} stories, {written:,} tokens")
+            progress.update(
+                task, completed=stories, description=f"{make.title}: {stories:,} stories, {written:,} tokens"
+            )
     if not stories:
         raise ValueError(f"{make.title}: the source holds no stories")
     arrays = {name: file.close() for name, file in {**files, "offsets": offsets}.items()}

@@ -82,7 +82,9 @@ class TextCorpus(Corpus):
         return f"{source}-{Path(self.tokenizer).name}"
 
     def make(self, split: str) -> Maker:
-        return Maker(f"tokenizing {self.sources[split]}", self._loaded_tokenizer, self._portions(split))
+        source = self.sources[split]
+        title = f"tokenizing {Path(source).name}"
+        return Maker(title, self._loaded_tokenizer, self._portions(split), sources.count(source))
 
     def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
         stories = sources.stories(self.sources[split])
@@ -151,7 +153,7 @@ class GrammarCorpus(Corpus):
         return f"grammar-{split}"
 
     def make(self, split: str) -> Maker:
-        return Maker(f"writing {split} stories", self.grammar.tokenizer(), self._portions(split))
+        return Maker(f"writing {split} stories", self.grammar.tokenizer(), self._portions(split), self.stories[split])
 
     def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
         seed = self.seed * len(self.stories) + list(self.stories).index(split)

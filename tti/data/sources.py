@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -29,6 +29,15 @@ def stories(source: str) -> Iterator[str]:
         for story in text.split(END_OF_TEXT):
             if story := story.strip():
                 yield story
+
+
+def count(source: str) -> int | None:
+    """About how many stories there are, for a progress bar; None where finding out would mean reading them twice."""
+    path = _local(source)
+    if path is None or _kind(path) not in _TEXT:
+        return None
+    with _open(path) as lines:
+        return sum(1 for _ in _readable((line for line in lines if END_OF_TEXT in line), path))
 
 
 def fingerprint(source: str) -> dict[str, str | int]:
@@ -82,7 +91,7 @@ def _readable(items: Iterable[T], path: Path) -> Iterator[T]:
 
 
 def _from_text(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+    with _open(path) as lines:
         held: list[str] = []
         for line in lines:
             held.append(line)
@@ -90,6 +99,10 @@ def _from_text(path: Path) -> Iterator[str]:
                 yield "".join(held)
                 held = []
         yield "".join(held)
+
+
+def _open(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def _columnar(path: Path, format_: str) -> Iterator[Row]:
