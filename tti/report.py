@@ -9,7 +9,7 @@ import hydra
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tti.configuration import conf_dir, quoted
 from tti.reporting import comparison, markdown, plots
@@ -175,7 +175,8 @@ def main(config: DictConfig) -> None:
 def _terminal(config: DictConfig, table: pd.DataFrame) -> Table:
     columns = [name for name in config.terminal if name in table]
     summary = comparison.over_seeds(table, columns)
-    shown = Table("variant", "seeds", *[config.metrics[name].label for name in columns], box=None)
+    first = Column("variant", no_wrap=True, min_width=max(map(len, map(str, summary.index))))
+    shown = Table(first, "seeds", *[Column(config.metrics[name].label, overflow="fold") for name in columns], box=None)
     for variant, row in summary.iterrows():
         cells = [
             markdown.spread(row[(name, "mean")], row[(name, "sd")], config.metrics[name].digits) for name in columns
