@@ -176,7 +176,7 @@ def _terminal(config: DictConfig, table: pd.DataFrame) -> Table:
     columns = [name for name in config.terminal if name in table]
     summary = comparison.over_seeds(table, columns)
     first = Column("variant", no_wrap=True, min_width=max(map(len, map(str, summary.index))))
-    shown = Table(first, "seeds", *[Column(config.metrics[name].label, overflow="fold") for name in columns], box=None)
+    shown = Table(first, "seeds", *[config.terminal[name] for name in columns], box=None)
     for variant, row in summary.iterrows():
         cells = [
             markdown.spread(row[(name, "mean")], row[(name, "sd")], config.metrics[name].digits) for name in columns
