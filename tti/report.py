@@ -50,12 +50,12 @@ def report(config: DictConfig) -> pd.DataFrame:
         raise ValueError(f"none of the {len(runs)} runs in {config.runs} has finished")
     _require_distinct(finished)
     finished.sort(key=lambda run: (run.config.variant != config.baseline, _by_size(run.config.variant)))
-    table = tidy(finished)
+    table, logged = tidy(finished), history(finished)
     path = Path(config.to)
     figures = path.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(
-        [*_provenance(config, runs, finished), *_tables(config, table), *_figures(config, table, finished)]
+        [*_provenance(config, runs, finished, logged), *_tables(config, table), *_figures(config, table, logged)]
     )
     write_atomically(path, text + "\n")
     table.to_csv(figures / "runs.csv", index=False)
@@ -80,7 +80,7 @@ def _by_size(variant: str) -> list[str | float]:
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> list[str]:
+def _provenance(config: DictConfig, runs: list[Run], finished: list[Run], logged: pd.DataFrame) -> list[str]:
     first = finished[0]
     environments = pd.DataFrame([run.environment for run in finished])
     steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
@@ -93,7 +93,7 @@ def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> lis
         f"{', '.join(environments['platform'].unique())}; torch {first.environment['packages']['torch']}",
         f"written by `python -m tti.report {' '.join(_spelled(config))}`",
     ]
-    lines += _first_step(finished)
+    lines += _first_step(logged)
     if "unigram_entropy" in first.summary:
         lines.append(f"unigram entropy of the validation tokens: {first.summary['unigram_entropy']:.3f} nats")
     lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
@@ -101,9 +101,8 @@ def _provenance(config: DictConfig, runs: list[Run], finished: list[Run]) -> lis
     return [f"# {config.title or Path(config.runs).name}", "\n".join(f"- {line}" for line in lines)]
 
 
-def _first_step(finished: list[Run]) -> list[str]:
+def _first_step(logged: pd.DataFrame) -> list[str]:
     """Whether all variants of a seed began alike: same weights, same stories, same dropout."""
-    logged = history(finished)
     if "train/ce" not in logged:
         return []
     first = logged[logged["step"] == 1].groupby("seed")["train/ce"]
@@ -133,12 +132,11 @@ def _tables(config: DictConfig, table: pd.DataFrame) -> list[str]:
     return sections
 
 
-def _figures(config: DictConfig, table: pd.DataFrame, finished: list[Run]) -> list[str]:
+def _figures(config: DictConfig, table: pd.DataFrame, logged: pd.DataFrame) -> list[str]:
     label = {str(name): metric.label for name, metric in config.metrics.items()}
     folder = Path(config.to).with_suffix("")
     front = {name: label[name] for name in config.figures.front if name in table}
     plots.save(plots.front(table, (config.figures.x, label[config.figures.x]), front), folder / "front.png")
-    logged = history(finished)
     shown = {name: label[name] for name in config.figures.curves if name in logged}
     plots.save(plots.curves(logged, shown), folder / "curves.png")
     return [f"![{name}]({folder.name}/{name}.png)" for name in ("front", "curves")]

@@ -45,8 +45,8 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tti.data import lexicon
+from tti.data.sources import END_OF_TEXT
 
-END_OF_TEXT: Final = "<|endoftext|>"
 UNKNOWN: Final = "<|unk|>"
 SPACE: Final = "\u0120"  # the space in the byte alphabet of GPT-2
 

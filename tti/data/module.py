@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tti.data import tokenizers
 from tti.data.cache import PackedStories
 from tti.data.corpora import Corpus
+from tti.measures import type_entropy
 from tti.models.stories import Stories
 from tti.step import Batch
 
@@ -83,8 +84,8 @@ class StoryData(LightningDataModule):
         """Entropy in nats of the tokens of a split, each story's first left out: the loss of one who counts only."""
         packed = self.split(split)
         counts = np.bincount(np.delete(packed.tokens, packed.offsets[:-1])).astype(float)
-        shares = counts[counts > 0] / counts.sum()
-        return float(-(shares * np.log(shares)).sum())
+        entropy, _ = type_entropy(torch.from_numpy(counts)[:, None])
+        return float(entropy)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
@@ -123,9 +124,9 @@ class StoryData(LightningDataModule):
         return self._loader(stories, EvaluationOrder(stories.lengths, self.validation_tokens, world, rank))
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the data: optimiser steps taken, and the order that they belong to."""
+        """The position in the data: optimiser steps taken. The order is the run's, whose identity checkpoints carry."""
         assert self.trainer is not None
-        return {"step": self.trainer.global_step, "seed": self.seed}
+        return {"step": self.trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint stopped."""
