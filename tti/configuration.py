@@ -29,6 +29,8 @@ WITHOUT_EFFECT = (
     "task.optimizer",
     "task.regularizers",
     "task.schedule",
+    "task.seed",
+    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -38,7 +40,7 @@ WITHOUT_EFFECT = (
     "variant",
 )
 # Overrides that say which method is trained, rather than on what and how long.
-METHOD = ("regularizer", "model/mlp", "model.mlp")
+METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
 
 

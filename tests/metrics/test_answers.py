@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tti.metrics.firing import FiringRates
 from tti.metrics.loss import Loss
 from tti.metrics.orthogonality import MeanAbsCosine
 from tti.metrics.polysemanticity import Polysemanticity
@@ -72,6 +73,68 @@ def test_sparsity_counts_beyond_float32(make_step):
     sparsity.pairs += 2**40
     sparsity.update(torch.ones(1, 1), make_step(torch.ones(1, 1)))
     assert sparsity.pairs.item() == 2**40 + 1
+
+
+def firing_at(rates, tokens):
+    """Activations of as many neurons as there are rates, which fire on that fraction of the tokens and else are 0."""
+    return (torch.arange(tokens)[:, None] < torch.tensor(rates) * tokens).float()
+
+
+def test_firing_rates_of_neurons_that_fire_on_a_known_fraction(make_step):
+    metric = FiringRates(width=5, n_types=1, threshold=0.01)
+    acts = firing_at([1.0, 0.0, 0.25, 0.75, 0.5], tokens=100)[torch.randperm(100)]
+    for part in acts.split([1, 60, 39]):
+        metric.update(part, make_step(part))
+    assert numbers(metric) == pytest.approx(
+        {
+            "active_fraction": 0.5,
+            "exactly_zero": 0.5,
+            "dead": 1 / 5,
+            "always_on": 1 / 5,
+            "firing_rate_p05": 0.05,
+            "firing_rate_p25": 0.25,
+            "firing_rate_p50": 0.5,
+            "firing_rate_p75": 0.75,
+            "firing_rate_p95": 0.95,
+        }
+    )
+    metric.reset()
+    metric.update(torch.ones(3, 5), make_step(torch.ones(3, 5)))
+    assert numbers(metric)["active_fraction"] == 1
+
+
+def test_a_neuron_fires_from_the_threshold_on_with_either_sign(make_step):
+    metric = FiringRates(width=4, n_types=1, threshold=0.01)
+    acts = torch.tensor([[0.01, -0.02, 0.0099, -0.0]])
+    metric.update(acts, make_step(acts))
+    assert metric.fired.tolist() == [1, 1, 0, 0]
+    assert numbers(metric)["exactly_zero"] == 0.25
+
+
+def test_dead_is_below_1_percent_and_always_on_above_99(make_step):
+    metric = FiringRates(width=4, n_types=1, threshold=0.01)
+    acts = firing_at([0.009, 0.01, 0.99, 0.991], tokens=1000)
+    metric.update(acts, make_step(acts))
+    assert metric.fired.tolist() == [9, 10, 990, 991]
+    assert numbers(metric)["dead"] == numbers(metric)["always_on"] == 0.25
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_fires_is_what_is_not_sparse(make_step, dtype):
+    acts = (torch.randn(50, 8, generator=torch.Generator().manual_seed(0)) / 50).to(dtype)
+    acts[0] = 0.01
+    firing, sparsity = (kind(width=8, n_types=1, threshold=0.01) for kind in (FiringRates, Sparsity))
+    for metric in (firing, sparsity):
+        metric.update(acts, make_step(acts))
+    assert numbers(firing)["active_fraction"] == pytest.approx(1 - numbers(sparsity)["sparsity"])
+
+
+def test_firing_counts_beyond_float32(make_step):
+    metric = FiringRates(width=1, n_types=1, threshold=0.01)
+    metric.fired += 2**40
+    metric.tokens += 2**40
+    metric.update(torch.ones(1, 1), make_step(torch.ones(1, 1)))
+    assert metric.fired.item() == metric.tokens.item() == 2**40 + 1
 
 
 def test_polysemanticity_sums_over_batches(make_step):

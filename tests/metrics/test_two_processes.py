@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
+from tti.metrics.firing import FiringRates
 from tti.metrics.loss import Loss
 from tti.metrics.orthogonality import MeanAbsCosine
 from tti.metrics.polysemanticity import Polysemanticity
@@ -30,7 +31,8 @@ def batches():
 
 
 def measure(chosen):
-    at_site = [MeanAbsCosine(3, TYPES), Polysemanticity(3, TYPES), Sparsity(3, TYPES, threshold=0.5)]
+    by_threshold = [kind(3, TYPES, threshold=0.5) for kind in (Sparsity, FiringRates)]
+    at_site = [MeanAbsCosine(3, TYPES), Polysemanticity(3, TYPES), *by_threshold]
     loss, means = Loss(), StepMeans()
     for index, step in enumerate(batches()):
         if index in chosen:

@@ -40,7 +40,7 @@ def module_with(*overrides: str, **regularizers: Regularizer) -> LanguageModel:
         regularizer.attach(module.net.sites)
         module.regularizers[name] = regularizer
         module._training_sites |= set(regularizer.sites)
-    module._trainer = SimpleNamespace(max_steps=STEPS, global_step=0)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(max_steps=STEPS, global_step=0, world_size=1)  # type: ignore[assignment]
     return module
 
 

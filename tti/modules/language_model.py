@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -12,14 +13,17 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tti.configuration import digest
 from tti.metrics.loss import Loss
 from tti.metrics.sites import AtSites
 from tti.metrics.step_means import StepMeans
 from tti.models.gpt import GPT
 from tti.models.taps import Recorder, choose
 from tti.modules.clock import Clock
+from tti.modules.protocols import Drawing, Tuned
 from tti.regularizers.base import Regularizer
 from tti.step import Batch, Step
+from tti.weightings.base import Weighting
 
 MAX_EXPONENT = 700.0  # exp of more is no float
 
@@ -34,12 +38,14 @@ class LanguageModel(LightningModule):
     Args:
         net: the transformer.
         regularizers: name -> regularizer; the name is what it is logged under.
+        weighting: makes what sets the coefficient of one regularizer, from its ``weight`` and ``warmup``.
         metrics: name -> interpretability metric of every validation, whatever is trained on.
         optimizer: makes the optimiser from parameter groups.
         schedule: makes the learning-rate schedule from the optimiser and the number of steps.
         grad_ratio_every: optimiser steps between measurements of ``train/reg_to_ce_grad_ratio``; one costs about a step
             for the cross-entropy and one for every regularizer.
         compile: compile the network with ``torch.compile``.
+        seed: of what parts of the network and regularizers draw (``tti.modules.protocols.Drawing``).
 
     Raises:
         ValueError: a regularizer or metric asks for a site that ``net`` lacks.
@@ -49,15 +55,20 @@ class LanguageModel(LightningModule):
         self,
         net: GPT,
         regularizers: Mapping[str, Regularizer],
+        weighting: Callable[..., Weighting],
         metrics: Mapping[str, AtSites],
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Callable[..., LRScheduler],
         grad_ratio_every: int,
         compile: bool,
+        seed: int,
     ) -> None:
         super().__init__()
         self.net = net
         self.regularizers = nn.ModuleDict(regularizers)
+        self.weightings = nn.ModuleDict(
+            {name: weighting(weight=each.weight, warmup=each.warmup) for name, each in regularizers.items()}
+        )
         self.metrics = nn.ModuleDict(metrics)
         self.loss = Loss()
         self.means = StepMeans()
@@ -67,7 +78,7 @@ class LanguageModel(LightningModule):
         self.identity = ""  # of the run, which checkpoints carry; set by who knows it
         self.validated_step = -1
         self._optimizer, self._schedule = optimizer, schedule
-        self._grad_ratio_every, self._compile = grad_ratio_every, compile
+        self._grad_ratio_every, self._compile, self._seed = grad_ratio_every, compile, seed
         self._random_states: dict[str, Tensor] = {}
         self._logged_step = 0
         self._measured_step = -1
@@ -75,6 +86,7 @@ class LanguageModel(LightningModule):
         self._logged_second = 0.0
         self._grad_norm = torch.zeros(())
         self._grad_ratios: dict[str, Tensor] = {}
+        self._coefficients: dict[str, float | Tensor] = {}
         for regularizer in self.terms.values():
             regularizer.attach(net.sites)
         self._training_sites = {site for regularizer in self.terms.values() for site in regularizer.sites}
@@ -86,6 +98,11 @@ class LanguageModel(LightningModule):
     def terms(self) -> dict[str, Regularizer]:
         """The regularizers by name (``regularizers`` as the type that its contents have)."""
         return cast(dict[str, Regularizer], dict(self.regularizers))
+
+    def coefficients(self) -> dict[str, float | Tensor]:
+        """Each regularizer's coefficient at the present step."""
+        weightings = cast(dict[str, Weighting], dict(self.weightings))
+        return {name: weighting.coefficient(self.progress) for name, weighting in weightings.items()}
 
     @property
     def measured(self) -> list[Loss | AtSites]:
@@ -107,10 +124,10 @@ class LanguageModel(LightningModule):
             self._measured_step = step_number
             self._grad_ratios = self._measure_grad_ratios(batch)
         cross_entropy, step = self.run(batch, self._training_sites)
-        loss, values = cross_entropy, {"ce": cross_entropy}
+        loss, values, self._coefficients = cross_entropy, {"ce": cross_entropy}, self.coefficients()
         for name, regularizer in self.terms.items():
             penalty = regularizer(step)
-            weighted = regularizer.coefficient(self.progress) * penalty
+            weighted = self._coefficients[name] * penalty
             loss = loss + weighted
             values |= {name: penalty, f"{name}_weighted": weighted}
             values |= {f"{name}/{note}": value for note, value in step.notes.items()}
@@ -132,27 +149,32 @@ class LanguageModel(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the network's gradient, and each regularizer's apart from it."""
+        """Clip the norm of the network's gradient, and apart from it those of tuned parts and of each regularizer."""
         limit = gradient_clip_val or float("inf")
-        self._grad_norm = clip_grad_norm_(self.net.parameters(), limit)
-        for regularizer in self.regularizers.values():
-            clip_grad_norm_(list(regularizer.parameters()), limit)
+        network, *apart = self._clipped
+        self._grad_norm = clip_grad_norm_(network, limit)
+        for parameters in apart:
+            clip_grad_norm_(parameters, limit)
 
     def _measure_grad_ratios(self, batch: Batch) -> dict[str, Tensor]:
         """``|grad(coefficient * penalty)| / |grad(cross-entropy)|`` over the network, before clipping.
 
-        Forward passes of their own, with the dropout of the step that follows, and copies of the regularizers, whose
-        generators and counters would go on otherwise: it changes nothing. Over this process's micro-batch only.
+        With the coefficients that training has come with; the weightings are told what was measured only then. Forward
+        passes of their own, with the dropout of the step that follows, and copies of the regularizers, whose
+        generators and counters would go on otherwise: it changes nothing else. Over this process's micro-batch only.
         """
         if not self.regularizers:
             return {"reg_to_ce_grad_ratio": torch.zeros((), device=self.device)}
         reference = _norm(self._gradient(batch, lambda cross_entropy, step: cross_entropy))
-        each = {
-            name: self._gradient(batch, lambda _, step, r=copy: r.coefficient(self.progress) * r(step))  # type: ignore[misc]
-            for name, copy in deepcopy(self.terms).items()
-        }
-        together = [torch.stack(gradients).sum(0) for gradients in zip(*each.values(), strict=True)]
-        ratios = {f"{name}_to_ce_grad_ratio": _norm(gradient) / reference for name, gradient in each.items()}
+        together: list[Tensor] = []
+        ratios: dict[str, Tensor] = {}
+        for (name, copy), coefficient in zip(deepcopy(self.terms).items(), self.coefficients().values(), strict=True):
+            gradient = self._gradient(batch, lambda _, step, copy=copy: copy(step))  # type: ignore[misc]
+            ratio = self._over_processes(_norm(gradient) / reference)
+            ratios[f"{name}_to_ce_grad_ratio"] = coefficient * ratio
+            cast(Weighting, self.weightings[name]).observe_gradients(ratio)
+            torch._foreach_mul_(gradient, coefficient)
+            together = list(torch._foreach_add(together, gradient)) if together else gradient
         return ratios | {"reg_to_ce_grad_ratio": _norm(together) / reference}
 
     def _gradient(self, batch: Batch, term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
@@ -161,19 +183,42 @@ class LanguageModel(LightningModule):
             value = term(*self.run(batch, self._training_sites))
         return list(torch.autograd.grad(value, list(self.net.parameters()), allow_unused=True, materialize_grads=True))
 
+    def _over_processes(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.all_gather(value)).mean() if self.trainer.world_size > 1 else value
+
     # -- optimisation -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """Weight decay on the network's matrices only; regularizers' parameters have a group of their own."""
-        parameters = list(self.net.parameters())
+        """Weight decay on the network's matrices only; regularizers' parameters and tuned parts are apart."""
+        network = self._plain(self.net)
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim >= 2]},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-            {"params": list(self.regularizers.parameters()), "weight_decay": 0.0},
+            {"params": [p for p in network if p.ndim >= 2]},
+            {"params": [p for p in network if p.ndim < 2], "weight_decay": 0.0},
+            {"params": self._plain(self.regularizers), "weight_decay": 0.0},
+            *({"params": list(part.parameters()), **cast(Tuned, part).optimizer_settings} for part in self._tuned),
         ]
         optimizer = self._optimizer([group for group in groups if group["params"]])
         schedule = self._schedule(optimizer, max_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @cached_property
+    def _tuned(self) -> list[nn.Module]:
+        return [part for part in self.modules() if isinstance(part, Tuned)]
+
+    @cached_property
+    def _drawing(self) -> list[tuple[str, Drawing]]:
+        return [(name, part) for name, part in self.named_modules() if isinstance(part, Drawing)]
+
+    @cached_property
+    def _clipped(self) -> list[list[nn.Parameter]]:
+        """The groups of parameters whose gradients are clipped apart from each other, the network's first."""
+        plain = [self._plain(part) for part in (self.net, *self.regularizers.values())]
+        return plain + [list(part.parameters()) for part in self._tuned]
+
+    def _plain(self, module: nn.Module) -> list[nn.Parameter]:
+        """The parameters of a part that are optimised with the settings of all."""
+        apart = {id(parameter) for part in self._tuned for parameter in part.parameters()}
+        return [parameter for parameter in module.parameters() if id(parameter) not in apart]
 
     def setup(self, stage: str) -> None:
         split = "test" if stage == "test" else "validation"
@@ -212,7 +257,7 @@ class LanguageModel(LightningModule):
         for metric in self.measured:
             values |= metric.compute()
             metric.reset()
-        numbers = torch.stack([value.double() for value in values.values()]).tolist()
+        numbers = _numbers(values.values(), self.device)
         self._report({f"{split}/{name}": number for name, number in zip(values, numbers, strict=True)})
 
     # -- logging ----------------------------------------------------------------------------------------------------
@@ -227,6 +272,12 @@ class LanguageModel(LightningModule):
         if self._random_states:  # only now, when nothing but the step itself is left to draw from them
             _set_random_states(self._random_states)
             self._random_states = {}
+        self._draw()
+
+    def _draw(self) -> None:
+        for name, part in self._drawing:
+            seed = digest(f"{self._seed}/{name}/{self.trainer.global_step}")
+            part.draw(torch.Generator().manual_seed(int(seed, 16)))
 
     def configure_callbacks(self) -> list[Callback]:
         return [_TrainingLog()]
@@ -236,12 +287,13 @@ class LanguageModel(LightningModule):
         step = self.trainer.global_step
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != self._logged_step and (step % every == 0 or step in (1, self.trainer.max_steps)):
-            self._logged_step = step
-            self._log_training()
+            first, self._logged_step = self._logged_step, step
+            self._log_training(first)
 
-    def _log_training(self) -> None:
+    def _log_training(self, first: int) -> None:
         measured = self.means.compute() | self._grad_ratios | {"grad_norm": self._grad_norm}
-        numbers = torch.stack([value.double() for value in measured.values()]).tolist()  # the one wait for the device
+        measured |= {f"{name}_coefficient": torch.as_tensor(value) for name, value in self._coefficients.items()}
+        numbers = _numbers(measured.values(), self.device)  # the one wait for the device
         values = dict(zip(measured, numbers, strict=True))
         if not all(map(math.isfinite, numbers)):
             raise self._diverged()
@@ -253,6 +305,8 @@ class LanguageModel(LightningModule):
         values["learning_rate"] = self._learning_rate
         values["tokens"] = self.tokens_seen
         self._logged_second = seconds
+        for weighting in cast(Iterable[Weighting], self.weightings.values()):
+            weighting.observe_cross_entropy(first, self._logged_step, self.trainer.max_steps, values["ce"])
         self.means.reset()
         self._grad_ratios = {}
         self._report({f"train/{name}": value for name, value in values.items()})
@@ -310,6 +364,10 @@ class _TrainingLog(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         cast(LanguageModel, module).log_training_if_due()
+
+
+def _numbers(values: Iterable[Tensor], device: torch.device) -> list[float]:
+    return cast(list[float], torch.stack([value.to(device, torch.float64) for value in values]).tolist())
 
 
 def _norm(gradient: list[Tensor]) -> Tensor:

@@ -11,25 +11,20 @@ from tti.step import Step
 
 
 class Regularizer(nn.Module, ABC):
-    """One term of the objective, ``coefficient(progress) * forward(step)``.
+    """One term of the objective, ``lambda * forward(step)``; ``tti.weightings`` sets lambda.
 
     A regularizer may have parameters: they are optimised, clipped (apart from the model's) and checkpointed with the
-    run. One that draws random numbers must draw them from a generator of its own, so that adding it shifts nothing
-    else.
+    run. One that needs random numbers takes them in a method ``draw(generator)`` (``tti.modules.protocols.Drawing``),
+    so that adding it shifts nothing else.
 
     Args:
         sites: glob, or several, of the sites it acts on.
-        weight: the coefficient lambda after the warm-up.
+        weight: the coefficient lambda after the warm-up, or where an adapted one begins.
         warmup: the fraction of training over which the coefficient rises linearly from 0.
-
-    Raises:
-        ValueError: ``warmup`` is not in [0, 1].
     """
 
     def __init__(self, sites: str | Iterable[str], weight: float, warmup: float) -> None:
         super().__init__()
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"warmup={warmup} must be a fraction of training in [0, 1]")
         self.patterns = sites
         self.weight = weight
         self.warmup = warmup
@@ -42,10 +37,6 @@ class Regularizer(nn.Module, ABC):
             ValueError: a glob matches no site; the message lists those there are.
         """
         self.sites = choose(self.patterns, widths)
-
-    def coefficient(self, progress: float) -> float:
-        """The factor on the penalty when ``progress`` (0 to 1) of the optimiser steps are done."""
-        return self.weight * min(1.0, progress / self.warmup if self.warmup else 1.0)
 
     @abstractmethod
     def forward(self, step: Step) -> Float[Tensor, ""]:

@@ -1,0 +1,55 @@
+"""Firing rates: on what fraction of the tokens each neuron is on."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.metrics.sites import SiteMetric
+from tti.step import Step
+
+DEAD, ALWAYS_ON = 0.01, 0.99
+QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+
+
+class FiringRates(SiteMetric):
+    """The distribution over neurons of the fraction of tokens on which a neuron *fires*, ``|a| >= threshold``.
+
+    The complement of ``Sparsity`` at the same threshold, neuron by neuron: ``active_fraction = 1 - sparsity``.
+
+    What games it: scale. Shrinking all activations lowers every rate at an absolute threshold, and makes neurons dead
+    by this count that still do their work. ``exactly_zero`` does not depend on scale: the zeros of ReLU and top-k
+    count there, and a GELU has hardly any.
+    """
+
+    fired: Tensor
+    zeros: Tensor
+    tokens: Tensor
+
+    def __init__(self, width: int, n_types: int, threshold: float) -> None:
+        super().__init__(width, n_types)
+        self.threshold = threshold
+        self.add_state("fired", torch.zeros(width, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("zeros", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, acts: Float[Tensor, "token width"], step: Step) -> None:
+        self.fired += (acts.abs() >= self.threshold).sum(0, dtype=torch.int32)
+        self.zeros += acts.numel() - torch.count_nonzero(acts)
+        self.tokens += len(acts)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Fractions, from 0 to 1.
+
+        ``active_fraction``: of the (token, neuron) pairs, those that fire; the mean firing rate. ``exactly_zero``: of
+        the pairs, those with ``a = 0``. ``dead`` and ``always_on``: of the neurons, those that fire on less than 1 %
+        and on more than 99 % of the tokens. ``firing_rate_p05`` to ``firing_rate_p95``: percentiles over neurons.
+        """
+        rates = self.fired.double() / self.tokens
+        percentiles = rates.quantile(rates.new_tensor(list(QUANTILES.values()))).unbind()
+        return {
+            "active_fraction": rates.mean(),
+            "exactly_zero": self.zeros.double() / (self.tokens * self.width),
+            "dead": (rates < DEAD).double().mean(),
+            "always_on": (rates > ALWAYS_ON).double().mean(),
+            **{f"firing_rate_{name}": rate for name, rate in zip(QUANTILES, percentiles, strict=True)},
+        }

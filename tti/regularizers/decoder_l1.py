@@ -1,0 +1,38 @@
+"""Decoder-weighted L1: hidden neurons should write little into the residual stream."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.models.mlp import MLP
+from tti.regularizers.base import Regularizer
+from tti.step import Step
+
+
+class DecoderL1(Regularizer):
+    """``mean_t sum_j |a[t, j]| * ||W_out[:, j]||``, averaged over the sites; a sum over neurons, not a mean.
+
+    The sparsity term of Anthropic's April 2024 update to sparse autoencoders, on an MLP's own hidden layer and output
+    matrix. Unlike L1, shrinking a neuron while its column of the output matrix grows is no way out. What is: LayerNorm
+    behind the residual stream forgives writing little of everything.
+
+    Raises:
+        ValueError: a site is not what an MLP's output matrix reads (``blocks.*.mlp.post``).
+    """
+
+    def attach(self, widths: Mapping[str, int]) -> None:
+        super().attach(widths)
+        strangers = [site for site in self.sites if not site.endswith(".mlp.post")]
+        if strangers:
+            raise ValueError(f"decoder_l1 acts on blocks.*.mlp.post, which an output matrix reads, not on {strangers}")
+
+    def forward(self, step: Step) -> Float[Tensor, ""]:
+        penalties = [self._penalty(site, step) for site in self.sites]
+        return sum(penalties[1:], penalties[0]) / len(penalties)
+
+    def _penalty(self, site: str, step: Step) -> Float[Tensor, ""]:
+        mlp = cast(MLP, step.model.get_submodule(site.removesuffix(".post")))
+        size = step.activations[site].float().abs().mean(0)
+        return size @ mlp.out.weight.float().norm(dim=0)

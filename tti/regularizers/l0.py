@@ -1,0 +1,18 @@
+"""L0: few hidden neurons should be open."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.regularizers.base import ActivationRegularizer
+from tti.step import Step
+
+
+class L0(ActivationRegularizer):
+    """The expected fraction of open gates (Louizos, Welling & Kingma 2018, equation 12, over the number of gates).
+
+    For ``model/mlp=hard_concrete``, whose site ``open`` has each gate's probability of being open: 0 if all are
+    closed, 1 if all are open. Nothing games it, but a closed gate says nothing about what the open ones mean.
+    """
+
+    def penalty(self, acts: Float[Tensor, "1 width"], step: Step) -> Float[Tensor, ""]:
+        return acts.float().mean()

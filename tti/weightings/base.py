@@ -1,0 +1,38 @@
+"""The contract of a weighting: it gives the coefficient of one regularizer, and is told how training goes."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Weighting(nn.Module, ABC):
+    """The coefficient lambda of one regularizer over training. Its buffers are checkpointed with the run.
+
+    Args:
+        weight: lambda after the warm-up where it is fixed, and where it begins otherwise.
+        warmup: the fraction of training over which lambda rises linearly from 0.
+
+    Raises:
+        ValueError: ``warmup`` is not in [0, 1].
+    """
+
+    def __init__(self, weight: float, warmup: float) -> None:
+        super().__init__()
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"warmup={warmup} must be a fraction of training in [0, 1]")
+        self.weight = weight
+        self.warmup = warmup
+
+    def coefficient(self, progress: float) -> float | Tensor:
+        """The factor on the penalty when ``progress`` (0 to 1) of the optimiser steps are done."""
+        return self.full() * min(1.0, progress / self.warmup if self.warmup else 1.0)
+
+    @abstractmethod
+    def full(self) -> float | Tensor:
+        """Lambda as it would be after the warm-up."""
+
+    def observe_gradients(self, ratio: Tensor) -> None:
+        """``|grad(penalty)| / |grad(cross-entropy)|``, unweighted, every ``task.grad_ratio_every`` steps."""
+
+    def observe_cross_entropy(self, first: int, last: int, steps: int, nats: float) -> None:
+        """The mean training cross-entropy of the steps after ``first`` up to ``last``, of ``steps`` in all."""

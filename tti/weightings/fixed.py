@@ -1,0 +1,10 @@
+"""A coefficient that stays what it is set to."""
+
+from tti.weightings.base import Weighting
+
+
+class Fixed(Weighting):
+    """Lambda is ``weight``."""
+
+    def full(self) -> float:
+        return self.weight

@@ -1,0 +1,44 @@
+"""A coefficient that keeps the regularizer's gradient at a fraction of the cross-entropy's."""
+
+import torch
+from torch import Tensor
+
+from tti.weightings.base import Weighting
+
+
+class GradientRatio(Weighting):
+    """Lambda such that ``|grad(lambda R)| / |grad(CE)| = target`` over the network's weights, before clipping.
+
+    Between measurements lambda stays; at each, the logarithm of the unweighted ratio goes into a running mean. A
+    measurement in which either gradient is 0 counts for nothing; before the first that counts lambda is ``weight``.
+    The warm-up multiplies lambda, so that the target is held after it.
+
+    Args:
+        target: rho, typically 0.03 to 1.
+        memory: how much of the running mean a measurement leaves in place, in [0, 1); 0 follows the last one alone.
+
+    Raises:
+        ValueError: ``target`` is not positive or ``memory`` not in [0, 1).
+    """
+
+    log_ratio: Tensor
+    seen: Tensor
+
+    def __init__(self, weight: float, warmup: float, target: float, memory: float) -> None:
+        super().__init__(weight, warmup)
+        if target <= 0 or not 0 <= memory < 1:
+            raise ValueError(f"weighting.target={target} must be above 0, weighting.memory={memory} in [0, 1)")
+        self.target = target
+        self.memory = memory
+        self.register_buffer("log_ratio", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
+
+    def full(self) -> Tensor:
+        return torch.where(self.seen, self.target / self.log_ratio.exp(), self.weight)
+
+    def observe_gradients(self, ratio: Tensor) -> None:
+        log = ratio.log()
+        memory = torch.where(self.seen, self.memory, 0.0)
+        usable = log.isfinite()
+        self.log_ratio = torch.where(usable, memory * self.log_ratio + (1 - memory) * log, self.log_ratio)
+        self.seen = self.seen | usable
