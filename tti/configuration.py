@@ -38,6 +38,7 @@ WITHOUT_EFFECT = (
     "trainer.strategy",
     "trainer.plugins",
     "variant",
+    "weighting.baseline.like",
 )
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")

@@ -1,0 +1,119 @@
+"""What holds for every weighting there is a YAML of, and what each does with what it is told."""
+
+import math
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from tti.weightings.budget import Budget
+from tti.weightings.fixed import Fixed
+from tti.weightings.ratio import GradientRatio
+
+STEPS = 1000
+
+
+def weighting_of(compose, option, weight=0.3, warmup=0.2):
+    overrides = ["weighting.baseline.of=1.5"] if option == "budget" else []
+    made = instantiate(compose("model=tiny", f"weighting={option}", "variant=x", *overrides).weighting)
+    return made(weight=weight, warmup=warmup)
+
+
+@pytest.mark.each_option("weighting")
+def test_the_coefficient_rises_from_0_over_the_warmup_and_stays(compose, option):
+    weighting = weighting_of(compose, option)
+    rising = [float(weighting.coefficient(progress)) for progress in (0.0, 0.05, 0.1, 0.2, 0.7, 1.0)]
+    assert rising == pytest.approx([0, 0.075, 0.15, 0.3, 0.3, 0.3])
+
+
+@pytest.mark.each_option("weighting")
+def test_without_warmup_it_is_there_from_the_start(compose, option):
+    assert float(weighting_of(compose, option, warmup=0).coefficient(0.0)) == pytest.approx(0.3)
+
+
+@pytest.mark.each_option("weighting")
+@pytest.mark.parametrize("warmup", [-0.1, 1.5, 1000])
+def test_warmup_is_a_fraction(compose, option, warmup):
+    with pytest.raises(Exception, match="must be a fraction of training"):
+        weighting_of(compose, option, warmup=warmup)
+
+
+@pytest.mark.each_option("weighting")
+def test_what_it_learnt_is_in_its_state(compose, option):
+    taught, fresh = (weighting_of(compose, option) for _ in range(2))
+    taught.observe_gradients(torch.tensor(2.0))
+    taught.observe_cross_entropy(STEPS // 2, STEPS // 2 + 50, STEPS, 1.7)
+    fresh.load_state_dict(taught.state_dict())
+    assert float(fresh.coefficient(1.0)) == float(taught.coefficient(1.0))
+
+
+def test_fixed_looks_at_nothing():
+    weighting = Fixed(weight=0.3, warmup=0)
+    weighting.observe_gradients(torch.tensor(100.0))
+    weighting.observe_cross_entropy(0, 50, STEPS, 9.0)
+    assert weighting.coefficient(0.5) == 0.3
+
+
+def test_the_ratio_is_reached_at_once_and_followed():
+    weighting = GradientRatio(weight=1.0, warmup=0, target=0.1, memory=0.5)
+    weighting.observe_gradients(torch.tensor(4.0))
+    assert float(weighting.coefficient(0)) == pytest.approx(0.1 / 4)
+    for _ in range(20):
+        weighting.observe_gradients(torch.tensor(0.5))
+    assert float(weighting.coefficient(0)) == pytest.approx(0.1 / 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("ratio", [0.0, math.inf, math.nan])
+def test_a_gradient_that_says_nothing_counts_for_nothing(ratio):
+    weighting = GradientRatio(weight=1.0, warmup=0, target=0.1, memory=0.5)
+    weighting.observe_gradients(torch.tensor(ratio))
+    assert float(weighting.coefficient(0)) == 1.0
+    weighting.observe_gradients(torch.tensor(2.0))
+    weighting.observe_gradients(torch.tensor(ratio))
+    assert float(weighting.coefficient(0)) == pytest.approx(0.05)
+
+
+def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
+    """A training whose cross-entropy is ``cost(lambda)`` above the baseline's 2 nats, and follows with a lag."""
+    spent = 0.0
+    for step in range(0, steps, every):
+        spent += (1 - lag) * (cost(float(budget.coefficient(step / steps))) - spent)
+        budget.observe_cross_entropy(step, step + every, steps, 2.0 + spent)
+    return spent
+
+
+@pytest.mark.parametrize("cost", [lambda x: x, lambda x: x**2, lambda x: 30 * x, lambda x: 0.3 * math.sqrt(x)])
+@pytest.mark.parametrize("weight", [1e-3, 1e-2, 0.5])
+def test_the_budget_is_spent_whatever_lambda_costs(cost, weight):
+    budget = Budget(weight=weight, warmup=0.1, nats=0.02, rate=20, baseline=lambda first, last: 2.0)
+    assert train_against(cost, budget) == pytest.approx(0.02, rel=0.1)
+
+
+def test_the_budget_waits_for_the_warmup():
+    budget = Budget(weight=1.0, warmup=0.5, nats=0.02, rate=20, baseline=lambda first, last: 2.0)
+    budget.observe_cross_entropy(400, 450, STEPS, 2.0)
+    assert float(budget.full()) == 1.0
+    budget.observe_cross_entropy(500, 550, STEPS, 2.0)
+    assert float(budget.full()) == pytest.approx(math.exp(20 * 0.05))
+
+
+def test_the_baseline_is_read_over_the_same_steps():
+    asked = []
+    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline=lambda first, last: asked.append((first, last)) or 2.0)
+    budget.observe_cross_entropy(100, 150, STEPS, 2.02)
+    assert asked == [(100, 150)]
+    assert float(budget.full()) == pytest.approx(1.0)  # spent to the nat: nothing to change
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: GradientRatio(1.0, 0.0, target=0.0, memory=0.5),
+        lambda: GradientRatio(1.0, 0.0, target=0.1, memory=1.0),
+        lambda: Budget(1.0, 0.0, nats=0.0, rate=1.0, baseline=lambda *_: 0.0),
+        lambda: Budget(0.0, 0.0, nats=0.1, rate=1.0, baseline=lambda *_: 0.0),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(wrong):
+    with pytest.raises(ValueError, match="must be above 0"):
+        wrong()
