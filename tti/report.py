@@ -54,8 +54,13 @@ def report(config: DictConfig) -> pd.DataFrame:
     path = Path(config.to)
     figures = path.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
+    controls = comparison.controls_of(list(table["variant"].unique()), config.baseline, config.controls)
     text = "\n\n".join(
-        [*_provenance(config, runs, finished, logged), *_tables(config, table), *_figures(config, table, logged)]
+        [
+            *_provenance(config, runs, finished, logged),
+            *_tables(config, table, controls),
+            *_figures(config, table, logged, controls),
+        ]
     )
     write_atomically(path, text + "\n")
     table.to_csv(figures / "runs.csv", index=False)
@@ -114,32 +119,53 @@ def _first_step(logged: pd.DataFrame) -> list[str]:
     )
 
 
-def _tables(config: DictConfig, table: pd.DataFrame) -> list[str]:
+def _tables(config: DictConfig, table: pd.DataFrame, controls: dict[str, str]) -> list[str]:
     shown = {name: metric for name, metric in config.metrics.items() if name in table}
     labels = {str(name): metric.label for name, metric in shown.items()}
     digits = {str(name): metric.digits for name, metric in shown.items()}
     sections = ["## Final figures", "Mean ± standard deviation over seeds.",
                 markdown.means(comparison.over_seeds(table, list(labels)), labels, digits)]  # fmt: skip
-    if table["variant"].nunique() > 1:
+    if controls:
         labels.pop("tokens_per_second")  # side by side on one machine: no fair comparison of speed
-        change = comparison.against(table, list(labels), config.baseline)
+        change = comparison.against(table, list(labels), controls)
         sections += [
-            f"## Change from {config.baseline}, paired by seed",
+            "## Change, paired by seed",
             f"Mean change ± half width of its {comparison.CONFIDENCE:.0%} t interval over seeds (not corrected for the "
             "number of comparisons), and in how many seeds the figure fell.",
-            markdown.changes(change, labels, digits),
+            markdown.changes(change, labels, digits, controls),
         ]
     return sections
 
 
-def _figures(config: DictConfig, table: pd.DataFrame, logged: pd.DataFrame) -> list[str]:
+def _figures(config: DictConfig, table: pd.DataFrame, logged: pd.DataFrame, controls: dict[str, str]) -> list[str]:
     label = {str(name): metric.label for name, metric in config.metrics.items()}
+    shown = {
+        "front": plots.front(
+            table, (config.figures.x, label[config.figures.x]), _present(config.figures.front, label, table)
+        ),
+        "curves": plots.curves(logged, _present(config.figures.curves, label, logged)),
+    }
+    trained = [name.removesuffix("_weighted") for name in logged if name.endswith("_weighted")]
+    if controls and "train/ce" in logged:
+        excess = comparison.excess(logged, "train/ce", controls)
+        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above its control's, nats"})
+    if trained:
+        shown["penalties"] = plots.curves(
+            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}
+        )
+        weights = [f"{name}_{what}" for name in trained for what in ("coefficient", "to_ce_grad_ratio")]
+        weights = [name for name in weights if name in logged]
+        shown["weights"] = plots.curves(logged, {name: name.removeprefix("train/") for name in weights})
+    if set(config.figures.spread.quantiles) <= set(table):
+        shown["spread"] = plots.spreads(table, config.figures.spread.quantiles, config.figures.spread.label)
     folder = Path(config.to).with_suffix("")
-    front = {name: label[name] for name in config.figures.front if name in table}
-    plots.save(plots.front(table, (config.figures.x, label[config.figures.x]), front), folder / "front.png")
-    shown = {name: label[name] for name in config.figures.curves if name in logged}
-    plots.save(plots.curves(logged, shown), folder / "curves.png")
-    return [f"![{name}]({folder.name}/{name}.png)" for name in ("front", "curves")]
+    for name, figure in shown.items():
+        plots.save(figure, folder / f"{name}.png")
+    return [f"![{name}]({folder.name}/{name}.png)" for name in shown]
+
+
+def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> dict[str, str]:
+    return {name: labels[name] for name in names if name in table}
 
 
 def _common_overrides(runs: list[Run]) -> list[str]:
@@ -155,7 +181,7 @@ def _shortened(override: str) -> str:
 
 
 def _spelled(config: DictConfig) -> list[str]:
-    return [_shortened(f"{key}={config[key]}") for key in ("runs", "to", "baseline")]
+    return [_shortened(f"{key}={config[key]}") for key in ("runs", "to", "baseline", "controls")]
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="report")

@@ -21,12 +21,15 @@ def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str,
     return table(["variant", "seeds", *labels.values()], rows)
 
 
-def changes(differences: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int]) -> str:
+def changes(
+    differences: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int], controls: Mapping[str, str]
+) -> str:
     """``comparison.against`` as ``mean ± margin (seeds that fell of all)``."""
     rows = []
     for variant, row in differences.iterrows():
-        rows.append([f"`{variant}`", *[_moved(row[metric], digits[metric]) for metric in labels]])
-    return table(["variant", *labels.values()], rows)
+        cells = [_moved(row[metric], digits[metric]) for metric in labels]
+        rows.append([f"`{variant}`", f"`{controls[str(variant)]}`", *cells])
+    return table(["variant", "against", *labels.values()], rows)
 
 
 def _moved(change: pd.Series, digits: int) -> str:
