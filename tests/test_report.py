@@ -47,7 +47,7 @@ def test_markdown_has_means_changes_and_what_is_missing(written):
     text = (folder / "report.md").read_text()
     assert "4 of 5 runs finished" in text
     assert "| `baseline` | 2 | 1.1000 ± 0.0000 |" in text
-    assert "| `sparse` | +0.1425 ± 0.0064 (0/2 down) |" in text
+    assert "| `sparse` | `baseline` | +0.1425 ± 0.0064 (0/2 down) |" in text
     assert "not finished: `seed-42` of `dense` (unfinished)" in text
 
 

@@ -48,15 +48,18 @@ def _require_finished(run: Run) -> None:
 
 
 def _require_alike(run: Run, like: Mapping[str, Any]) -> None:
-    mine, theirs = (
-        identity(OmegaConf.create(dict(config))) for config in (like, {key: run.config[key] for key in like})
-    )
-    mine["trainer.log_every_n_steps"] = like["trainer"]["log_every_n_steps"]
-    theirs["trainer.log_every_n_steps"] = run.config.trainer.log_every_n_steps
-    differing = [f"{key} ({theirs.get(key)} there, {mine.get(key)} here)" for key in sorted(mine.keys() | theirs.keys())
-                 if mine.get(key) != theirs.get(key)]  # fmt: skip
+    here, there = _training(like), _training({key: run.config[key] for key in like})
+    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
     if differing:
-        raise ValueError(f"{run.folder} is no baseline of this run, for they differ in: {'; '.join(differing)}")
+        shown = "; ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in differing)
+        raise ValueError(f"{run.folder} is no baseline of this run, for they differ in: {shown}")
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What two trainings must share for their logged cross-entropies to be compared window by window."""
+    keys = identity(OmegaConf.create(dict(config)))
+    keys.pop("model.vocab_size", None)  # the tokenizer's, and by now filled in here
+    return keys | {"trainer.log_every_n_steps": config["trainer"]["log_every_n_steps"]}
 
 
 def _logged(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,3 +22,24 @@ def test_curves_average_over_seeds_and_skip_steps_without_the_metric():
     )
     (line,) = plots.curves(history, {"loss": "val loss"}).axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(1, 2.0), (2, 2.0)]
+
+
+def test_panels_wrap_and_a_variant_stands_once_in_the_legend_whichever_panel_it_is_in():
+    history = pd.DataFrame({"variant": ["a", "b"], "step": [1, 1], "first": [1.0, None], "second": [None, 2.0]})
+    history = history.assign(third=[1.0, 2.0], fourth=[1.0, 2.0])
+    figure = plots.curves(history, dict.fromkeys(["first", "second", "third", "fourth"], "label"))
+    (legend,) = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == ["a", "b"]
+    assert sum(axis.axison for axis in figure.axes) == 4
+
+
+def test_spreads_draws_a_box_a_variant_from_its_percentiles():
+    quantiles = ["p05", "p25", "p50", "p75", "p95"]
+    runs = pd.DataFrame([["a", 0.1, 0.2, 0.3, 0.4, 0.5], ["a", 0.3, 0.4, 0.5, 0.6, 0.7], ["b", 0, 0, 0, 0, 1]],
+                        columns=["variant", *quantiles])  # fmt: skip
+    (axis,) = plots.spreads(runs, quantiles, "firing rate").axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["b", "a"]
+    medians = [
+        line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+    assert 0.4 in [round(float(median), 6) for median in medians]
