@@ -5,16 +5,16 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from tti.baseline import training_curve
+from tti.baseline import validation_curve
 
 CONFIG = {
     "seed": 42,
     "data": {"stories_per_step": 8},
     "model": {"d_model": 16},
-    "trainer": {"max_steps": 100, "log_every_n_steps": 10},
+    "trainer": {"max_steps": 100, "val_check_interval": 5, "accumulate_grad_batches": 1},
     "regularizer": {},
 }
-LOGGED = [(1, 100, 4.0), (10, 1000, 3.0), (20, 3000, 2.0), (30, 4000, 1.0)]  # step, tokens so far, cross-entropy
+LOSSES = {5: 4.0, 10: 3.0, 15: 2.5}
 
 
 @pytest.fixture
@@ -22,8 +22,7 @@ def baseline(tmp_path):
     folder = tmp_path / "baseline" / "seed-42"
     folder.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(CONFIG), folder / "config.yaml")
-    rows = [{"step": step, "train/tokens": tokens, "train/ce": nats} for step, tokens, nats in LOGGED]
-    rows.insert(2, {"step": 15, "val/loss": 2.5})
+    rows = [{"step": 1, "train/ce": 9.0}, *({"step": step, "val/loss": loss} for step, loss in LOSSES.items())]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "summary.json").write_text("{}")
     return folder
@@ -34,32 +33,35 @@ def like(**changes):
             for key in ("seed", "data", "model", "trainer")}  # fmt: skip
 
 
-def test_it_is_the_mean_over_the_tokens_of_the_steps_between(baseline):
-    curve = training_curve(str(baseline), like())
-    assert curve(0, 1) == 4.0
-    assert curve(1, 10) == 3.0
-    assert curve(10, 30) == pytest.approx((2000 * 2.0 + 1000 * 1.0) / 3000)
+def test_it_is_the_validation_loss_at_a_step(baseline):
+    curve = validation_curve(str(baseline), like())
+    assert {step: curve(step) for step in LOSSES} == LOSSES
 
 
 def test_a_number_holds_everywhere():
-    curve = training_curve(1.5, like())
-    assert curve(0, 1) == curve(50, 100) == 1.5
+    curve = validation_curve(1.5, like())
+    assert curve(1) == curve(100) == 1.5
+
+
+def test_too_few_validations_to_steer_by_is_an_error():
+    with pytest.raises(ValueError, match="this run has 2; give it 10 or more"):
+        validation_curve(1.5, like(trainer={"val_check_interval": 50}))
 
 
 def test_without_one_it_says_how_to_give_one():
     with pytest.raises(ValueError, match=r"weighting\.baseline\.of=FOLDER"):
-        training_curve(None, like())
+        validation_curve(None, like())
 
 
 def test_a_folder_without_a_run_names_those_nearby(baseline):
     with pytest.raises(ValueError, match="holds no run"):
-        training_curve(str(baseline.parent / "seed-43"), like())
+        validation_curve(str(baseline.parent / "seed-43"), like())
 
 
 def test_it_must_have_finished(baseline):
     (baseline / "summary.json").unlink()
     with pytest.raises(ValueError, match="is unfinished: start it again"):
-        training_curve(str(baseline), like())
+        validation_curve(str(baseline), like())
 
 
 @pytest.mark.parametrize(
@@ -67,14 +69,14 @@ def test_it_must_have_finished(baseline):
     [
         ({"seed": 43}, r"seed \(42 there, 43 here\)"),
         ({"model": {"d_model": 32}}, r"model\.d_model \(16 there, 32 here\)"),
-        ({"trainer": {"log_every_n_steps": 50}}, r"log_every_n_steps \(10 there, 50 here\)"),
+        ({"trainer": {"val_check_interval": 10}}, r"trainer\.val_check_interval \(5 there, 10 here\)"),
         ({"data": {"max_length": 9}}, r"data\.max_length \(None there, 9 here\)"),
     ],
 )
 def test_it_must_be_the_same_training(baseline, changes, named):
     with pytest.raises(ValueError, match=f"is no baseline of this run.*{named}"):
-        training_curve(str(baseline), like(**changes))
+        validation_curve(str(baseline), like(**changes))
 
 
 def test_what_cannot_change_the_result_may_differ(baseline):
-    training_curve(str(baseline), like(trainer={"accelerator": "gpu"}, data={"num_workers": 3}))
+    validation_curve(str(baseline), like(trainer={"accelerator": "gpu"}, data={"num_workers": 3}))

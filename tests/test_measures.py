@@ -7,18 +7,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tti.measures import (
+    centred,
+    correlation_gradient,
     cosine_gradient,
     cosines,
+    gram_matrix,
     mean_abs_cosine,
     mean_over,
+    mean_squared_correlation,
     type_entropy,
-    type_entropy_gradient,
+    type_entropy_with_gradient,
     type_mass,
 )
 
 
 def gram(acts):
     return acts.T @ acts
+
+
+def covariance_of(acts):
+    return centred(gram(acts), acts.sum(0), len(acts))
+
+
+def test_a_gram_matrix_has_float32_products_whatever_autocast_says():
+    acts = torch.randn(50, 5)
+    expected, rounded = gram(acts), gram(acts.bfloat16().float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(gram_matrix(acts), expected)
+        torch.testing.assert_close(gram_matrix(acts.bfloat16()), rounded)
+    assert gram_matrix(acts.double()).dtype == torch.float64
 
 
 def test_orthogonal_neurons_have_cosine_0():
@@ -66,6 +83,9 @@ def test_the_gram_matrix_is_left_alone():
     before = matrix.clone()
     mean_abs_cosine(matrix)
     cosine_gradient(matrix)
+    centred(matrix, torch.full((5,), 2.0), 30)
+    mean_squared_correlation(matrix)
+    correlation_gradient(matrix)
     assert torch.equal(matrix, before)
 
 
@@ -73,6 +93,70 @@ def test_cosine_gradient_is_the_gradient():
     acts = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(mean_abs_cosine(gram(acts)), acts)
     torch.testing.assert_close(acts @ cosine_gradient(gram(acts)), expected)
+
+
+def test_correlations_are_those_of_the_textbook():
+    acts = torch.randn(40, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64) + 3
+    expected = torch.corrcoef(acts.T)
+    torch.testing.assert_close(cosines(covariance_of(acts)), expected)
+    torch.testing.assert_close(covariance_of(acts), 39 * torch.cov(acts.T))
+    off_diagonal = expected[~torch.eye(6, dtype=torch.bool)]
+    torch.testing.assert_close(mean_squared_correlation(covariance_of(acts)), off_diagonal.square().mean())
+
+
+def test_a_covariance_streams():
+    acts = torch.randn(40, 6, dtype=torch.float64) + 1
+    grams, totals = zip(*((gram(part), part.sum(0)) for part in acts.split([7, 30, 3])), strict=True)
+    torch.testing.assert_close(centred(sum(grams), sum(totals), torch.tensor(40)), covariance_of(acts))
+
+
+@given(seed=st.integers(0, 99), tokens=st.integers(2, 40), width=st.integers(2, 6))
+@settings(max_examples=30, deadline=None)
+def test_a_squared_correlation_is_from_0_to_1_and_sees_neither_scale_nor_offset(seed, tokens, width):
+    generator = torch.Generator().manual_seed(seed)
+    acts = torch.randn(tokens, width, generator=generator, dtype=torch.float64)
+    offset, factor = torch.randn(2, width, generator=generator, dtype=torch.float64)
+    value, moved = (mean_squared_correlation(covariance_of(a)) for a in (acts, acts * 10**factor - offset))
+    assert -1e-12 <= value <= 1 + 1e-9
+    torch.testing.assert_close(moved, value, rtol=0, atol=1e-4)
+
+
+def test_linear_functions_of_one_another_are_correlated_and_parity_is_not():
+    column = torch.arange(20.0)[:, None]
+    assert mean_squared_correlation(covariance_of(column * torch.tensor([1.0, -3, 2]) + 1)).item() == pytest.approx(1)
+    parity = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    assert mean_squared_correlation(covariance_of(parity)) == 0
+
+
+def test_independent_neurons_have_the_squared_correlation_of_the_number_of_tokens():
+    generator = torch.Generator().manual_seed(0)
+    values = [mean_squared_correlation(covariance_of(torch.randn(26, 30, generator=generator))) for _ in range(50)]
+    assert torch.stack(values).mean().item() == pytest.approx(1 / 25, rel=0.03)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e-3, 0.1, 7.3, -4e3])
+@pytest.mark.parametrize("tokens", [3, 1000, 20_000])
+def test_constant_neurons_are_uncorrelated_whatever_the_rounding(constant, tokens):
+    acts = torch.randn(tokens, 4, generator=torch.Generator().manual_seed(0))
+    acts[:, 2] = constant
+    covariance = covariance_of(acts)
+    assert (cosines(covariance)[2] == 0).all()
+    assert (correlation_gradient(covariance)[2] == 0).all()
+    kept = covariance_of(acts[:, [0, 1, 3]])
+    torch.testing.assert_close(mean_squared_correlation(covariance), mean_squared_correlation(kept) * 6 / 12)
+
+
+def test_a_large_mean_does_not_drown_the_correlation():
+    acts = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
+    acts[:, 1] += acts[:, 0]
+    exact = mean_squared_correlation(covariance_of(acts.double()))
+    assert mean_squared_correlation(covariance_of(acts + 30)).item() == pytest.approx(exact.item(), rel=0.01)
+
+
+def test_correlation_gradient_is_the_gradient():
+    acts = (torch.randn(12, 5, dtype=torch.float64) + 2).requires_grad_()
+    (expected,) = torch.autograd.grad(mean_squared_correlation(covariance_of(acts)), acts)
+    torch.testing.assert_close((acts - acts.mean(0)) @ correlation_gradient(covariance_of(acts)), expected)
 
 
 def test_mass_is_summed_by_type():
@@ -133,10 +217,12 @@ def test_entropy_is_that_of_a_brute_force_count(types, seed):
 def test_entropy_gradient_is_the_gradient_and_0_where_a_type_has_no_mass():
     mass = torch.rand(6, 4, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(mean_over(*type_entropy(mass)), mass)
-    torch.testing.assert_close(type_entropy_gradient(mass.detach()), expected)
+    torch.testing.assert_close(type_entropy_with_gradient(mass.detach())[1], expected)
     sparse = mass.detach().clone()
     sparse[2, 1] = sparse[:, 3] = 0
-    gradient = type_entropy_gradient(sparse)
+    value, gradient, active = type_entropy_with_gradient(sparse)
+    assert value == mean_over(*type_entropy(sparse))
+    assert active.tolist() == [True, True, True, False]
     assert gradient.isfinite().all()
     assert gradient[2, 1] == 0
     assert (gradient[:, 3] == 0).all()

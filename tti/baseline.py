@@ -1,45 +1,50 @@
-"""What a run is compared with while it trains: the cross-entropy of a finished baseline, or a number."""
+"""What a run is compared with while it trains: the validation losses of a finished baseline, or a number."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 
 from tti.configuration import identity
 from tti.runs import Run
 
-Curve = Callable[[int, int], float]
+FEWEST_VALIDATIONS = 10
 
 
-def training_curve(of: str | float | None, like: Mapping[str, Any]) -> Curve:
-    """The mean training cross-entropy in nats of a baseline between two logged steps.
+def validation_curve(of: str | float | None, like: Mapping[str, Any]) -> Callable[[int], float]:
+    """The validation loss in nats of a baseline after a number of steps.
 
     Args:
         of: the folder of a finished run; or a number, which then holds at every step.
         like: parts of the present run's configuration, which the baseline must share.
 
     Raises:
-        ValueError: there is no baseline, it has not finished, or it differs; the message names the keys.
+        ValueError: there is no baseline, it has not finished, or it differs (the message names the keys); or the run
+            has too few validations to steer by.
     """
     if of is None:
         raise ValueError(
             "a budget needs a baseline to be counted from: weighting.baseline.of=FOLDER of a finished run with the "
             "same data, model and seed, or a number of nats"
         )
+    _require_validations(like["trainer"])
     if not isinstance(of, str):
-        return lambda first, last: of
+        return lambda step: of
     run = Run(Path(of))
     _require_finished(run)
     _require_alike(run, like)
-    steps, tokens, nats = _logged(run)
+    losses = {int(entry["step"]): entry["val/loss"] for entry in run.metrics() if "val/loss" in entry}
+    return losses.__getitem__
 
-    def between(first: int, last: int) -> float:
-        rows = (steps > first) & (steps <= last)
-        return float(np.average(nats[rows], weights=tokens[rows]))
 
-    return between
+def _require_validations(trainer: Mapping[str, Any]) -> None:
+    count = trainer["max_steps"] * trainer["accumulate_grad_batches"] // trainer["val_check_interval"]
+    if count < FEWEST_VALIDATIONS:
+        raise ValueError(
+            f"a budget is steered by validations, and this run has {count}; give it {FEWEST_VALIDATIONS} or more, "
+            "better 20 to 50, by a smaller trainer.val_check_interval (in the baseline too)"
+        )
 
 
 def _require_finished(run: Run) -> None:
@@ -56,13 +61,6 @@ def _require_alike(run: Run, like: Mapping[str, Any]) -> None:
 
 
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two trainings must share for their logged cross-entropies to be compared window by window."""
     keys = identity(OmegaConf.create(dict(config)))
     keys.pop("model.vocab_size", None)  # the tokenizer's, and by now filled in here
-    return keys | {"trainer.log_every_n_steps": config["trainer"]["log_every_n_steps"]}
-
-
-def _logged(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = [entry for entry in run.metrics() if "train/ce" in entry]
-    steps, seen, nats = (np.array([row[key] for row in rows]) for key in ("step", "train/tokens", "train/ce"))
-    return steps, np.diff(seen, prepend=0), nats
+    return keys

@@ -42,7 +42,7 @@ def test_warmup_is_a_fraction(compose, option, warmup):
 def test_what_it_learnt_is_in_its_state(compose, option):
     taught, fresh = (weighting_of(compose, option) for _ in range(2))
     taught.observe_gradients(torch.tensor(2.0))
-    taught.observe_cross_entropy(STEPS // 2, STEPS // 2 + 50, STEPS, 1.7)
+    taught.observe_validation(STEPS // 2, STEPS, 1.7)
     fresh.load_state_dict(taught.state_dict())
     assert float(fresh.coefficient(1.0)) == float(taught.coefficient(1.0))
 
@@ -50,7 +50,7 @@ def test_what_it_learnt_is_in_its_state(compose, option):
 def test_fixed_looks_at_nothing():
     weighting = Fixed(weight=0.3, warmup=0)
     weighting.observe_gradients(torch.tensor(100.0))
-    weighting.observe_cross_entropy(0, 50, STEPS, 9.0)
+    weighting.observe_validation(50, STEPS, 9.0)
     assert weighting.coefficient(0.5) == 0.3
 
 
@@ -74,35 +74,40 @@ def test_a_gradient_that_says_nothing_counts_for_nothing(ratio):
 
 
 def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
-    """A training whose cross-entropy is ``cost(lambda)`` above the baseline's 2 nats, and follows with a lag."""
+    """A training whose validation loss is ``cost(lambda)`` above the baseline's 2 nats, and follows with a lag."""
     spent = 0.0
     for step in range(0, steps, every):
         spent += (1 - lag) * (cost(float(budget.coefficient(step / steps))) - spent)
-        budget.observe_cross_entropy(step, step + every, steps, 2.0 + spent)
+        budget.observe_validation(step + every, steps, 2.0 + spent)
     return spent
 
 
 @pytest.mark.parametrize("cost", [lambda x: x, lambda x: x**2, lambda x: 30 * x, lambda x: 0.3 * math.sqrt(x)])
 @pytest.mark.parametrize("weight", [1e-3, 1e-2, 0.5])
 def test_the_budget_is_spent_whatever_lambda_costs(cost, weight):
-    budget = Budget(weight=weight, warmup=0.1, nats=0.02, rate=20, baseline=lambda first, last: 2.0)
+    budget = Budget(weight=weight, warmup=0.1, nats=0.02, rate=20, baseline=lambda step: 2.0)
     assert train_against(cost, budget) == pytest.approx(0.02, rel=0.1)
 
 
-def test_the_budget_waits_for_the_warmup():
-    budget = Budget(weight=1.0, warmup=0.5, nats=0.02, rate=20, baseline=lambda first, last: 2.0)
-    budget.observe_cross_entropy(400, 450, STEPS, 2.0)
+def test_the_budget_waits_for_the_warmup_and_counts_progress_since_the_last_validation():
+    budget = Budget(weight=1.0, warmup=0.5, nats=0.02, rate=20, baseline=lambda step: 2.0)
+    budget.observe_validation(450, STEPS, 2.0)
     assert float(budget.full()) == 1.0
-    budget.observe_cross_entropy(500, 550, STEPS, 2.0)
-    assert float(budget.full()) == pytest.approx(math.exp(20 * 0.05))
+    budget.observe_validation(550, STEPS, 2.0)
+    assert float(budget.full()) == pytest.approx(math.exp(20 * 0.1))
 
 
-def test_the_baseline_is_read_over_the_same_steps():
-    asked = []
-    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline=lambda first, last: asked.append((first, last)) or 2.0)
-    budget.observe_cross_entropy(100, 150, STEPS, 2.02)
-    assert asked == [(100, 150)]
+def test_the_baseline_is_read_at_the_same_step():
+    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline={100: 2.0, 200: 1.0}.__getitem__)
+    budget.observe_validation(100, STEPS, 2.02)
+    budget.observe_validation(200, STEPS, 1.02)
     assert float(budget.full()) == pytest.approx(1.0)  # spent to the nat: nothing to change
+
+
+def test_an_overshoot_is_answered_but_not_without_bound():
+    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline=lambda step: 2.0)
+    budget.observe_validation(50, STEPS, 9.0)
+    assert float(budget.full()) == pytest.approx(math.exp(-20 * 2 * 0.05))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +115,8 @@ def test_the_baseline_is_read_over_the_same_steps():
     [
         lambda: GradientRatio(1.0, 0.0, target=0.0, memory=0.5),
         lambda: GradientRatio(1.0, 0.0, target=0.1, memory=1.0),
-        lambda: Budget(1.0, 0.0, nats=0.0, rate=1.0, baseline=lambda *_: 0.0),
-        lambda: Budget(0.0, 0.0, nats=0.1, rate=1.0, baseline=lambda *_: 0.0),
+        lambda: Budget(1.0, 0.0, nats=0.0, rate=1.0, baseline=lambda step: 0.0),
+        lambda: Budget(0.0, 0.0, nats=0.1, rate=1.0, baseline=lambda step: 0.0),
     ],
 )
 def test_what_makes_no_sense_is_an_error(wrong):

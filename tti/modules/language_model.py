@@ -243,6 +243,8 @@ class LanguageModel(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._report_measured("val")
         self.validated_step = self.trainer.global_step
+        for weighting in cast(Iterable[Weighting], self.weightings.values()):
+            weighting.observe_validation(self.validated_step, self.trainer.max_steps, self.latest["val/loss"])
 
     def on_validation_end(self) -> None:
         self.clock.start()
@@ -287,10 +289,10 @@ class LanguageModel(LightningModule):
         step = self.trainer.global_step
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != self._logged_step and (step % every == 0 or step in (1, self.trainer.max_steps)):
-            first, self._logged_step = self._logged_step, step
-            self._log_training(first)
+            self._logged_step = step
+            self._log_training()
 
-    def _log_training(self, first: int) -> None:
+    def _log_training(self) -> None:
         measured = self.means.compute() | self._grad_ratios | {"grad_norm": self._grad_norm}
         measured |= {f"{name}_coefficient": torch.as_tensor(value) for name, value in self._coefficients.items()}
         numbers = _numbers(measured.values(), self.device)  # the one wait for the device
@@ -305,8 +307,6 @@ class LanguageModel(LightningModule):
         values["learning_rate"] = self._learning_rate
         values["tokens"] = self.tokens_seen
         self._logged_second = seconds
-        for weighting in cast(Iterable[Weighting], self.weightings.values()):
-            weighting.observe_cross_entropy(first, self._logged_step, self.trainer.max_steps, values["ce"])
         self.means.reset()
         self._grad_ratios = {}
         self._report({f"train/{name}": value for name, value in values.items()})

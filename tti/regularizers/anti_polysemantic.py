@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tti.measures import mean_over, type_entropy, type_entropy_gradient, type_mass
+from tti.measures import type_entropy_with_gradient, type_mass
 from tti.regularizers.base import ActivationRegularizer
 from tti.step import Step
 
@@ -19,7 +19,7 @@ class AntiPolysemantic(ActivationRegularizer):
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
-        mean, silent = _MeanTypeEntropy.apply(acts.float(), step.batch.types, step.batch.n_types)
+        mean, silent = _MeanTypeEntropy.apply(acts, step.batch.types, step.batch.n_types)
         step.note("silent", silent)
         return mean
 
@@ -31,15 +31,15 @@ class _MeanTypeEntropy(Function):
     def forward(
         ctx: FunctionCtx, acts: Float[Tensor, "token width"], types: Int[Tensor, "token"], n_types: int
     ) -> tuple[Tensor, Tensor]:
-        mass = type_mass(acts, types, n_types)
-        entropy, active = type_entropy(mass)
-        ctx.save_for_backward(acts, types, mass)
+        mean, gradient, active = type_entropy_with_gradient(type_mass(acts, types, n_types))
+        ctx.save_for_backward(acts, types, gradient)
         silent = (~active).sum()
         ctx.mark_non_differentiable(silent)
-        return mean_over(entropy, active), silent
+        return mean, silent
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        acts, types, mass = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (type_entropy_gradient(mass) * grad).index_select(0, types) * acts.sign(), None, None
+        acts, types, gradient = ctx.saved_tensors  # type: ignore[attr-defined]
+        table = (gradient * grad).to(acts.dtype)  # rounded before it is copied to every token: a sign changes nothing
+        return table.index_select(0, types).mul_(acts.sign()), None, None

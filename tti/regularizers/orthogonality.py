@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tti.measures import cosine_gradient, mean_abs_cosine
-from tti.regularizers.base import ActivationRegularizer
+from tti.measures import cosine_gradient, gram_matrix, mean_abs_cosine, widened
+from tti.regularizers.pairs import PairRegularizer
 from tti.step import Step
 
 
-class Orthogonality(ActivationRegularizer):
+class Orthogonality(PairRegularizer):
     """Mean over neuron pairs ``i != j`` of ``|cos(a[:, i], a[:, j])|``: 0 for orthogonal neurons, 1 for equal ones.
 
     Neuron against neuron, a ``[width, width]`` matrix over the tokens of the (micro-)batch of one process. The original
@@ -22,16 +22,15 @@ class Orthogonality(ActivationRegularizer):
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
-        return _MeanAbsCosine.apply(acts.float())
+        return _MeanAbsCosine.apply(self.sampled(acts))
 
 
 class _MeanAbsCosine(Function):
     """Value and gradient from one Gram matrix: two ``[token, width, width]`` products in all, nothing normalised."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, acts: Tensor) -> Tensor:
-        with torch.autocast(acts.device.type, enabled=False):  # cosines near 0 need float32 products
-            gram = acts.T @ acts
+    def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:
+        gram = gram_matrix(acts)
         ctx.save_for_backward(acts, gram)
         return mean_abs_cosine(gram)
 
@@ -40,4 +39,4 @@ class _MeanAbsCosine(Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         acts, gram = ctx.saved_tensors  # type: ignore[attr-defined]
         with torch.autocast(acts.device.type, enabled=False):
-            return acts @ (cosine_gradient(gram) * grad)
+            return (widened(acts) @ (cosine_gradient(gram) * grad)).to(acts.dtype)

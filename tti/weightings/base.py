@@ -34,5 +34,5 @@ class Weighting(nn.Module, ABC):
     def observe_gradients(self, ratio: Tensor) -> None:
         """``|grad(penalty)| / |grad(cross-entropy)|``, unweighted, every ``task.grad_ratio_every`` steps."""
 
-    def observe_cross_entropy(self, first: int, last: int, steps: int, nats: float) -> None:
-        """The mean training cross-entropy of the steps after ``first`` up to ``last``, of ``steps`` in all."""
+    def observe_validation(self, step: int, steps: int, loss: float) -> None:
+        """The validation loss in nats after ``step`` of ``steps`` optimiser steps."""

@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from tti.benchmarking import flops
+from tti.benchmarking.original import Original
+
+
+def test_the_formula_counts_what_pytorch_counts(still):
+    """Of one story there is no padding. The original's attention is not causal in its arithmetic, ours counts half."""
+    still = replace(still, stories=1, steps=1)
+    (sample,) = still.samples
+    story = len(sample.batch)
+    sample = replace(sample, padded_tokens=sample.batch.tokens[None], padded_targets=sample.batch.targets[None])
+    with FlopCounterMode(display=False) as counter:
+        Original(still).loss(sample).backward()
+    model = still.config.model
+    all_pairs, causal_pairs = (
+        12 * model.n_layers * model.d_model * story,
+        6 * model.n_layers * model.d_model * (story + 1),
+    )
+    assert flops.per_token(still) - causal_pairs + all_pairs == pytest.approx(
+        counter.get_total_flops() / story, rel=1e-6
+    )
+
+
+def test_a_run_has_all_stories_of_all_its_steps(setting):
+    tokens = [sample.step_tokens for sample in setting.samples]
+    assert flops.tokens_a_run(setting) == 100 * sum(tokens) / len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"), [("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA H100 PCIe", 756e12), ("Other", None)]
+)
+def test_peaks_by_the_names_of_devices(monkeypatch, name, peak):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: name)
+    assert flops.peak() == peak

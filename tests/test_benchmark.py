@@ -1,0 +1,89 @@
+"""The command line of the benchmark."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tti import benchmark
+from tti.benchmark import _of_training, _shortened
+
+SMALL = [
+    "model=tiny", "model.d_model=16", "data=grammar_small", "data.corpus.train=60", "data.corpus.validation=20",
+    "data.corpus.test=null", "data.stories_per_step=8", "stories=3", "steps=1", "trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
+    tables = ["loops", "regularizers", "overhead", "start", "operations", "profile"]
+    left_out = [
+        "loops.original_equal_dropout", "loops.nanogpt", "loops.huggingface", "loops.ours_bf16_compiled",
+        "dropouts.everywhere", "dropouts.none",
+    ]  # fmt: skip
+    fast = ["loops.rounds=2", "regularizers.rounds=1", "overhead.rounds=1", "overhead.steps=3", "start.starts=1"]
+    overhead = [each for each in SMALL if not each.startswith("st")] + ["regularizer=l1", "task.compile=false"]
+    overrides = [
+        f"table=[{','.join(tables)}]", f"to={tmp_path}/out", *(f"tables.{each}" for each in fast),
+        f"tables.overhead.overrides={overhead}",
+        *(f"~tables.loops.{each}" for each in left_out),
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "tti.benchmark", *SMALL, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    texts = {name: (tmp_path / "out" / f"{name}.md").read_text() for name in tables}
+    for name, text in texts.items():
+        assert text.startswith(f"# Benchmark: {name}\n")
+        assert "written by `python -m tti.benchmark model=tiny" in text
+        assert str(tmp_path.parent) not in text
+    assert "| `original` |" in texts["loops"]
+    assert "1.00 [1.00, 1.00]" in texts["loops"]
+    assert "| ours | " in texts["operations"]
+    assert "metrics are logged every" in texts["overhead"]
+    assert "the first step begins" in texts["start"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["tti.benchmark", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main()
+    return stopped.value.code
+
+
+def test_an_unknown_table_names_those_that_there_are(monkeypatch, tmp_path):
+    message = run(monkeypatch, "table=[loops,lops]", f"to={tmp_path}/out")
+    assert message == "error: no table lops; there are: loops, regularizers, overhead, start, operations, profile"
+
+
+def test_no_memory_says_what_to_lower(monkeypatch, tmp_path):
+    def broken(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("tti.benchmarking.operations.Operations.__call__", broken)
+    message = run(monkeypatch, *SMALL, "table=operations", f"to={tmp_path}/out")
+    assert message == "error: no room. Lower stories=3, the stories of a benchmarked step"
+
+
+def test_what_is_wrong_with_the_training_is_one_clear_line(monkeypatch, tmp_path):
+    message = run(monkeypatch, *SMALL, "stories=9", "table=operations", f"to={tmp_path}/out")
+    assert message == "error: stories=9, but a step has data.stories_per_step=8"
+
+
+def test_overrides_of_the_benchmark_are_no_overrides_of_the_training():
+    overrides = [
+        "table=loops",
+        "model/mlp=topk",
+        "model.mlp.keep=0.5",
+        "+data.x=1",
+        "stories=3",
+        "seed=4",
+        "tables.a.b=1",
+    ]
+    assert _of_training(overrides) == ("model/mlp=topk", "model.mlp.keep=0.5", "+data.x=1", "seed=4")
+
+
+def test_folders_of_one_machine_are_left_out():
+    assert _shortened("data.corpus.train=/a/b/c/d.txt") == "data.corpus.train=.../c/d.txt"
+    assert _shortened("x=['/a/b/c','/e/f/g']") == "x=['.../b/c','.../f/g']"
+    assert _shortened("regularizer.l1.sites='blocks.*.mlp/x'") == "regularizer.l1.sites='blocks.*.mlp/x'"

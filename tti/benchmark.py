@@ -1,0 +1,96 @@
+"""``python -m tti.benchmark table=loops``: what a training costs, as paired ratios: terminal and Markdown."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from tti.benchmarking import machine
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting, composed
+from tti.configuration import alternatives, conf_dir
+from tti.runs import commit, root_cause, write_atomically
+
+
+def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
+    """Measure the tables that are asked for; the file and the sections of each, once it is done.
+
+    The file is written again for every section that comes: what is measured is not lost with what fails.
+
+    Raises:
+        ValueError: there is no such table; the message names those that there are.
+    """
+    names = list(config.table) if isinstance(config.table, ListConfig) else [config.table]
+    unknown = [name for name in names if name not in config.tables]
+    if unknown:
+        raise ValueError(f"no table {', '.join(map(str, unknown))}; there are: {', '.join(map(str, config.tables))}")
+    overrides = list(HydraConfig.get().overrides.task)
+    setting = Setting(_of_training(overrides), config.stories, config.steps, config.threads)
+    clock = instantiate(config.clock_function)
+    for name in names:
+        path = Path(config.to) / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = _head(name, setting, overrides)
+        sections: dict[str, Section] = {}
+        for section in instantiate(config.tables[name])(setting, clock):
+            sections[section.title] = section  # one that grows comes again
+            text = [head, *(each.markdown() for each in sections.values())]
+            write_atomically(path, "\n\n".join(text) + "\n")
+        yield path, list(sections.values())
+
+
+def _of_training(overrides: list[str]) -> tuple[str, ...]:
+    """Those that ``python -m tti.train`` would take too."""
+    known = set(composed(()))
+    return tuple(override for override in overrides if re.split(r"[./@=]", override.lstrip("+~"))[0] in known)
+
+
+def _head(name: str, setting: Setting, overrides: list[str]) -> str:
+    lines = [
+        machine.described(setting.threads),
+        f"commit {commit()}",
+        f"written by `python -m tti.benchmark {' '.join(map(_shortened, overrides))}`",
+    ]
+    return "\n\n".join([f"# Benchmark: {name}", "\n".join(f"- {line}" for line in lines)])
+
+
+def _shortened(override: str) -> str:
+    """Without the folders of one machine: an absolute path keeps its last two parts."""
+    return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", lambda path: "/".join(["...", *path[0].split("/")[1:][-2:]]), override)
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="benchmark")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # as in tti.train
+    console = Console()
+    try:
+        for path, sections in benchmark(config):
+            for section in sections:
+                console.print(section.terminal())
+            console.print(f"written to {path}", soft_wrap=True, highlight=False)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        sys.exit(f"error: {error}. Lower stories={config.stories}, the stories of a benchmarked step")
+    except Exception as error:
+        root = root_cause(error)
+        if not isinstance(root, ValueError):
+            raise
+        sys.exit(f"error: {root}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SystemExit as error:
+        sys.stderr.write(alternatives(error.__context__))
+        raise

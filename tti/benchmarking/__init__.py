@@ -1,0 +1,1 @@
+"""What ``tti.benchmark`` measures: one table a file, and the plain loops that training is compared with."""

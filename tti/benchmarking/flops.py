@@ -1,0 +1,36 @@
+"""How much arithmetic a token is, and how much a GPU could do."""
+
+import torch
+
+from tti.benchmarking.setting import Setting
+
+# Dense bf16 operations a second by what the device's name contains, from NVIDIA's data sheets; the first that fits.
+PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
+FORMULA = (
+    "Operations a token: 6 (P + V d) + 12 L d c, with P parameters in the matrices of the blocks, V token types, "
+    "d = d_model, L layers, and c the mean number of positions that a token attends to (its story's, up to itself)."
+)
+
+
+def per_token(setting: Setting) -> float:
+    """Floating-point operations of a training step per real token; nothing is counted for what is recomputed."""
+    model = setting.config.model
+    layer = 4 * model.d_model**2 + 2 * model.d_model * model.mlp.d_ff
+    lengths = torch.tensor([length for sample in setting.samples for length in sample.batch.stories.lengths]).double()
+    attended = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
+    matrices = model.n_layers * layer + model.vocab_size * model.d_model
+    return 6 * matrices + 12 * model.n_layers * model.d_model * attended
+
+
+def peak() -> float | None:
+    """Operations a second of the GPU, if there is one and it is known."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    return next((value for known, value in PEAKS.items() if known in name), None)
+
+
+def tokens_a_run(setting: Setting) -> float:
+    """Real tokens of a whole training, from those of the benchmarked steps."""
+    samples = setting.samples
+    return setting.config.trainer.max_steps * sum(sample.step_tokens for sample in samples) / len(samples)

@@ -1,0 +1,119 @@
+"""``table=loops``: seconds per real token of whole training steps, ours against plain ones, at equal dropout."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from tti.benchmarking import flops, memory
+from tti.benchmarking.clocks import Clock
+from tti.benchmarking.loop import Loop, seconds_a_token, warm_up
+from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.progress import shown
+from tti.benchmarking.sample import Sample
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting
+
+NONE = "-"
+
+
+class Loops:
+    """A section a dropout setting.
+
+    Args:
+        loops: name -> makes a loop from a setting.
+        reference: the loop that the others are compared with.
+        dropouts: name -> overrides of the training, the same for all loops.
+        rounds: how often the loops take turns.
+        with_memory: measure peak memory too, each loop in a process of its own.
+        runs: the hours of so many runs are told.
+    """
+
+    def __init__(
+        self,
+        loops: Mapping[str, Callable[[Setting], Loop]],
+        reference: str,
+        dropouts: Mapping[str, Sequence[str]],
+        rounds: int,
+        with_memory: bool,
+        runs: int,
+    ) -> None:
+        self.loops, self.reference, self.dropouts = dict(loops), reference, dropouts
+        self.rounds, self.with_memory, self.runs = rounds, with_memory, runs
+
+    def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The sections, each when it is measured."""
+        for name, overrides in self.dropouts.items():
+            yield from self._sections(f"Dropout: {name}", setting.having(*overrides), clock)
+
+    def _sections(self, title: str, setting: Setting, clock: Clock) -> Iterator[Section]:
+        peaks = self._peaks(setting, title)
+        setting.seed()
+        samples = setting.samples
+        made = {name: make(setting) for name, make in self.loops.items()}
+        for name in shown(list(made), f"{title}: warm-up"):
+            warm_up(made[name], samples)
+        turns = {name: partial(seconds_a_token, loop, samples, clock) for name, loop in made.items()}
+        seconds = take_turns(turns, self.rounds, f"{title}: rounds")
+        rows = [[f"`{name}`", *self._speed(seconds, name, samples), *self._memory(peaks, name)] for name in made]
+        header = ["loop", "ms a step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
+        yield Section(title, header, rows, _notes(setting, self.rounds))
+        rows = [[f"`{name}`", *self._whole(setting, seconds[name])] for name in made]
+        header = ["loop", "h a run", f"h {self.runs} runs", "MFU"]
+        yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting))
+
+    def _peaks(self, setting: Setting, title: str) -> dict[str, float]:
+        if not (self.with_memory and memory.available()):
+            return {}
+        return {
+            name: memory.peak_mib(self.loops[name], setting) for name in shown(list(self.loops), f"{title}: memory")
+        }
+
+    def _speed(
+        self, seconds: Mapping[str, Float[np.ndarray, "round"]], name: str, samples: Sequence[Sample]
+    ) -> list[str]:
+        tokens = np.mean([len(sample.batch) for sample in samples])
+        own = float(np.median(seconds[name]))
+        ratio = estimate(seconds[self.reference] / seconds[name])
+        return [f"{1e3 * own * tokens:,.1f}", f"{1 / own:,.0f}", ratio.spelled(2)]
+
+    def _memory(self, peaks: Mapping[str, float], name: str) -> list[str]:
+        if not peaks:
+            return [NONE, NONE]
+        return [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[self.reference]:.0f}"]
+
+    def _whole(self, setting: Setting, seconds: Float[np.ndarray, "round"]) -> list[str]:
+        own = float(np.median(seconds))
+        hours = flops.tokens_a_run(setting) * own / 3600
+        peak = flops.peak()
+        mfu = f"{flops.per_token(setting) / own / peak:.1%}" if peak else NONE
+        return [f"{hours:,.2f}", f"{self.runs * hours:,.1f}", mfu]
+
+
+def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
+    samples = setting.samples
+    tokens = ", ".join(str(len(sample.batch)) for sample in samples)
+    padding = ", ".join(f"{sample.padding:.0%}" for sample in samples)
+    whole = setting.config.data.stories_per_step
+    return (
+        f"{rounds} rounds in which all loops take turns, after a warm-up; the ratio within a round, its median and the "
+        f"{CONFIDENCE:.0%} bootstrap interval of that. Data loading is not in it.",
+        f"Steps that pad as much as the average one, {setting.stories} stories of each, evenly spaced in length among "
+        f"its {whole}: {tokens} real tokens. The original pads them to the longest of all {whole}: {padding} of its "
+        "positions are padding.",
+        "nanoGPT (bf16, compiled) and Hugging Face (bf16) have packed rows of the same stories, in which stories see "
+        "those before them. Tokens are those that are scored.",
+        f"The original runs in the training's own precision, {setting.config.trainer.precision}, and has its dropout "
+        "of 0.1 everywhere; all others have the section's.",
+        memory.MEANING,
+    )
+
+
+def _notes_on_whole(setting: Setting) -> tuple[str, ...]:
+    data, trainer = setting.config.data, setting.config.trainer
+    return (
+        f"Hours at this speed: {trainer.max_steps:,} steps of {data.stories_per_step} stories, "
+        f"{flops.tokens_a_run(setting) / 1e6:,.0f}M tokens; no validation.",
+        flops.FORMULA,
+    )

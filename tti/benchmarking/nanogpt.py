@@ -1,0 +1,34 @@
+"""A loop in the style of nanoGPT: packed rows, fused attention, bf16, ``torch.compile``, fused AdamW."""
+
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tti.benchmarking.loop import Reference
+from tti.benchmarking.sample import Sample
+from tti.benchmarking.setting import Setting
+from tti.benchmarking.transformer import Transformer
+
+MULTIPLE = 64  # nanoGPT rounds GPT-2's 50,257 token types up to 50,304, for the kernels' sake
+
+
+class NanoGPT(Reference):
+    """Rows of one length with no padding in them, in which stories see the ones before them; logits in full."""
+
+    def __init__(self, setting: Setting, compile: bool = True) -> None:
+        setting = setting.having("trainer.precision=bf16-mixed")
+        model = setting.config.model
+        vocab_size = -(-model.vocab_size // MULTIPLE) * MULTIPLE
+        super().__init__(setting, Transformer(model, fused, vocab_size), fused=True)
+        if compile:
+            self.net.compile()
+
+    def loss(self, sample: Sample) -> Tensor:
+        return self.net(sample.packed_tokens, sample.packed_targets)
+
+    def tokens(self, sample: Sample) -> int:
+        return sample.packed_tokens.numel()
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Causal attention by PyTorch's best kernel."""
+    return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)

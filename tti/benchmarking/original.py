@@ -1,0 +1,48 @@
+"""The original project's loop: a rectangle of padded stories, everything materialised, and a wait every step."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tti.benchmarking.loop import Reference
+from tti.benchmarking.sample import Sample
+from tti.benchmarking.setting import Setting
+from tti.benchmarking.transformer import Transformer
+
+
+class Original(Reference):
+    """Stories padded to the longest of the batch, attention matrices and logits in full, AdamW parameter by parameter
+    (in PyTorch's own lists on a GPU), and ``.item()`` of the loss every step.
+
+    Padding stands behind a story, where a causal mask hides it from the story; its positions are computed like all
+    others and left out of the loss.
+
+    Args:
+        setting: the training.
+        overrides: of it, such as the dropout that the original has whatever the others have.
+    """
+
+    def __init__(self, setting: Setting, overrides: Sequence[str] = ()) -> None:
+        setting = setting.having(*overrides)
+        model = setting.config.model
+        super().__init__(setting, Transformer(model, materialised, model.vocab_size), fused=False)
+
+    def loss(self, sample: Sample) -> Tensor:
+        return self.net(sample.padded_tokens, sample.padded_targets)
+
+    def step(self, sample: Sample) -> None:
+        self.latest = self.take(sample).item()
+
+    def tokens(self, sample: Sample) -> int:
+        return len(sample.batch)
+
+
+def materialised(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Causal attention through the whole matrix of weights, ``[row, head, position, position]``."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
+    return F.dropout(weights, dropout) @ v

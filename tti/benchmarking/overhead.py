@@ -1,0 +1,127 @@
+"""``table=overhead``: milliseconds a step that Lightning, callbacks, loggers and our own bookkeeping add."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from torch.nn.utils import clip_grad_norm_
+
+from tti.benchmarking.clocks import Clock
+from tti.benchmarking.ours import Ours
+from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting
+from tti.step import Batch
+
+
+class Overhead:
+    """Blocks of steps that take turns: bare, with what the LightningModule notes down, and under Lightning.
+
+    Args:
+        overrides: of a training of its own, so small that milliseconds show; those of the command line have no part
+            in it.
+        steps: steps of a block, after ``settle`` others that are not counted.
+        settle: those.
+        rounds: how often the blocks take turns.
+    """
+
+    def __init__(self, overrides: Iterable[str], steps: int, settle: int, rounds: int) -> None:
+        self.overrides, self.steps, self.settle, self.rounds = tuple(overrides), steps, settle, rounds
+
+    def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The table."""
+        with TemporaryDirectory() as folder:
+            setting = replace(setting, overrides=self.overrides).having(
+                f"trainer.max_steps={self.settle + self.steps}", f"run_dir='{folder}'"
+            )
+            setting.seed()
+            blocks: dict[str, Callable[[Setting, Clock, int], float]] = {
+                "bare loop": partial(_by_hand, step=bare_step),
+                "the module's step": partial(_by_hand, step=Ours.train_on),
+                "Lightning, callbacks, loggers": _under_lightning,
+            }
+            turns = {name: partial(self._block, block, setting, clock) for name, block in blocks.items()}
+            milliseconds = take_turns(turns, self.rounds, "Overhead: rounds")
+            logged = _logged(Path(folder))
+        bare = milliseconds["bare loop"]
+        rows = [
+            [name, f"{np.median(each):.2f}", estimate(each - bare).spelled(2, sign="+")]
+            for name, each in milliseconds.items()
+        ]
+        notes = (
+            f"{self.rounds} rounds of {self.steps} steps of each over the same batches, loading included; the "
+            f"difference within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that.",
+            f"Under Lightning {logged} metrics are logged every {setting.config.trainer.log_every_n_steps} steps; no "
+            "validation, no checkpoint.",
+            "The bare loop takes network, regularizers, clipping, optimiser and schedule of the module, and notes "
+            "nothing down.",
+        )
+        yield Section("What surrounds a step costs", ["loop", "ms a step", "more than the bare loop, ms"], rows, notes)
+
+    def _block(self, block: Callable[[Setting, Clock, int], float], setting: Setting, clock: Clock, turn: int) -> float:
+        return 1e3 * block(setting, clock, self.settle) / self.steps
+
+
+def bare_step(ours: Ours, batch: Batch) -> None:
+    """What a step cannot do without."""
+    module = ours.net
+    module.on_train_batch_start(batch, 0)
+    with ours.fabric.autocast():
+        loss, step = module.run(batch, {site for term in module.terms.values() for site in term.sites})
+        for name, coefficient in module.coefficients().items():
+            loss = loss + coefficient * module.terms[name](step)
+    loss.backward()
+    clip_grad_norm_(module.net.parameters(), ours.clip)
+    ours.optimizer.step()
+    ours.optimizer.zero_grad()
+    ours.schedule.step()
+    ours.clockwork.global_step += 1
+
+
+def _by_hand(setting: Setting, clock: Clock, settle: int, step: Callable[[Ours, Batch], None]) -> float:
+    ours, began = Ours(setting), 0.0
+    for number, batch in enumerate(setting.loader()):
+        if number == settle:
+            began = clock()
+        step(ours, batch.to(ours.fabric.device))
+    return clock() - began
+
+
+def _under_lightning(setting: Setting, clock: Clock, settle: int) -> float:
+    config, stopwatch = setting.config, _Stopwatch(clock, settle)
+    trainer: Trainer = instantiate(
+        config.trainer,
+        limit_val_batches=0,
+        callbacks=[*instantiate(config.callbacks).values(), stopwatch],
+        logger=list(instantiate(config.logger).values()),
+        default_root_dir=config.run_dir,
+    )
+    trainer.fit(instantiate(config.task), datamodule=setting.data)
+    return stopwatch.seconds
+
+
+class _Stopwatch(Callback):
+    """From the start of step ``settle`` to the end of the training."""
+
+    def __init__(self, clock: Clock, settle: int) -> None:
+        self.clock, self.settle, self.seconds = clock, settle, 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.settle:
+            self.began = self.clock()
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.seconds = self.clock() - self.began
+
+
+def _logged(folder: Path) -> int:
+    """Metrics in a line of the run's log, the number of the step left out."""
+    last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
+    return len(json.loads(last)) - 1

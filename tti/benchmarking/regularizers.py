@@ -1,0 +1,101 @@
+"""``table=regularizers``: what each regularizer adds to a step of the training that it is added to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from tti.benchmarking.clocks import Clock
+from tti.benchmarking.loop import seconds_a_token, warm_up
+from tti.benchmarking.ours import Ours
+from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting
+from tti.configuration import conf_dir
+
+HEADER = ["regularizer", "sites", "with", "ms a step without", "costs %"]
+
+
+def regularizers() -> list[str]:
+    """The options of the group ``regularizer`` that add something."""
+    return sorted(path.stem for path in Path(conf_dir(), "regularizer").glob("*.yaml") if path.stem != "none")
+
+
+class Regularizers:
+    """Every YAML of ``conf/regularizer``, at its own sites and at further ones where it can be attached.
+
+    Args:
+        sites: globs of the further sites.
+        needs: regularizer -> overrides that it cannot do without; the step that it is compared with has them too. Such
+            a one is measured at its own sites only.
+        at: glob -> regularizer -> overrides that it is used with at these sites.
+        rounds: how often the steps with and without take turns.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[str],
+        needs: Mapping[str, Sequence[str]],
+        at: Mapping[str, Mapping[str, Sequence[str]]],
+        rounds: int,
+    ) -> None:
+        self.sites, self.needs, self.at, self.rounds = sites, needs, at, rounds
+
+    def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The table, whole again after each further row."""
+        rows: list[list[str]] = []
+        for name in regularizers():
+            without = setting.having(*self.needs.get(name, ()), "regularizer=none")
+            for sites in self._sites(without, name):
+                added = list(self.at.get(sites, {}).get(name, ()))
+                rows.append(self._row(without, name, sites, added, clock))
+                yield Section("What a regularizer costs", HEADER, rows, self._notes(setting))
+
+    def _sites(self, without: Setting, name: str) -> list[str]:
+        own = without.having(f"regularizer={name}").config.regularizer[name].sites
+        further = [] if name in self.needs else [sites for sites in self.sites if sites != own]
+        return [own, *(sites for sites in further if attaches(without, name, sites))]
+
+    def _row(self, without: Setting, name: str, sites: str, added: list[str], clock: Clock) -> list[str]:
+        samples = without.samples
+        loops = {"without": Ours(without), "with": Ours(without.having(*with_regularizer(name, sites), *added))}
+        for loop in loops.values():
+            warm_up(loop, samples)
+        turns = {which: partial(seconds_a_token, loop, samples, clock) for which, loop in loops.items()}
+        seconds = take_turns(turns, self.rounds, f"{name} at {sites}")
+        cost = estimate(100 * (seconds["with"] / seconds["without"] - 1))
+        tokens = np.mean([len(sample.batch) for sample in samples])
+        spelled = " ".join([*self.needs.get(name, ()), *(override.rpartition(".")[2] for override in added)])
+        shown = [f"`{name}`", f"`{sites}`", spelled and f"`{spelled}`"]
+        return [*shown, f"{1e3 * tokens * np.median(seconds['without']):,.1f}", cost.spelled(1, sign="+")]
+
+    def _notes(self, setting: Setting) -> tuple[str, ...]:
+        tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
+        return (
+            f"{self.rounds} rounds of a step without and a step with the regularizer; the ratio within a round, its "
+            f"median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} tokens.",
+            "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps. What stands "
+            "under `with` and is no setting of the regularizer, the step without it has too.",
+        )
+
+
+def with_regularizer(name: str, sites: str) -> list[str]:
+    """Overrides that add a regularizer at these sites."""
+    return [f"regularizer={name}", f"regularizer.{name}.sites='{sites}'"]
+
+
+def attaches(setting: Setting, name: str, sites: str) -> bool:
+    """Whether a regularizer can be used at these sites."""
+    config = setting.having(*with_regularizer(name, sites)).config
+    try:
+        with torch.device("meta"):
+            instantiate(config.task)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            return False
+        raise
+    return True

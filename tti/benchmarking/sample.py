@@ -1,0 +1,114 @@
+"""The stories of one benchmarked step, in the shapes that the loops take: flat, padded, packed."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tti.data.module import Portion, TrainingOrder
+from tti.step import Batch
+
+STEPS = 200  # among which the typical ones are found
+UNSCORED = -100  # what cross-entropy leaves out, as target
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The same stories three times.
+
+    Attributes:
+        batch: flat, as this project trains on them: every position is a real token.
+        padded_tokens: a story a row, padded to the longest story of the whole step, whichever of them were chosen.
+        padded_targets: the targets of these, ``UNSCORED`` at the padding.
+        packed_tokens: one behind the other with the end of text between them, cut into equal rows of at most the
+            context, as nanoGPT does; of all samples the same shape. A rest of less than the difference between the
+            steps is left over.
+        packed_targets: the targets of these, all of them scored.
+        step_tokens: real tokens of the whole step that the stories were chosen from.
+    """
+
+    batch: Batch
+    padded_tokens: Int[Tensor, "story longest"]
+    padded_targets: Int[Tensor, "story longest"]
+    packed_tokens: Int[Tensor, "row position"]
+    packed_targets: Int[Tensor, "row position"]
+    step_tokens: int
+
+    def to(self, device: torch.device) -> "Sample":
+        """The same sample on ``device``."""
+        there: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor | Batch)
+        }
+        return replace(self, **there)
+
+    @property
+    def padding(self) -> float:
+        """The share of the padded positions that are no tokens."""
+        return 1 - len(self.batch) / self.padded_tokens.numel()
+
+
+def sampled(loader: DataLoader[Batch], steps: int, stories: int, context: int) -> list[Sample]:
+    """Typical optimiser ``steps`` of a training, of each ``stories`` evenly spaced in the order of their length.
+
+    Typical is what pads about as much as the average step: one long story among 64 pads all others.
+
+    Raises:
+        ValueError: more stories than a step has.
+    """
+    order: Any = loader.sampler
+    assert isinstance(order, TrainingOrder)
+    lengths = order.lengths
+    wholes = _typical([order.step(step) for step in range(max(STEPS, steps))], lengths)[:steps]
+    batches = [loader.dataset[Portion(_spaced(whole, lengths, stories), 1.0)] for whole in wholes]
+    positions = min(len(batch) + len(batch.stories.lengths) for batch in batches) - 1
+    rows = -(-positions // context)
+    return [
+        Sample(
+            batch,
+            *_padded(batch, int(lengths[whole].max())),
+            *_packed(batch, rows, positions // rows),
+            step_tokens=int(lengths[whole].sum()),
+        )
+        for whole, batch in zip(wholes, batches, strict=True)
+    ]
+
+
+def _typical(
+    wholes: list[Int[np.ndarray, "story"]], lengths: Int[np.ndarray, "corpus"]
+) -> list[Int[np.ndarray, "story"]]:
+    """Steps by how far the share of them that is no padding is from that of all steps together."""
+    scored = np.array([lengths[whole].sum() for whole in wholes])
+    padded = np.array([lengths[whole].max() * len(whole) for whole in wholes])
+    distance = np.abs(scored / padded - scored.sum() / padded.sum())
+    return [wholes[place] for place in np.argsort(distance, kind="stable")]
+
+
+def _spaced(
+    whole: Int[np.ndarray, "story"], lengths: Int[np.ndarray, "corpus"], stories: int
+) -> Int[np.ndarray, "chosen"]:
+    if stories > len(whole):
+        raise ValueError(f"stories={stories}, but a step has data.stories_per_step={len(whole)}")
+    by_length = whole[np.argsort(lengths[whole], kind="stable")]
+    chosen = by_length[((np.arange(stories) + 0.5) * len(whole) / stories).astype(int)]
+    return whole[np.isin(whole, chosen)]  # in the order of the step, in which lengths are mixed
+
+
+def _padded(batch: Batch, longest: int) -> tuple[Tensor, Tensor]:
+    tokens = torch.zeros(len(batch.stories.lengths), longest, dtype=torch.long)
+    targets = torch.full_like(tokens, UNSCORED)
+    parts = zip(batch.tokens.split(batch.stories.lengths), batch.targets.split(batch.stories.lengths), strict=True)
+    for row, (story, following) in enumerate(parts):
+        tokens[row, : len(story)] = story
+        targets[row, : len(story)] = following
+    return tokens, targets
+
+
+def _packed(batch: Batch, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    stories = batch.stories.lengths
+    parts = zip(batch.tokens.split(stories), batch.targets.split(stories), strict=True)
+    stream = torch.cat([torch.cat((story, following[-1:])) for story, following in parts])
+    return stream[: rows * length].view(rows, length), stream[1 : rows * length + 1].view(rows, length)

@@ -1,0 +1,106 @@
+"""What is benchmarked: a training as its overrides compose it, and the stories of a few of its steps."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import hydra
+import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from lightning import seed_everything
+from lightning.fabric import Fabric
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from tti.benchmarking.sample import Sample, sampled
+from tti.configuration import conf_dir
+from tti.data.module import StoryData
+from tti.step import Batch
+
+
+@dataclass
+class Clockwork:
+    """What a LightningModule and a data module ask of their trainer, for loops that have none."""
+
+    max_steps: int
+    datamodule: StoryData
+    global_step: int = 0
+    world_size: int = 1
+    global_rank: int = 0
+    accumulate_grad_batches: int = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A training, and how much of it is run.
+
+    Args:
+        overrides: of ``python -m tti.train``.
+        stories: stories of a benchmarked step, chosen out of the ``data.stories_per_step`` of a real one.
+        steps: different optimiser steps, taken in turn.
+        threads: CPU threads.
+    """
+
+    overrides: tuple[str, ...]
+    stories: int
+    steps: int
+    threads: int
+
+    def having(self, *overrides: str) -> "Setting":
+        """The same with further overrides."""
+        return replace(self, overrides=(*self.overrides, *overrides))
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The composed training; the vocabulary is the tokenizer's where none is given."""
+        config = self._composed.copy()
+        config.model.vocab_size = config.model.vocab_size or self.data.tokenizer.get_vocab_size()
+        return config
+
+    @cached_property
+    def _composed(self) -> DictConfig:
+        return composed(self.overrides)
+
+    @cached_property
+    def data(self) -> StoryData:
+        """The data module, its caches built."""
+        data: StoryData = instantiate(self._composed.data)
+        data.prepare_data()
+        return data
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The device and the precision of the training."""
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it says that bf16 is used
+        trainer = self.config.trainer
+        return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The steps that are run, on the device."""
+        taken = sampled(self.loader(), self.steps, self.stories, self.data.max_length)
+        return [sample.to(self.fabric.device) for sample in taken]
+
+    def loader(self) -> DataLoader[Batch]:
+        """The batches of the training, from its beginning."""
+        self.data.trainer = Clockwork(self.config.trainer.max_steps, self.data)  # type: ignore[assignment]
+        return self.data.train_dataloader()
+
+    def seed(self) -> None:
+        """The threads and the random state that a training begins with."""
+        torch.set_num_threads(self.threads)
+        seed_everything(self.config.seed, verbose=False)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of ``python -m tti.train`` with these overrides, also from within another Hydra command."""
+    hydra_of_command = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
+            return hydra.compose("train", ["variant=benchmark", *overrides])
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_command

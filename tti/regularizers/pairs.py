@@ -1,0 +1,51 @@
+"""Regularizers of pairs of neurons, over all neurons of a site or a sample of them drawn anew at every step."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.regularizers.base import ActivationRegularizer
+
+
+class PairRegularizer(ActivationRegularizer):
+    """A mean over pairs of neurons of one site, which costs the square of the number of neurons for every token.
+
+    With a ``sample`` of the neurons it costs ``sample**2``, and value and gradient are right on average: every pair is
+    as likely as any other to be in a uniform sample without replacement. (A sample of the tokens would be biased:
+    the fewer tokens, the larger the cosine of independent neurons.) Sites of one width share the draw.
+
+    Args:
+        sample: neurons a step, drawn anew at every step; None takes all.
+    """
+
+    def __init__(self, sites: str | Iterable[str], weight: float, warmup: float, sample: int | None) -> None:
+        super().__init__(sites, weight, warmup)
+        self.sample = sample
+        self._chosen: dict[int, Tensor] = {}  # width of a site -> the neurons of this step
+
+    def attach(self, widths: Mapping[str, int]) -> None:
+        """Choose the sites; until the first draw the sample is their first neurons.
+
+        Raises:
+            ValueError: a glob matches no site, or a site has not so many neurons to draw.
+        """
+        super().attach(widths)
+        if self.sample is not None:
+            narrowest = min(widths[site] for site in self.sites)
+            if not 2 <= self.sample <= narrowest:
+                raise ValueError(f"sample={self.sample} neurons: from 2, a pair, to {narrowest}, the narrowest site's")
+            self._chosen = {widths[site]: torch.arange(self.sample) for site in self.sites}
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the sample of the step that begins."""
+        self._chosen = {width: torch.randperm(width, generator=generator)[: self.sample] for width in self._chosen}
+
+    def sampled(self, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token sample"]:
+        """The activations of this step's neurons."""
+        if self.sample is None:
+            return acts
+        width = acts.shape[1]
+        self._chosen[width] = self._chosen[width].to(acts.device, non_blocking=True)
+        return acts.index_select(1, self._chosen[width])
