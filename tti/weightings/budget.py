@@ -14,11 +14,11 @@ LARGEST_OVERSHOOT = 2.0  # budgets beyond the budget that count; more says no mo
 class Budget(Weighting):
     """The largest lambda whose validation loss stays at most ``nats`` above the baseline's at the same step.
 
-    The Lagrangian of "minimise the penalty subject to loss - baseline's <= nats", its multiplier (1 / lambda) adapted by
-    dual ascent in the logarithm: at every validation ``log lambda`` moves by
-    ``rate * (1 - spent / nats) * (progress since the last)``, where ``spent`` is the difference of the validation losses
-    (the training loss would count what dropout adds to a regularizer's price; it is half as much again). During the
-    warm-up lambda does not adapt. So the budget is chosen on the validation split: the test split says what was spent.
+    The Lagrangian of "minimise the penalty subject to loss - baseline's <= nats", its multiplier (1 / lambda) adapted
+    by dual ascent in the logarithm: at every validation ``log lambda`` moves by
+    ``rate * (1 - spent / nats) * (progress since the last)``, ``spent`` being the difference of the validation losses.
+    (That of the training losses would count what dropout adds to a regularizer's price.) During the warm-up lambda does
+    not adapt. It is chosen on the validation split, so it is the test split that says what was spent.
 
     Args:
         nats: the budget.
