@@ -54,7 +54,9 @@ def report(config: DictConfig) -> pd.DataFrame:
     path = Path(config.to)
     figures = path.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
-    controls = comparison.controls_of(list(table["variant"].unique()), config.baseline, config.controls)
+    controls = comparison.controls_of(
+        list(table["variant"].unique()), config.baseline, {glob: control for control, glob in config.controls.items()}
+    )
     text = "\n\n".join(
         [
             *_provenance(config, runs, finished, logged),
