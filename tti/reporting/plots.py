@@ -83,7 +83,9 @@ def _scatter(axis: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(count, MOST_COLUMNS)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 3.6 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(max(6, 4 * columns), 3.8 * rows), layout="constrained", squeeze=False
+    )
     for axis in axes.flat[count:]:
         axis.set_axis_off()
     return figure, list(axes.flat)
@@ -98,4 +100,10 @@ def _styles(table: pd.DataFrame) -> dict[str, Any]:
 def _legend(figure: Figure, *axes: Axes) -> None:
     """Each variant once, whichever panel it is in."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=max(2, round(figure.get_figwidth() / 2.5)),
+        frameon=False,
+    )
