@@ -73,6 +73,10 @@ def test_a_gradient_that_says_nothing_counts_for_nothing(ratio):
     assert float(weighting.coefficient(0)) == pytest.approx(0.05)
 
 
+def budget_of(weight=1.0, warmup=0.0, target=0.1, memory=0.5, nats=0.02, rate=20, baseline=lambda step: 2.0):
+    return Budget(weight, warmup, target, memory, nats, rate, baseline)
+
+
 def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
     """A training whose validation loss is ``cost(lambda)`` above the baseline's 2 nats, and follows with a lag."""
     spent = 0.0
@@ -85,12 +89,12 @@ def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
 @pytest.mark.parametrize("cost", [lambda x: x, lambda x: x**2, lambda x: 30 * x, lambda x: 0.3 * math.sqrt(x)])
 @pytest.mark.parametrize("weight", [1e-3, 1e-2, 0.5])
 def test_the_budget_is_spent_whatever_lambda_costs(cost, weight):
-    budget = Budget(weight=weight, warmup=0.1, nats=0.02, rate=20, baseline=lambda step: 2.0)
+    budget = budget_of(weight, warmup=0.1)
     assert train_against(cost, budget) == pytest.approx(0.02, rel=0.1)
 
 
 def test_the_budget_waits_for_the_warmup_and_counts_progress_since_the_last_validation():
-    budget = Budget(weight=1.0, warmup=0.5, nats=0.02, rate=20, baseline=lambda step: 2.0)
+    budget = budget_of(warmup=0.5)
     budget.observe_validation(450, STEPS, 2.0)
     assert float(budget.full()) == 1.0
     budget.observe_validation(550, STEPS, 2.0)
@@ -98,16 +102,27 @@ def test_the_budget_waits_for_the_warmup_and_counts_progress_since_the_last_vali
 
 
 def test_the_baseline_is_read_at_the_same_step():
-    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline={100: 2.0, 200: 1.0}.__getitem__)
+    budget = budget_of(baseline={100: 2.0, 200: 1.0}.__getitem__)
     budget.observe_validation(100, STEPS, 2.02)
     budget.observe_validation(200, STEPS, 1.02)
     assert float(budget.full()) == pytest.approx(1.0)  # spent to the nat: nothing to change
 
 
 def test_an_overshoot_is_answered_but_not_without_bound():
-    budget = Budget(1.0, 0.0, nats=0.02, rate=20, baseline=lambda step: 2.0)
+    budget = budget_of()
     budget.observe_validation(50, STEPS, 9.0)
-    assert float(budget.full()) == pytest.approx(math.exp(-20 * 2 * 0.05))
+    assert float(budget.full()) == pytest.approx(math.exp(-20 * 0.05))
+
+
+def test_the_budget_begins_with_a_gradient_ratio_and_leaves_it_at_the_first_validation_after_the_warmup():
+    budget = budget_of(warmup=0.1)
+    budget.observe_gradients(torch.tensor(4.0))
+    budget.observe_validation(50, STEPS, 9.0)
+    budget.observe_gradients(torch.tensor(4.0))
+    assert float(budget.full()) == pytest.approx(0.1 / 4)
+    budget.observe_validation(150, STEPS, 2.02)  # spent to the nat: nothing to change
+    budget.observe_gradients(torch.tensor(1e-3))
+    assert float(budget.full()) == pytest.approx(0.1 / 4)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +130,9 @@ def test_an_overshoot_is_answered_but_not_without_bound():
     [
         lambda: GradientRatio(1.0, 0.0, target=0.0, memory=0.5),
         lambda: GradientRatio(1.0, 0.0, target=0.1, memory=1.0),
-        lambda: Budget(1.0, 0.0, nats=0.0, rate=1.0, baseline=lambda step: 0.0),
-        lambda: Budget(0.0, 0.0, nats=0.1, rate=1.0, baseline=lambda step: 0.0),
+        lambda: budget_of(target=0.0),
+        lambda: budget_of(nats=0.0),
+        lambda: budget_of(rate=0.0),
     ],
 )
 def test_what_makes_no_sense_is_an_error(wrong):

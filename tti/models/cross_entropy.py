@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Logits at a time: a CPU is fastest while they stay near its caches, a GPU wants large products. Neither is much.
-CHUNK_LOGITS = {"cpu": 2**22}
-CHUNK_LOGITS_ELSEWHERE = 2**26
+# Tokens at a time: few stay near a CPU's caches, but every chunk goes through the weight's whole gradient once; a GPU
+# wants large products.
+CHUNK = {"cpu": 256}
+CHUNK_ELSEWHERE = 2048
 
 
 def linear_cross_entropy(
@@ -23,7 +24,7 @@ def linear_cross_entropy(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
     """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)``, and each token's own, detached.
 
-    Under autocast the products run in its dtype; soft-max, sums and the weight's gradient are float32. The mean can
+    Under autocast the products run in its dtype; soft-max, sums and the weight's gradient in the weight's. The mean can
     be differentiated once, and may be scaled by anything.
     """
     return _LinearCrossEntropy.apply(hidden, weight, targets, torch.is_grad_enabled())
@@ -38,27 +39,32 @@ class _LinearCrossEntropy(Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         h, w = hidden.to(dtype), weight.to(dtype)
         nll = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
-        rows = max(1, min(len(targets), CHUNK_LOGITS.get(device, CHUNK_LOGITS_ELSEWHERE) // len(weight)))
+        rows = max(1, min(len(targets), CHUNK.get(device, CHUNK_ELSEWHERE)))
         # The large buffers are made once: fresh ones for every chunk cost a CPU a third of its time in page faults.
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
+        probabilities = torch.empty(rows, len(weight), dtype=weight.dtype, device=hidden.device)
         if with_gradient:
-            grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-            grad_product = torch.empty_like(w)
+            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
+            in_place = dtype == weight.dtype  # otherwise products are added up in float32 through a buffer
+            grad_product = None if in_place else torch.empty_like(w)
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
                 target = targets[chunk, None]
-                logits = torch.mm(h[chunk], w.T, out=products[: len(target)]).float()
-                log_normaliser = logits.logsumexp(-1, keepdim=True)
-                nll[chunk] = (log_normaliser - logits.gather(-1, target)).squeeze(-1)
+                logits = torch.mm(h[chunk], w.T, out=products[: len(target)])
+                log_p = torch.log_softmax(logits.to(weight.dtype), -1, out=probabilities[: len(target)])
+                nll[chunk] = -log_p.gather(-1, target).squeeze(-1)
                 if with_gradient:
-                    logits.sub_(log_normaliser).exp_()
-                    logits.scatter_add_(-1, target, torch.full_like(target, -1, dtype=logits.dtype))
-                    residual = logits.div_(len(targets)).to(dtype)
-                    grad_hidden[chunk] = residual @ w
-                    grad_weight += torch.mm(residual.T, h[chunk], out=grad_product)
+                    log_p.exp_().scatter_add_(-1, target, log_p.new_full(target.shape, -1))
+                    residual = log_p if in_place else logits.copy_(log_p)
+                    torch.mm(residual, w, out=grad_hidden[chunk])
+                    if in_place:
+                        grad_weight.addmm_(residual.T, h[chunk])
+                    else:
+                        grad_weight += torch.mm(residual.T, h[chunk], out=grad_product)
         if with_gradient:
-            ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.save_for_backward(grad_hidden, grad_weight)  # of the sum over tokens
+        ctx.hidden_dtype = hidden.dtype  # type: ignore[attr-defined]
         ctx.mark_non_differentiable(nll)
         return nll.mean(), nll
 
@@ -66,4 +72,5 @@ class _LinearCrossEntropy(Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad_hidden * grad, grad_weight * grad, None, None
+        each = grad / len(grad_hidden)
+        return (grad_hidden * each).to(ctx.hidden_dtype), grad_weight * each, None, None
