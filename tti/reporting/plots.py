@@ -18,7 +18,7 @@ STYLE: Any = {
     "grid.alpha": 0.25,
     "font.size": 9,
 }
-MARKERS = "osD^vP*X<>"
+MARKERS = "osD^vP*X<"  # nine, beside ten colours: no pair of the two comes twice
 DASHES = ("-", "--", ":", "-.")
 MOST_COLUMNS = 3
 
