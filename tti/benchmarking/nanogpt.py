@@ -1,4 +1,4 @@
-"""A loop in the style of nanoGPT: packed rows, fused attention, bf16, ``torch.compile``, fused AdamW."""
+"""A loop in the style of nanoGPT: packed rows, fused attention, ``torch.compile``, fused AdamW."""
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -12,10 +12,16 @@ MULTIPLE = 64  # nanoGPT rounds GPT-2's 50,257 token types up to 50,304, for the
 
 
 class NanoGPT(Reference):
-    """Rows of one length with no padding in them, in which stories see the ones before them; logits in full."""
+    """Rows of one length with no padding in them, in which stories see the ones before them; logits in full.
 
-    def __init__(self, setting: Setting, compile: bool = True) -> None:
-        setting = setting.having("trainer.precision=bf16-mixed")
+    Args:
+        setting: the training.
+        precision: nanoGPT's own is bf16; where a CPU multiplies float32 faster, that is the fairer comparison.
+        compile: compile the network.
+    """
+
+    def __init__(self, setting: Setting, precision: str = "bf16-mixed", compile: bool = True) -> None:
+        setting = setting.having(f"trainer.precision={precision}")
         model = setting.config.model
         vocab_size = -(-model.vocab_size // MULTIPLE) * MULTIPLE
         super().__init__(setting, Transformer(model, fused, vocab_size), fused=True)
