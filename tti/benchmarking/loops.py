@@ -102,8 +102,8 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
         f"Steps that pad as much as the average one, {setting.stories} stories of each, evenly spaced in length among "
         f"its {whole}: {tokens} real tokens. The original pads them to the longest of all {whole}: {padding} of its "
         "positions are padding.",
-        "nanoGPT (compiled; bf16 unless it says fp32) and Hugging Face (bf16) have packed rows of the same stories, in which stories see "
-        "those before them. Tokens are those that are scored.",
+        "nanoGPT (compiled; bf16 unless it says fp32) and Hugging Face (bf16) have packed rows of the same stories, in "
+        "which stories see those before them. Tokens are those that are scored.",
         f"The original runs in the training's own precision, {setting.config.trainer.precision}, and has its dropout "
         "of 0.1 everywhere; all others have the section's.",
         memory.MEANING,
