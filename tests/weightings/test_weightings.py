@@ -123,6 +123,16 @@ def test_what_rises_towards_the_budget_counts_as_what_it_will_be():
     assert float(budget.full()) == pytest.approx(before)
 
 
+def test_what_falls_fast_enough_by_itself_is_waited_for():
+    budget = budget_of(nats=0.02, lead=0.1)
+    budget.observe_validation(100, STEPS, 2.1)
+    before = float(budget.full())
+    budget.observe_validation(200, STEPS, 2.05)  # 0.05 less a tenth of the training: nothing left after the next
+    assert float(budget.full()) == pytest.approx(before)
+    budget.observe_validation(300, STEPS, 2.045)  # far too slow
+    assert float(budget.full()) < before
+
+
 def test_a_step_that_is_validated_again_changes_nothing():
     budget = budget_of(lead=0.1)
     for _ in range(2):

@@ -16,10 +16,11 @@ class Budget(GradientRatio):
     The Lagrangian of "minimise the penalty subject to loss - baseline's <= nats", its multiplier (1 / lambda) adapted
     by dual ascent in the logarithm: at every validation ``log lambda`` moves by
     ``rate * (1 - expected / nats) * (progress since the last)``, where ``expected`` is the difference of the validation
-    losses after a further ``lead`` of the training, if it goes on rising as since the last validation: a network
-    forgets a penalty far more slowly than it gives in to one, so that an overshoot would stay. (Dual ascent with the
-    positive part of the derivative: Stooke et al. 2020, "Responsive Safety in Reinforcement Learning by PID Lagrangian
-    Methods", algorithm 2; the logarithm is ours.)
+    losses after a further ``lead`` of the training, if it goes on as since the last validation; a fall counts down to
+    the budget only. For a network forgets a penalty far more slowly than it gives in to one, so that an overshoot would
+    stay, while a setback of the warm-up mends by itself, and lambda need not fall for it. (Dual ascent with a
+    derivative: Stooke et al. 2020, "Responsive Safety in Reinforcement Learning by PID Lagrangian Methods"; they count
+    rises only, and the logarithm is ours.)
     The difference of the training losses would count what dropout adds to a regularizer's price. It is chosen on the
     validation split, so it is the test split that says what was spent.
 
@@ -30,7 +31,7 @@ class Budget(GradientRatio):
         target: the gradient ratio that it begins with.
         nats: the budget. Below what another seed of the same training differs by, it cannot be held.
         rate: how fast lambda follows: e-foldings that it would rise over the whole training if nothing were spent.
-        lead: how far a rise is thought on, as a fraction of the training.
+        lead: how far a change is thought on, as a fraction of the training.
         baseline: the baseline's validation loss after a number of steps.
 
     Raises:
@@ -77,7 +78,7 @@ class Budget(GradientRatio):
         spent, since = loss - self.baseline(step), (step - int(self.observed)) / steps
         if not since:  # the same step, validated again
             return
-        expected = spent + self.lead * max(0.0, spent - float(self.spent)) / since
+        expected = max(spent + self.lead * (spent - float(self.spent)) / since, min(spent, self.nats))
         if step > self.warmup * steps:
             error = min(max(1 - expected / self.nats, -LARGEST_ERROR), LARGEST_ERROR)
             self.log_factor += self.rate * error * since
