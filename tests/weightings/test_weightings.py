@@ -91,7 +91,7 @@ def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
 @pytest.mark.parametrize("lead", [0, 0.1])
 def test_the_budget_is_spent_whatever_lambda_costs(cost, weight, lead):
     budget = budget_of(weight, warmup=0.1, lead=lead)
-    assert train_against(cost, budget) == pytest.approx(0.02, rel=0.2)
+    assert train_against(cost, budget) == pytest.approx(0.02, rel=0.3)
 
 
 def test_the_budget_waits_for_the_warmup_and_counts_progress_since_the_last_validation():
