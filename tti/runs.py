@@ -81,8 +81,17 @@ class Run:
     @property
     def failure(self) -> str:
         """Why the last try failed, in its own words."""
+        return self._failure["error"]
+
+    @property
+    def traceback(self) -> str:
+        """Where it did."""
+        return self._failure["traceback"]
+
+    @property
+    def _failure(self) -> dict[str, str]:
         path = self.folder / "failure.json"
-        return str(json.loads(path.read_text())["error"]) if path.exists() else ""
+        return dict(json.loads(path.read_text())) if path.exists() else {"error": "", "traceback": ""}
 
     def metrics(self) -> list[dict[str, float]]:
         """What was logged, one entry a step in the order of steps.
