@@ -49,7 +49,7 @@ def there(jobs: Sequence[Job], options: Options, cloud: Cloud) -> None:
     for job in jobs:
         _same_on_the_volume(job, cloud)
         _same_under_way(job, cloud)
-    for job in jobs:
+    for job in {str(job.config.data.corpus): job for job in jobs}.values():  # one for each corpus
         _has_data(job, cloud)
     _has_secrets(options, cloud)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from modal import exception
 
-from tti.launchers import source
+from tti.launchers import source, volume
 from tti.launchers.options import Options
 from tti.runs import commit
 
@@ -69,37 +69,18 @@ class Cloud:
 
     def read(self, path: str) -> bytes | None:
         """A file of the checkpoints' volume, if it is there."""
-        return _read(self.checkpoints, path)
+        return volume.read(self.checkpoints, path)
 
     def has_data(self, path: str) -> bool:
         """Whether the data volume has a file or folder."""
         try:
             return bool(self.data.listdir(path))
-        except (FileNotFoundError, exception.NotFoundError, exception.InvalidError):
+        except volume.ABSENT:
             return False
 
-    def fetch(self, remote: str, folder: Path, leave: Sequence[str]) -> None:
-        """Copy a run folder here, but for files that match a pattern of ``leave``; each whole or not at all.
-
-        What says that the run has finished comes last, so that a copy cut short is never taken for whole.
-        """
-        try:
-            entries = self.checkpoints.listdir(remote, recursive=True)
-        except (FileNotFoundError, exception.NotFoundError):
-            return  # it never began
-        paths = [PurePosixPath(entry.path.lstrip("/")) for entry in entries if entry.type.name == "FILE"]
-        for path in sorted(paths, key=lambda path: path.name == "summary.json"):
-            name = path.relative_to(remote)
-            if not any(name.match(pattern) for pattern in leave) and not path.name.endswith((".lock", ".partial")):
-                self._download(str(path), folder / name)
-
-    def _download(self, path: str, to: Path) -> None:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        partial = to.with_name(f".{to.name}.partial")
-        with partial.open("wb") as file:
-            for piece in self.checkpoints.read_file(path):
-                file.write(piece)
-        partial.replace(to)
+    def fetch(self, run: str, to: Path, leave: Sequence[str]) -> None:
+        """Copy a run folder here (``volume.fetch_run``)."""
+        volume.fetch_run(self.checkpoints, run, to, leave)
 
 
 def connect(options: Options) -> Cloud:
@@ -147,10 +128,3 @@ def _has_secret(name: str) -> bool:
     except exception.NotFoundError:
         return False
     return True
-
-
-def _read(volume: Any, path: str) -> bytes | None:
-    try:
-        return b"".join(volume.read_file(path))
-    except (FileNotFoundError, exception.NotFoundError):
-        return None

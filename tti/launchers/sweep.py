@@ -1,5 +1,6 @@
 """Launching jobs elsewhere, following them, fetching what they leave; and coming back to all of it at any time."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -51,8 +52,8 @@ class Sweep:
             if absent:
                 self.cloud.deploy()
             board = Board(missing)
-            calls |= {job: self._start(job) for job in absent}
             try:
+                calls |= {job: self._start(job) for job in absent}
                 with board.showing():
                     outcomes = self._follow(missing, calls, board)
             except KeyboardInterrupt:
@@ -117,10 +118,10 @@ class Sweep:
         if job.run.status != "failed":  # it could not leave word itself
             job.run.fail(RuntimeError(outcome.error))
         board.failed(job, outcome.error)
-        return outcome
+        return replace(outcome, status="failed")
 
     def _left(self) -> Leave:
-        command = f"python -m tti.train {' '.join(sys.argv[1:])}"
+        command = f"python -m tti.train {shlex.join(sys.argv[1:])}"
         _say("The jobs go on at Modal without this machine, and cost. The same command follows them again:")
         _say(f"  {command}")
         _say(f"To stop them:\n  {command} hydra.launcher.cancel=true")
