@@ -1,6 +1,7 @@
 """Modal without an account: its volumes as folders, its calls as lists of what they answer, its own exceptions."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from modal import exception
 from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import as_on_a_gpu
+from tti.launchers import source
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
@@ -148,3 +150,16 @@ def options(compose: Callable[..., DictConfig]) -> Callable[..., Options]:
         return Options(**(given | {"look_every": 0} | others))
 
     return made
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a container has: what Modal is told to add."""
+    root = tmp_path_factory.mktemp("container")
+    for name, folder in source.folders().items():
+        for path in folder.rglob("*"):
+            if path.is_file() and not source.left_out(path.relative_to(folder)):
+                target = root / name / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    return root

@@ -18,7 +18,7 @@ SAY = "from tti.launchers import source; import tti; print(source.digest(), tti.
 
 def digest(path: Path, cwd: Path) -> list[str]:
     """Digest and place of the package that a fresh interpreter finds in ``path``."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path)}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", SAY], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -26,19 +26,6 @@ def digest(path: Path, cwd: Path) -> list[str]:
 
 def copy(folder: Path, to: Path) -> None:
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory) -> Path:
-    """The folder that a container has: what Modal is told to add."""
-    root = tmp_path_factory.mktemp("container")
-    for name, folder in source.folders().items():
-        for path in folder.rglob("*"):
-            if path.is_file() and not source.left_out(path.relative_to(folder)):
-                target = root / name / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
-    return root
 
 
 def test_a_container_has_the_digest_of_what_was_shipped(shipped, tmp_path):
