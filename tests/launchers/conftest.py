@@ -56,7 +56,9 @@ class Modal:
 
     def cloud(self, _: Options | None = None) -> Cloud:
         function = SimpleNamespace(spawn=self._spawn)
-        return Cloud(self.app, self._deploy, function, self._call_of, self.data, self.checkpoints, self.secrets.__contains__)
+        return Cloud(
+            self.app, self._deploy, function, self._call_of, self.data, self.checkpoints, self.secrets.__contains__
+        )
 
     def finish(self, job: Job, loss: float = 2.5) -> dict[str, Any]:
         """Leave on the volume what a finished run leaves; what the call answers."""

@@ -113,7 +113,9 @@ def module(tmp_path, monkeypatch):
 
 
 def test_a_command_is_repeated_and_its_last_lines_kept(module, capfd, tmp_path):
-    code, said = remote.command(module("print(os.getcwd(), *sys.argv[1:])\nprint(os.environ['X'])"), ["a=b"], {"X": "y"})
+    code, said = remote.command(
+        module("print(os.getcwd(), *sys.argv[1:])\nprint(os.environ['X'])"), ["a=b"], {"X": "y"}
+    )
     assert (code, said) == (0, f"{tmp_path} a=b\ny\n")
     assert capfd.readouterr().out == said
 

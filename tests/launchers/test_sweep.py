@@ -89,7 +89,9 @@ def test_every_bad_end_is_a_failure_with_its_reason(sweep, jobs, modal, answer, 
     assert jobs[1].calls.open is None
 
 
-@pytest.mark.parametrize("trouble", [exception.ConnectionError("asleep"), exception.ServiceError("busy"), OSError("off")])
+@pytest.mark.parametrize(
+    "trouble", [exception.ConnectionError("asleep"), exception.ServiceError("busy"), OSError("off")]
+)
 def test_a_machine_that_was_asleep_goes_on_waiting(sweep, jobs, modal, trouble):
     modal.answers["b"] = [trouble, WAITING, trouble, lambda: modal.finish(jobs[1])]
     assert set(sweep(jobs).values()) == {"finished"}

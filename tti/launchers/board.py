@@ -20,7 +20,7 @@ class Board:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.console = Console(stderr=True)
-        self._states = {job: "queued" for job in jobs}
+        self._states = dict.fromkeys(jobs, "queued")
         self._progress: dict[Job, dict[str, float]] = {}
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 

@@ -29,7 +29,7 @@ def folders() -> dict[str, Path]:
 
 
 def left_out(path: Path) -> bool:
-    """Whether a file, given by its path in one of the folders, stays here: it is no source, or a wheel's copy of conf/."""
+    """Whether a file, given by its path in one of the folders, stays here: no source, or a wheel's copy of conf/."""
     return path.suffix not in SUFFIXES or path.parts[0] == "conf"
 
 

@@ -27,7 +27,14 @@ def publish(
     """
     identifier = digest(f"report/{group}/{title}")
     with wandb.init(
-        project=project, group=group, name=title, id=identifier, job_type="report", resume="allow", mode=mode, dir=folder
+        project=project,
+        group=group,
+        name=title,
+        id=identifier,
+        job_type="report",
+        resume="allow",
+        mode=mode,
+        dir=folder,
     ) as run:
         images = {f"report/{name}": wandb.Image(str(path)) for name, path in figures.items()}
         run.log({"report/runs": wandb.Table(dataframe=table), **images})

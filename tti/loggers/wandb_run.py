@@ -16,9 +16,9 @@ class WandbRun(WandbLogger):
 
     So a resumed run continues its curves, and one that is started again, or elsewhere, has curves of its own.
 
-    W&B keeps what it is told in memory for a while, and a process that is killed takes it along. So the next start tells
-    it again what the local ``metrics.jsonl`` has from the killed one; steps that it had after all are there twice, with
-    equal values.
+    W&B keeps what it is told in memory for a while, and a process that is killed takes it along. So the next start
+    tells it again what the local ``metrics.jsonl`` has from the killed one; steps that it had after all are there
+    twice, with equal values.
 
     Lightning's own would write into the run that an earlier job of a sweep left open in this process.
     """
