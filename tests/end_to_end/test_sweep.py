@@ -101,7 +101,7 @@ def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_b
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     codes = []
     while not codes or (codes[-1] and len(codes) < 4):  # either signal takes the sweep down, and maybe both did at once
-        done = tti.real(*sweep(stopped), *joblib, timeout=400)
+        done = tti.start(*sweep(stopped), *joblib).wait(timeout=400)
         codes.append(done.code)
     assert codes[-1] == 0, done.output
     assert len(codes) > 1

@@ -22,9 +22,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     Resumed from a checkpoint of a step that a validation follows, Lightning takes the validation for done.
 
-    Interrupted (SIGINT, which is Ctrl-C and Modal's preemption, or SIGTERM, which is Slurm's), a run of one process ends
-    its step, saves and stops; a second SIGINT stops it at once. Of several processes each would stop at a step of its
-    own: they go on from the checkpoint before.
+    Interrupted (SIGINT, which is Ctrl-C and Modal's preemption, or SIGTERM, which is Slurm's), a run of one process
+    ends its step, saves and stops; a second SIGINT stops it at once. Of several processes each would stop at a step of
+    its own: they go on from the checkpoint before.
 
     Args:
         max_hours: stop this start after so long, with a checkpoint; none for no limit. Lightning's own timer is saved

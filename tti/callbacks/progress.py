@@ -26,7 +26,7 @@ class TrainingProgress(ProgressBar):
         name: what the run is called.
         line_every: seconds between lines where the output is no terminal (a log file, a job of a sweep), and between
             writings of the file.
-        file: says how far the run is (``step``, ``max_steps``, ``seconds_left``, figures), for launchers that show many.
+        file: says how far the run is (``step``, ``max_steps``, ``seconds_left``, figures), for who shows many runs.
     """
 
     def __init__(self, name: str, line_every: float, file: str) -> None:

@@ -219,7 +219,7 @@ class EvaluationOrder(Sampler[Portion]):
 
 
 def _ignore_interruptions(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process, which ends its step first, stops the loaders."""
+    """Ctrl-C reaches every process of a terminal; the training process ends its step first, then stops the loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
