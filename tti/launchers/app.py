@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import modal
@@ -14,7 +15,7 @@ HOUR = 3600
 
 data = modal.Volume.from_name("tti-data", create_if_missing=True)
 checkpoints = modal.Volume.from_name("tti-checkpoints", create_if_missing=True)
-volumes = {DATA: data, CHECKPOINTS: checkpoints}
+volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {DATA: data, CHECKPOINTS: checkpoints}
 
 
 def _image() -> modal.Image:
