@@ -38,7 +38,8 @@ class Run:
     versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt`` and
     ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``progress.json`` before (rewritten now and then),
     ``failure.json`` while the last try failed.
-    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it.
+    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it;
+    ``calls.jsonl`` how it was started elsewhere (``tti.launchers.calls``); ``wandb_id`` its id there.
     """
 
     folder: Path

@@ -25,7 +25,11 @@ def test_without_an_account_it_says_what_to_do_and_leaves_no_run(tti):
 
 @pytest.mark.parametrize(
     ("option", "answer"),
-    [("gpu=A1000", "it has T4, L4, A10"), ("gpuu=A100", "hydra.launcher has: "), ("retries=many", "retries")],
+    [
+        ("gpu=A1000", "it has T4, L4, A10"),
+        ("gpuu=A100", "hydra.launcher has: "),
+        ("retries=many", "retries=many must be a number"),
+    ],
 )
 def test_a_wrong_option_costs_nothing(tti, option, answer):
     message = tti(*SWEEP, "hydra/launcher=modal", f"hydra.launcher.{option}", **NO_ACCOUNT).failed()
@@ -47,5 +51,5 @@ def test_training_here_does_not_import_modal(tti):
         "    return fit(*args, **kwargs)\n"
         "lightning.Trainer.fit = spied\n"
     )
-    for more in (["hydra.mode=RUN"], ["variant=baseline"]):
+    for more in (["hydra.mode=RUN"], ["variant=topk"]):
         assert "LIGHT" in tti(*SWEEP, *more, "trainer.max_steps=1", patch=spy).ok().output

@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -19,7 +20,7 @@ def board(make_jobs):
 
 
 def test_every_job_has_a_line_with_how_far_it_is(board):
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(board._table())
     lines = [line.split() for line in console.export_text().splitlines() if "seed-42" in line]
     assert lines == [

@@ -127,3 +127,11 @@ def test_dry_runs_are_checked_too(modal, make_jobs, options):
         launch(make_jobs("a"), options(dry_run=True, gpu="X"), modal.cloud)
     with pytest.raises(Leave):
         launch(make_jobs("a"), options(dry_run=True), modal.cloud)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("timeout_hours", 25), ("retries", 11), ("retries", "many"), ("max_containers", 0)]
+)
+def test_numbers_that_modal_does_not_take(options, option, value):
+    with pytest.raises(ValueError, match=rf"hydra\.launcher\.{option}={value} must be a number between"):
+        options(**{option: value})
