@@ -87,6 +87,18 @@ def test_runs_are_found_and_fetched_whole(modal, make_jobs, tmp_path):
     }  # fmt: skip
 
 
+def test_what_a_run_took_away_is_gone_here_too(modal, make_jobs, tmp_path):
+    (job,) = make_jobs("a")
+    modal.progress(job)
+    fetch_run(modal.checkpoints, job.remote, tmp_path, leave=[])
+    assert (tmp_path / "progress.json").exists()
+    (modal.checkpoints.root / job.remote / "progress.json").unlink()
+    modal.finish(job)
+    fetch_run(modal.checkpoints, job.remote, tmp_path, leave=[])
+    assert not (tmp_path / "progress.json").exists()
+    assert (tmp_path / "summary.json").exists()
+
+
 def test_what_is_not_on_the_volume(modal, monkeypatch):
     assert files(modal.checkpoints, "nothing") == []
     assert read(modal.checkpoints, "nothing/config.yaml") is None

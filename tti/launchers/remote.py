@@ -114,14 +114,15 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
     )
     assert child.stdout is not None
     last: deque[str] = deque(maxlen=LINES)
-    interrupted = False
+    interrupted = ended = False
     try:
-        while child.poll() is None:
+        while not ended:
             try:
                 for line in child.stdout:
                     print(line, end="", flush=True)
                     last.append(line)
                 child.wait()
+                ended = True
             except KeyboardInterrupt:
                 interrupted = True
                 child.send_signal(signal.SIGINT)

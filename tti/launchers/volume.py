@@ -8,6 +8,7 @@ from modal import exception
 
 ABSENT = (FileNotFoundError, exception.NotFoundError)
 KEPT_THERE = (".lock", ".partial")
+PASSING = ("failure.json", "progress.json")  # what a run that goes on, or finishes, takes away
 
 
 def read(volume: Any, path: str) -> bytes | None:
@@ -37,7 +38,11 @@ def fetch_run(volume: Any, run: str, to: Path, leave: Sequence[str]) -> None:
 
     What says that the run has finished comes last, so that a copy cut short is never taken for whole.
     """
-    for path in sorted(files(volume, run), key=lambda path: path.name == "summary.json"):
+    found = files(volume, run)
+    for passing in PASSING:
+        if found and PurePosixPath(run, passing) not in found:
+            (to / passing).unlink(missing_ok=True)
+    for path in sorted(found, key=lambda path: path.name == "summary.json"):
         name = path.relative_to(run)
         if not name.name.endswith(KEPT_THERE) and not any(name.match(pattern) for pattern in leave):
             _download(volume, str(path), to / name)
