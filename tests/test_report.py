@@ -74,3 +74,16 @@ def test_no_runs_is_one_clear_line(tmp_path):
     done = report(tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: no runs in {tmp_path}"
+
+
+def test_it_is_a_wandb_run_too_if_asked(written, tmp_path, monkeypatch):
+    folder, _ = written
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    done = report(folder, f"to={tmp_path}/compared.md", "wandb.mode=offline", "wandb.group=e")
+    assert done.returncode == 0, done.stderr
+    (record,) = (tmp_path / "compared").glob("wandb/offline-run-*/run-*.wandb")
+    content = record.read_bytes()
+    assert b"report/front" in content
+    assert b"report/runs" in content
+    media = {path.name.split("_")[0] for path in record.parent.rglob("media/**/*") if path.is_file()}
+    assert {"front", "runs"} <= media

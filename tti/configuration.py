@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -129,10 +131,24 @@ def _has_effect(key: str) -> bool:
     return not any(key == without or key.startswith(f"{without}.") for without in WITHOUT_EFFECT)
 
 
+_assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=None)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Compose here what a machine with a GPU composes of the same overrides."""
+    token = _assumed_cuda.set(True)
+    try:
+        yield
+    finally:
+        _assumed_cuda.reset(token)
+
+
 def _if_cuda(there: Any, elsewhere: Any) -> Any:
     import torch  # seconds that `--help` need not wait for
 
-    return there if torch.cuda.is_available() else elsewhere
+    assumed = _assumed_cuda.get()
+    return there if (torch.cuda.is_available() if assumed is None else assumed) else elsewhere
 
 
 def _threads() -> int:

@@ -66,7 +66,23 @@ def report(config: DictConfig) -> pd.DataFrame:
     )
     write_atomically(path, text + "\n")
     table.to_csv(figures / "runs.csv", index=False)
+    if config.wandb.mode:
+        _publish(config, table, figures)
     return table
+
+
+def _publish(config: DictConfig, table: pd.DataFrame, figures: Path) -> None:
+    from tti.loggers.wandb_report import publish  # seconds that others need not wait for
+
+    images = {path.stem: path for path in sorted(figures.glob("*.png"))}
+    group = config.wandb.group or str(table["experiment"].iloc[0])
+    publish(
+        _title(config), table, images, mode=config.wandb.mode, project=config.wandb.project, group=group, folder=figures
+    )
+
+
+def _title(config: DictConfig) -> str:
+    return config.title or Path(config.runs).name
 
 
 def _require_distinct(runs: list[Run]) -> None:
@@ -105,7 +121,7 @@ def _provenance(config: DictConfig, runs: list[Run], finished: list[Run], logged
         lines.append(f"unigram entropy of the validation tokens: {first.summary['unigram_entropy']:.3f} nats")
     lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
               for run in runs if run.status != "finished"]  # fmt: skip
-    return [f"# {config.title or Path(config.runs).name}", "\n".join(f"- {line}" for line in lines)]
+    return [f"# {_title(config)}", "\n".join(f"- {line}" for line in lines)]
 
 
 def _first_step(logged: pd.DataFrame) -> list[str]:

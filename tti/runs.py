@@ -36,8 +36,10 @@ class Run:
 
     ``config.yaml`` (composed, resolved), ``overrides.yaml``, ``environment.jsonl`` (a line a start: command, commit,
     versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt`` and
-    ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``failure.json`` while the last try failed.
-    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it.
+    ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``progress.json`` before (rewritten now and then),
+    ``failure.json`` while the last try failed.
+    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it;
+    ``calls.jsonl`` how it was started elsewhere (``tti.launchers.calls``); ``wandb_id`` its id there.
     """
 
     folder: Path
@@ -80,8 +82,17 @@ class Run:
     @property
     def failure(self) -> str:
         """Why the last try failed, in its own words."""
+        return self._failure["error"]
+
+    @property
+    def traceback(self) -> str:
+        """Where it did."""
+        return self._failure["traceback"]
+
+    @property
+    def _failure(self) -> dict[str, str]:
         path = self.folder / "failure.json"
-        return str(json.loads(path.read_text())["error"]) if path.exists() else ""
+        return dict(json.loads(path.read_text())) if path.exists() else {"error": "", "traceback": ""}
 
     def metrics(self) -> list[dict[str, float]]:
         """What was logged, one entry a step in the order of steps.
@@ -97,6 +108,12 @@ class Run:
                 continue  # cut short by a kill; the resumed run wrote it again
             steps.setdefault(entry["step"], {}).update(entry)
         return [steps[step] for step in sorted(steps)]
+
+    @property
+    def progress(self) -> dict[str, float]:
+        """How far a run is that goes on, or that stopped before its end: steps, seconds left, latest figures."""
+        path = self.folder / "progress.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     @property
     def start_config(self) -> DictConfig:
@@ -199,7 +216,7 @@ class Run:
         if overwrite:
             self._clear()
         if (self.folder / "config.yaml").exists():
-            self._require_same(config)
+            require_same(str(self.folder), self.config, config)
             self.folder.joinpath("failure.json").unlink(missing_ok=True)
         else:
             write_atomically(self.folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
@@ -211,6 +228,7 @@ class Run:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, which says that the run is finished."""
         write_atomically(self.folder / "summary.json", json.dumps(summary, indent=2))
+        self.folder.joinpath("progress.json").unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
         """Leave word of why this try failed."""
@@ -219,22 +237,28 @@ class Run:
         report = {"error": f"{type(root).__name__}: {root}", "traceback": trace}
         write_atomically(self.folder / "failure.json", json.dumps(report, indent=2))
 
-    def _require_same(self, config: DictConfig) -> None:
-        there, wanted = identity(self.config), identity(config)
-        keys = sorted(key for key in there | wanted if there.get(key, MISSING) != wanted.get(key, MISSING))
-        if keys:
-            lines = [f"  {key}: {there.get(key, MISSING)} there, {wanted.get(key, MISSING)} wanted" for key in keys]
-            raise ValueError(
-                "\n".join([f"{self.folder} holds a run of another configuration:", *lines])
-                + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
-            )
-
     def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name not in {".lock", "train.log"}:  # both are open
                 path.unlink()
+
+
+def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
+    """Compare what a folder holds with what is to be trained in it.
+
+    Raises:
+        ValueError: they differ; the message names the keys.
+    """
+    old, new = identity(there), identity(wanted)
+    keys = sorted(key for key in old | new if old.get(key, MISSING) != new.get(key, MISSING))
+    if keys:
+        lines = [f"  {key}: {old.get(key, MISSING)} there, {new.get(key, MISSING)} wanted" for key in keys]
+        raise ValueError(
+            "\n".join([f"{folder} holds a run of another configuration:", *lines])
+            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+        )
 
 
 def find(pattern: str | Path) -> list[Run]:
@@ -279,7 +303,12 @@ def environment(overrides: list[str]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``-dirty`` if it was changed since; ``unknown`` outside a checkout."""
+    """The commit of the code that runs, with ``-dirty`` if it was changed since; ``unknown`` outside a checkout.
+
+    $TTI_COMMIT says it where the code was shipped from a checkout to another machine.
+    """
+    if "TTI_COMMIT" in os.environ:
+        return os.environ["TTI_COMMIT"]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match", "nothing"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)

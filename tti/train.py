@@ -20,6 +20,7 @@ from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import alternatives, conf_dir, digest, identity
+from tti.loggers.protocols import Summarizing
 from tti.runs import Run, root_cause
 
 log = logging.getLogger("tti.train")
@@ -92,8 +93,9 @@ def _fit(config: DictConfig, run: Run) -> float:
     )
     if trainer.is_global_zero:
         data.tokenizer.save(str(run.folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    told = {**cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), "environment": run.environment}
     for logger in trainer.loggers:
-        logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+        logger.log_hyperparams(told)
     # Parameters of regularizers are drawn after the network's: from here all variants draw the same again.
     seed_everything(config.seed, verbose=False)
     checkpoint = run.last_checkpoint
@@ -145,17 +147,19 @@ def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
         trainer.validate(module, datamodule=data, verbose=False)
     if "test" in data.corpus.splits:  # once, at the end: nothing is chosen on it
         trainer.test(module, datamodule=data, verbose=False)
+    summary = {
+        "steps": steps,
+        "tokens": module.tokens_seen,
+        "unigram_entropy": data.unigram_entropy("validation"),
+        "seconds": seconds,
+        "tokens_per_second": module.tokens_seen / max(seconds, 1e-9),
+        "metrics": module.latest,
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, Summarizing):
+            logger.log_summary(summary)
     if trainer.is_global_zero:
-        run.finish(
-            {
-                "steps": steps,
-                "tokens": module.tokens_seen,
-                "unigram_entropy": data.unigram_entropy("validation"),
-                "seconds": seconds,
-                "tokens_per_second": module.tokens_seen / max(seconds, 1e-9),
-                "metrics": module.latest,
-            }
-        )
+        run.finish(summary)
         log.info("%s: finished with val loss %.4f", run.folder, module.latest["val/loss"])
     return float(module.latest["val/loss"])
 

@@ -56,10 +56,14 @@ class VariantsSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep; exit with 1 if any job failed, once all have run."""
         from hydra_plugins.tti_variants._outcome import report
+        from tti.launchers.leave import Leave
 
         failure: Exception | None = None
         try:
             return super().sweep(arguments)
+        except Leave:
+            self.overrides = None  # the launcher has said what there is to say
+            raise
         except Exception as error:  # of composing, of a job, or of a launcher that lost a worker
             failure = error
         finally:

@@ -122,13 +122,27 @@ def test_killed_twice(tti, uninterrupted):
     assert_same(uninterrupted, tti)
 
 
-def test_interrupted_from_the_keyboard(tti, uninterrupted):
-    interrupting = PLACES["in a step"].replace("SIGKILL", "SIGINT")
-    done = tti(*ADDED, patch=interrupting)
+@pytest.mark.parametrize(
+    ("place", "sent", "step"),
+    [("in a step", "SIGINT", 14), ("in a step", "SIGTERM", 14), ("in the validation after a checkpoint", "SIGINT", 10)],
+)
+def test_interrupted_it_ends_the_step_saves_and_goes_on(tti, uninterrupted, place, sent, step):
+    done = tti(*ADDED, patch=PLACES[place].replace("SIGKILL", sent))
     assert done.code == 130
-    assert "interrupted after 13 steps; the same command again goes on" in done.output
+    assert f"interrupted after {step} steps; the same command again goes on" in done.output
     assert "Traceback" not in done.output
-    assert Run(tti.folder / "run").status == "unfinished"
+    run = Run(tti.folder / "run")
+    assert (run.status, run.checkpoint_step) == ("unfinished", step)
+    tti(*ADDED).ok()
+    assert_same(uninterrupted, tti)
+    assert len((tti.folder / "run/metrics.jsonl").read_text().splitlines()) == len(
+        (uninterrupted.folder / "run/metrics.jsonl").read_text().splitlines()
+    )  # no step twice
+
+
+def test_interrupted_twice_it_stops_at_once(tti, uninterrupted):
+    twice = PLACES["in a step"].replace("SIGKILL", "SIGINT").replace("pass", "os.kill(os.getpid(), signal.SIGINT)")
+    assert "interrupted after 13 steps" in tti(*ADDED, patch=twice).output
     tti(*ADDED).ok()
     assert_same(uninterrupted, tti)
 

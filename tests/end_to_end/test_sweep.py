@@ -1,9 +1,10 @@
 """Sweeps through the real command line."""
 
+import json
 from pathlib import Path
 
 import pytest
-from commands import Commands, Done
+from commands import Commands, Done, rows, summary
 from small import SMALL
 
 from tti.runs import Run
@@ -81,3 +82,34 @@ def test_joblib_runs_jobs_side_by_side(tti):
     done = tti.real(*SWEEP, "variant=baseline,topk", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert "2 finished" in done.ok().output
     assert {Run(Path(f).parent).status for f in tti.folder.rglob("config.yaml")} == {"finished"}
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_been(tti, commands_in, tmp_path_factory):
+    """Four jobs, two side by side: one gets kill -9, one SIGINT, both in the middle of a step."""
+    signalled = "+callbacks.signalled={{_target_: additions.Signalled, number: {}, step: {}}}"
+    stopped = {
+        "killed": ["regularizer=l1", signalled.format(9, 13)],
+        "interrupted": ["regularizer=orthogonality", signalled.format(2, 12)],
+    }
+
+    def sweep(given: dict[str, list[str]]) -> list[str]:
+        small = [override for override in SMALL if not override.startswith("hydra.mode")]
+        listed = [f"+hydra.sweeper.variants.{name}={json.dumps(each)}" for name, each in given.items()]
+        return [*small, "threads=1", *listed, "variant=killed,interrupted,topk,baseline"]
+
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    codes = []
+    while not codes or (codes[-1] and len(codes) < 4):  # either signal takes the sweep down, and maybe both did at once
+        done = tti.start(*sweep(stopped), *joblib).wait(timeout=400)
+        codes.append(done.code)
+    assert codes[-1] == 0, done.output
+    assert len(codes) > 1
+    assert {path.name for path in tti.folder.glob("signalled-*")} == {"signalled-9", "signalled-2"}
+    whole = commands_in(tmp_path_factory.mktemp("whole"))
+    whole(*sweep({name: each[:1] for name, each in stopped.items()})).ok()
+    for variant in (*stopped, "topk", "baseline"):
+        expected, got = (Path(each.folder, "runs/demo-small", variant, "seed-42") for each in (whole, tti))
+        assert summary(got)["metrics"]["val/loss"] == summary(expected)["metrics"]["val/loss"]
+        assert rows(got) == rows(expected)
+        assert [row["step"] for row in rows(got)] == [1, 5, 10, 15, 20]

@@ -1,8 +1,12 @@
 """When and how checkpoints are written: a run killed at any moment goes on from one as if nothing had happened."""
 
+import logging
 import os
+import signal
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -10,11 +14,17 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+log = logging.getLogger("tti.train")
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Saves every ``every_n_train_steps``; where a validation follows the step, after it.
 
     Resumed from a checkpoint of a step that a validation follows, Lightning takes the validation for done.
+
+    Interrupted (SIGINT, which is Ctrl-C and Modal's preemption, or SIGTERM, which is Slurm's), a run of one process
+    ends its step, saves and stops; a second SIGINT stops it at once. Of several processes each would stop at a step of
+    its own: they go on from the checkpoint before.
 
     Args:
         max_hours: stop this start after so long, with a checkpoint; none for no limit. Lightning's own timer is saved
@@ -26,6 +36,34 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(**arguments)
         self.max_hours = max_hours
         self._began = time.monotonic()
+        self._interrupted = False
+        self._handler_before: Any = None
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here an interruption waits for the end of the step."""
+        super().on_train_start(trainer, module)
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._handler_before = signal.signal(signal.SIGINT, self._interrupt)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here it does not."""
+        super().on_train_end(trainer, module)
+        self._restore_handler()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Nor from here."""
+        super().on_exception(trainer, module, exception)
+        self._restore_handler()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._restore_handler()
+        self._interrupted = True
+        log.info("stopping with a checkpoint at the end of this step; again to stop at once")
+
+    def _restore_handler(self) -> None:
+        if self._handler_before is not None:
+            signal.signal(signal.SIGINT, self._handler_before)
+            self._handler_before = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Save, if it is time and no validation follows."""
@@ -40,16 +78,22 @@ class LastCheckpoint(ModelCheckpoint):
         self._stop_if_due(trainer)
 
     def _stop_if_due(self, trainer: Trainer) -> None:
+        if trainer.world_size == 1 and (self._interrupted or trainer.received_sigterm):
+            self._save(trainer)
+            raise KeyboardInterrupt
         if self.max_hours is None or trainer.global_step == trainer.max_steps:
             return
         late = time.monotonic() - self._began > 3600 * self.max_hours
         if trainer.strategy.reduce_boolean_decision(late, all=False):  # processes' clocks differ
-            assert self.dirpath is not None
-            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}")
+            self._save(trainer)
             raise TimeoutError(
                 f"stopped at step {trainer.global_step} of {trainer.max_steps} after callbacks.last.max_hours="
                 f"{self.max_hours}; the same command again goes on from there"
             )
+
+    def _save(self, trainer: Trainer) -> None:
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}")
 
 
 class DurableCheckpoints(TorchCheckpointIO):

@@ -1,6 +1,8 @@
-"""The progress of a training: a live bar in a terminal, a line now and then elsewhere."""
+"""The progress of a training: a live bar in a terminal, a line now and then elsewhere, a file for who looks on."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -22,11 +24,14 @@ class TrainingProgress(ProgressBar):
 
     Args:
         name: what the run is called.
-        line_every: seconds between lines where the output is no terminal (a log file, a job of a sweep).
+        line_every: seconds between lines where the output is no terminal (a log file, a job of a sweep), and between
+            writings of the file.
+        file: says how far the run is (``step``, ``max_steps``, ``seconds_left``, figures), for who shows many runs.
     """
 
-    def __init__(self, name: str, line_every: float) -> None:
+    def __init__(self, name: str, line_every: float, file: str) -> None:
         super().__init__()
+        self.file = Path(file)
         self.name = name
         self.line_every = line_every
         self._console = Console(stderr=True)
@@ -59,13 +64,15 @@ class TrainingProgress(ProgressBar):
         figures = self._figures(module)
         self._bar.update(self._task, completed=trainer.global_step, figures=figures)
         now = time.perf_counter()
-        if not self._console.is_terminal and figures and now - self._shown_at > self.line_every:
+        if figures and now - self._shown_at > self.line_every:
             self._shown_at = now
             left = self._seconds_left(trainer, now)
-            step = f"{trainer.global_step}/{trainer.max_steps}"
-            self._console.print(
-                f"{self.name}: step {step}, {left:.0f} s left, {figures}", soft_wrap=True, highlight=False
-            )
+            self._write(trainer, module, left)
+            if not self._console.is_terminal:
+                step = f"{trainer.global_step}/{trainer.max_steps}"
+                self._console.print(
+                    f"{self.name}: step {step}, {left:.0f} s left, {figures}", soft_wrap=True, highlight=False
+                )
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave the last state standing."""
@@ -78,6 +85,13 @@ class TrainingProgress(ProgressBar):
     def _seconds_left(self, trainer: Trainer, now: float) -> float:
         done = max(1, trainer.global_step - self._started_step)
         return (now - self._started_at) / done * (trainer.max_steps - trainer.global_step)
+
+    def _write(self, trainer: Trainer, module: LightningModule, left: float) -> None:
+        far = {"step": trainer.global_step, "max_steps": trainer.max_steps, "seconds_left": left}
+        figures = {key: module.latest[key] for key in SHOWN.values() if key in module.latest}  # type: ignore[operator, index]
+        partial = self.file.with_name(f".{self.file.name}.partial")
+        partial.write_text(json.dumps(far | figures))
+        partial.replace(self.file)
 
     def _figures(self, module: LightningModule) -> str:
         latest = module.latest

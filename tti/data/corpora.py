@@ -53,9 +53,11 @@ class Corpus(ABC):
         """
         if split not in self.splits:
             raise ValueError(f"this corpus has no split {split!r}; it has {', '.join(self.splits)}")
-        identity = self.identity(split)
-        folder = self.cache_dir / f"{_slug(self.label(split))}-{_digest(identity)}"
-        return cached(folder, identity, lambda: self.make(split))
+        return cached(self.folder(split), self.identity(split), lambda: self.make(split))
+
+    def folder(self, split: str) -> Path:
+        """Where the packed split lies once it is made."""
+        return self.cache_dir / f"{_slug(self.label(split))}-{_digest(self.identity(split))}"
 
 
 class TextCorpus(Corpus):

@@ -1,5 +1,6 @@
 """The data module: packed stories in, flat batches out, any process count, any stopping point."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,7 @@ class StoryData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             # Its own generator: making a loader must not draw from the one that dropout uses.
             generator=torch.Generator(),
+            worker_init_fn=_ignore_interruptions,
         )
 
 
@@ -214,6 +216,11 @@ class EvaluationOrder(Sampler[Portion]):
 
     def __iter__(self) -> Iterator[Portion]:
         return iter(self.portions)
+
+
+def _ignore_interruptions(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process ends its step first, then stops the loaders."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[np.ndarray, "vocab"]]:

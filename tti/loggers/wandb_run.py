@@ -1,10 +1,13 @@
 """Weights & Biases, one run of theirs for each of ours."""
 
+import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import wandb
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
 
@@ -13,13 +16,66 @@ class WandbRun(WandbLogger):
 
     So a resumed run continues its curves, and one that is started again, or elsewhere, has curves of its own.
 
+    W&B keeps what it is told in memory for a while, and a process that is killed takes it along. So the next start
+    tells it again what the local ``metrics.jsonl`` has from the killed one; steps that it had after all are there
+    twice, with equal values.
+
     Lightning's own would write into the run that an earlier job of a sweep left open in this process.
     """
 
     def __init__(self, save_dir: str, **arguments: Any) -> None:
         wandb.finish()
-        path = Path(save_dir) / "wandb_id"
+        self._folder = Path(save_dir)
+        self._unsure = self._folder / "wandb_unsure"  # holds the lines of metrics.jsonl that W&B has for certain
+        path = self._folder / "wandb_id"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(secrets.token_hex(4))
         super().__init__(save_dir=save_dir, id=path.read_text(), **arguments)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Open the run, tell it the configuration, and what an earlier process could not.
+
+        Raises:
+            ValueError: there is no account on this machine, or W&B cannot be reached.
+        """
+        try:
+            super().log_hyperparams(params)
+        except wandb.Error as error:
+            raise ValueError(
+                f"W&B does not take the run: {error}. `wandb login` once, or set WANDB_API_KEY; without account or "
+                "network: logger=wandb_offline, which `wandb sync` uploads later"
+            ) from error
+        self._repeat()
+
+    @rank_zero_only
+    def log_summary(self, summary: Mapping[str, Any]) -> None:
+        """Make a finished run's figures the run's summary, which otherwise holds the last line of the log; and end."""
+        metrics = summary["metrics"]
+        self.experiment.summary.update({**metrics, **{key: summary[key] for key in summary.keys() - {"metrics"}}})
+        self._close(exit_code=0)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End an interrupted or failed process's part of the run; after a success, tests and the summary follow."""
+        super().finalize(status)
+        if status != "success" and self._experiment is not None:
+            self._close(exit_code=1)
+
+    def _repeat(self) -> None:
+        path = self._folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if not self._unsure.exists():
+            self._unsure.write_text(str(len(lines)))
+        for line in lines[int(self._unsure.read_text()) :]:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # cut short by the kill
+            step = row.pop("step")
+            self.log_metrics(row, step)
+
+    def _close(self, exit_code: int) -> None:
+        wandb.finish(exit_code=exit_code)
+        self._unsure.unlink(missing_ok=True)

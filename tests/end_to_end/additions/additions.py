@@ -1,6 +1,10 @@
-"""Regularizers as a user would bring them: from a file of their own on PYTHONPATH."""
+"""Regularizers and a callback as a user would bring them: from a file of their own on PYTHONPATH."""
+
+import os
+from pathlib import Path
 
 import torch
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from tti.regularizers.base import Regularizer
@@ -46,3 +50,15 @@ class Breaking(Regularizer):
     def forward(self, step: Step) -> Tensor:
         self.calls += 1
         return step.activations[self.sites[0]].mean() * (float("nan") if self.calls > self.after else 1.0)
+
+
+class Signalled(Callback):
+    """The process gets a signal in the middle of a step; once, for which a file stands, whatever is started again."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.once, self.number, self.step = Path(f"signalled-{number}"), number, step
+
+    def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Tensor) -> None:
+        if trainer.global_step == self.step and not self.once.exists():
+            self.once.touch()
+            os.kill(os.getpid(), self.number)

@@ -1,0 +1,33 @@
+"""`hydra/launcher=modal`: the jobs of a sweep on Modal's GPUs. What it does is in `tti.launchers`, imported when asked.
+
+Hydra imports this module at every start, whatever the launcher.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class ModalLauncher(Launcher):
+    """Its options are those of `tti.launchers.options.Options`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's, before `launch`."""
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; a `JobReturn` of each, in their order."""
+        from hydra_plugins.tti_modal._launch import launch
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        return launch(self.config, self.hydra_context.config_loader, job_overrides, self.options)

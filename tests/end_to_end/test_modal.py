@@ -1,0 +1,55 @@
+"""``hydra/launcher=modal`` through the real command line, as far as it goes without an account."""
+
+import pytest
+from small import SMALL
+
+SWEEP = [override for override in SMALL if not override.startswith("hydra.mode")]
+NO_ACCOUNT = {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": "", "MODAL_CONFIG_PATH": "/nothing/modal.toml"}
+
+
+def test_a_dry_run_says_what_the_21_runs_take_and_leaves_none(tti):
+    done = tti("experiment=expt1", "hydra/launcher=modal", "hydra.launcher.dry_run=true", **NO_ACCOUNT).ok()
+    assert "21 jobs on A100-40GB, 10 at once" in done.output
+    assert "at worst $" in done.output
+    assert "finished" not in done.output  # no table of what is missing
+    assert not list(tti.folder.rglob("seed-*"))
+
+
+def test_without_an_account_it_says_what_to_do_and_leaves_no_run(tti):
+    message = tti(*SWEEP, "hydra/launcher=modal", "variant=baseline,topk", **NO_ACCOUNT).failed()
+    assert "Modal knows no account of this machine" in message
+    assert "`modal setup`" in message
+    assert "not started" not in message
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("option", "answer"),
+    [
+        ("gpu=A1000", "it has T4, L4, A10"),
+        ("gpuu=A100", "hydra.launcher has: "),
+        ("retries=many", "retries=many must be a number"),
+    ],
+)
+def test_a_wrong_option_costs_nothing(tti, option, answer):
+    message = tti(*SWEEP, "hydra/launcher=modal", f"hydra.launcher.{option}", **NO_ACCOUNT).failed()
+    assert answer in message
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+def test_a_typo_in_a_job_costs_nothing(tti):
+    assert "max_stepz" in tti(*SWEEP, "hydra/launcher=modal", "trainer.max_stepz=3", **NO_ACCOUNT).failed()
+
+
+def test_training_here_does_not_import_modal(tti):
+    """Nor does anything of the launchers' start-up: sweeps look at `Leave` only."""
+    spy = (
+        "import sys, lightning\n"
+        "fit = lightning.Trainer.fit\n"
+        "def spied(*args, **kwargs):\n"
+        "    print('MODAL' if 'modal' in sys.modules else 'LIGHT')\n"
+        "    return fit(*args, **kwargs)\n"
+        "lightning.Trainer.fit = spied\n"
+    )
+    for more in (["hydra.mode=RUN"], ["variant=topk"]):
+        assert "LIGHT" in tti(*SWEEP, *more, "trainer.max_steps=1", patch=spy).ok().output

@@ -1,0 +1,75 @@
+"""A sweep at a glance: one live table in a terminal, a line for every change elsewhere."""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from tti.launchers.job import Job
+
+STATES = ("queued", "running", "done", "failed")
+
+
+class Board:
+    """States of jobs, and how far the running ones are."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.console = Console(stderr=True)
+        self._states = dict.fromkeys(jobs, "queued")
+        self._progress: dict[Job, dict[str, float]] = {}
+        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def showing(self) -> AbstractContextManager[Any]:
+        """While this lasts, a terminal shows the table."""
+        return self._live or nullcontext()
+
+    def running(self, job: Job, progress: bytes | None) -> None:
+        """A job is waited for; ``progress`` is its ``progress.json``, if it has come to write one."""
+        if progress is not None:
+            self._progress[job] = json.loads(progress)
+            self._set(job, "running")
+
+    def done(self, job: Job) -> None:
+        """A job has finished, and its results are here."""
+        self._progress.pop(job, None)
+        self._set(job, "done")
+
+    def failed(self, job: Job, why: str) -> None:
+        """A job has failed."""
+        self._progress.pop(job, None)
+        self._set(job, "failed", why.partition("\n")[0])
+
+    def refresh(self) -> None:
+        """Show what is known now."""
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+
+    def _set(self, job: Job, state: str, why: str = "") -> None:
+        changed, self._states[job] = self._states[job] != state, state
+        if changed and not self._live:
+            self.console.print(Text(f"{job.name}: {state} {why}".rstrip()), soft_wrap=True)
+
+    def _table(self) -> Table:
+        counts = [f"{list(self._states.values()).count(state)} {state}" for state in STATES]
+        table = Table(Column("run", overflow="fold"), "state", "step", "tokens/s", "loss", "left", box=None)
+        table.caption = ", ".join(counts)
+        for job, state in self._states.items():
+            table.add_row(*map(Text, [job.name, state, *_cells(self._progress.get(job))]))
+        return table
+
+
+def _cells(progress: dict[str, float] | None) -> list[str]:
+    if not progress:
+        return [""] * 4
+    minutes = progress["seconds_left"] / 60
+    return [
+        f"{progress['step']:,}/{progress['max_steps']:,}",
+        f"{progress.get('train/tokens_per_second', 0):,.0f}",
+        f"{progress.get('train/loss', float('nan')):.4f}",
+        f"{minutes:.0f} min",
+    ]

@@ -1,0 +1,137 @@
+"""What must be right before anything is spent, each with the way out in its message."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from tti.launchers.cloud import Cloud
+from tti.launchers.job import Job
+from tti.launchers.options import Options
+from tti.runs import require_same
+
+DATA = "/data"  # where a job finds the data volume
+CACHE = "modal run scripts/modal_app.py::cache_dataset"
+
+
+def here(jobs: Sequence[Job], options: Options) -> None:
+    """What this machine can tell alone.
+
+    Raises:
+        ValueError: an unknown GPU, two jobs of one folder, a folder with another configuration or with a run that was
+            begun here, or ``overwrite``.
+    """
+    _known_gpu(options)
+    for job in jobs:
+        if job.config.overwrite:
+            raise ValueError(
+                "overwrite=true would start a job again each time Modal restarts it. Delete what is there instead: "
+                f"`modal volume rm -r tti-checkpoints {job.remote}` and the folder {job.folder}"
+            )
+        if (job.folder / "config.yaml").exists():
+            require_same(str(job.folder), job.run.config, job.config)
+        _not_begun_here(job)
+    twice = [folder for folder, count in Counter(job.remote for job in jobs).items() if count > 1]
+    if twice:
+        raise ValueError(f"several jobs of this sweep have the folder {twice[0]}: give their variants names")
+
+
+def there(jobs: Sequence[Job], options: Options, cloud: Cloud) -> None:
+    """What only the account can tell.
+
+    Raises:
+        ValueError: the volume has another configuration in a job's folder, or lacks the data; a secret is missing; jobs
+            are under way that were started with another configuration or other code.
+    """
+    for job in jobs:
+        _same_on_the_volume(job, cloud)
+        _same_under_way(job, cloud)
+    for job in {str(job.config.data.corpus): job for job in jobs}.values():  # one for each corpus
+        _has_data(job, cloud)
+    _has_secrets(options, cloud)
+
+
+def _known_gpu(options: Options) -> None:
+    count = options.gpu.partition(":")[2] or "1"
+    if options.gpu_kind not in options.prices or not count.isdigit() or not 1 <= int(count) <= 8:
+        raise ValueError(
+            f"hydra.launcher.gpu={options.gpu} is none that Modal has; it has {', '.join(options.prices)}, and with "
+            f"trainer=ddp several of them, as in {next(iter(options.prices))}:2"
+        )
+
+
+def _not_begun_here(job: Job) -> None:
+    status = job.run.status
+    if status in ("unfinished", "failed") and not job.calls.any and job.run.last_checkpoint:
+        raise ValueError(
+            f"{job.folder} holds a run that was begun on this machine and is {status}. Finish it here with another "
+            "launcher, move it away, or give this one a name of its own (name=...)"
+        )
+
+
+def _same_on_the_volume(job: Job, cloud: Cloud) -> None:
+    content = cloud.read(f"{job.remote}/config.yaml")
+    if content is not None:
+        require_same(f"tti-checkpoints:{job.remote}", DictConfig(OmegaConf.create(content.decode())), job.config)
+
+
+def _same_under_way(job: Job, cloud: Cloud) -> None:
+    call = job.calls.open
+    if call is None:
+        return
+    if call.identity != job.identity:
+        raise ValueError(
+            f"{job.folder} belongs to a job of another configuration, started {call.at} and not known to have ended. "
+            "Give this one a name of its own (name=...), or stop the other with the command that started it and "
+            "hydra.launcher.cancel=true"
+        )
+    if call.app != cloud.app and cloud.outcome(call.id).status == "waiting":
+        raise ValueError(
+            f"the job of {job.folder} is under way with other code than this machine's ({call.app}, here "
+            f"{cloud.app}). Let it finish with the code that started it, or stop it: hydra.launcher.cancel=true"
+        )
+
+
+def _has_data(job: Job, cloud: Cloud) -> None:
+    files = _files(job.config.data.corpus)
+    for key, path in files:
+        if not (path.startswith(f"{DATA}/") and cloud.has_data(path.removeprefix(f"{DATA}/"))):
+            raise ValueError(
+                f"data.corpus.{key}={path} is no file of Modal's volume. Put it there, `modal volume put tti-data "
+                f"{path} /`, and say data.corpus.{key}={DATA}/{Path(path).name}"
+            )
+    if files:
+        return  # the first job tokenizes them: what they are cached under depends on the files there
+    corpus = instantiate(job.config.data.corpus)
+    absent = [name for name in (corpus.folder(split).name for split in corpus.splits) if not cloud.has_data(name)]
+    if absent:
+        given = [override for override in job.overrides if override.startswith(("data", "experiment=", "model"))]
+        raise ValueError(
+            f"the volume tti-data has no tokenized {', '.join(absent)}. Make it once, on a machine without GPU:\n"
+            f"  {' '.join([CACHE, *given])}"
+        )
+
+
+def _files(corpus: Any) -> list[tuple[str, str]]:
+    """What a corpus of texts names by a path, as against a data set or a tokenizer of the Hub."""
+    named = {key: corpus.get(key) for key in ("train", "validation", "test")}
+    files = [(key, source) for key, source in named.items() if isinstance(source, str) and _is_file(source)]
+    tokenizer = str(corpus.get("tokenizer", ""))
+    by_path = tokenizer.startswith(("/", ".", "~")) or (tokenizer != "" and Path(tokenizer).is_dir())
+    return files + [("tokenizer", tokenizer)] * by_path
+
+
+def _is_file(source: str) -> bool:
+    return Path(source).expanduser().exists() or source.startswith(("/", ".", "~")) or source.count("/") != 1
+
+
+def _has_secrets(options: Options, cloud: Cloud) -> None:
+    for name in options.secrets or ():
+        if not cloud.has_secret(name):
+            raise ValueError(
+                f"the Modal account has no secret {name}: `modal secret create {name} WANDB_API_KEY=...` once; or take "
+                "logger=wandb_offline, and upload the runs from here afterwards"
+            )

@@ -1,0 +1,130 @@
+"""Modal as the rest of this package sees it: calls that are made and looked at, and a volume that is read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from modal import exception
+
+from tti.launchers import source, volume
+from tti.launchers.options import Options
+from tti.runs import commit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a call. ``expired``: it ended so long ago that how is forgotten."""
+
+    status: Literal["waiting", "finished", "failed", "expired"]
+    error: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The parts of Modal that a sweep needs, each the SDK's object or what stands for it in a test.
+
+    Args:
+        app: the name under which the code of this machine is deployed.
+        deploy: makes ``function`` callable.
+        function: ``app.train`` with the sweep's options.
+        call_of: a call's handle from its id.
+        data, checkpoints: the volumes.
+        has_secret: whether the account has a secret of a name.
+    """
+
+    app: str
+    deploy: Callable[[], None]
+    function: Any
+    call_of: Callable[[str], Any]
+    data: Any
+    checkpoints: Any
+    has_secret: Callable[[str], bool]
+
+    def spawn(self, overrides: Sequence[str], folder: str) -> str:
+        """Start a job; the id of its call."""
+        origin = {"source": source.digest(), "commit": commit()}
+        return str(self.function.spawn(list(overrides), folder, origin).object_id)
+
+    def outcome(self, call: str) -> Outcome:
+        """What became of a call, without waiting for it."""
+        try:
+            answer = self.call_of(call).get(timeout=0)
+        except exception.OutputExpiredError:  # before what it derives from
+            return Outcome("expired", "Modal has forgotten how it ended, more than 7 days ago")
+        except exception.FunctionTimeoutError:
+            return Outcome("failed", "stopped by its time limit, hydra.launcher.timeout_hours, at every try")
+        except (TimeoutError, exception.ConnectionError, exception.ServiceError, exception.InternalError, OSError):
+            return Outcome("waiting")  # no answer yet, or this machine was asleep or offline
+        except exception.RemoteError as error:
+            return Outcome("failed", f"stopped at Modal: {error}")
+        except Exception as error:  # whatever the container died of
+            return Outcome("failed", f"{type(error).__name__}: {error}")
+        return Outcome(answer["status"], answer["error"], answer["traceback"])
+
+    def cancel(self, call: str) -> None:
+        """Stop a call for good."""
+        self.call_of(call).cancel()
+
+    def read(self, path: str) -> bytes | None:
+        """A file of the checkpoints' volume, if it is there."""
+        return volume.read(self.checkpoints, path)
+
+    def has_data(self, path: str) -> bool:
+        """Whether the data volume has a file or folder."""
+        try:
+            return bool(self.data.listdir(path))
+        except volume.ABSENT:
+            return False
+
+    def fetch(self, run: str, to: Path, leave: Sequence[str]) -> None:
+        """Copy a run folder here (``volume.fetch_run``)."""
+        volume.fetch_run(self.checkpoints, run, to, leave)
+
+
+def connect(options: Options) -> Cloud:
+    """The user's Modal account.
+
+    Raises:
+        ValueError: there is no account on this machine, or it is refused.
+    """
+    import modal
+
+    from tti.launchers import app
+
+    try:
+        modal.Client.from_env().hello()
+    except exception.AuthError as error:
+        raise ValueError(
+            f"Modal knows no account of this machine ({error}). Run `modal setup` once, or set MODAL_TOKEN_ID and "
+            "MODAL_TOKEN_SECRET; without an account: hydra/launcher=joblib, or hydra.launcher.dry_run=true"
+        ) from error
+    except (exception.ConnectionError, OSError) as error:
+        raise ValueError(f"Modal cannot be reached ({error}); nothing was started") from error
+    name = f"{options.app}-{source.digest()}"
+    function = modal.Function.from_name(name, "train").with_options(
+        gpu=options.gpu,
+        cpu=options.cpu,
+        memory=round(options.memory_gib * 1024),
+        timeout=round(options.timeout_hours * 3600),
+        retries=modal.Retries(max_retries=options.retries, initial_delay=0.0),
+        max_containers=options.max_containers,
+        secrets=[modal.Secret.from_name(secret) for secret in options.secrets or ()],
+    )
+
+    def deploy() -> None:
+        with modal.enable_output():
+            app.app.deploy(name=name)
+
+    return Cloud(name, deploy, function, modal.FunctionCall.from_id, app.data, app.checkpoints, _has_secret)
+
+
+def _has_secret(name: str) -> bool:
+    import modal
+
+    try:
+        modal.Secret.from_name(name).hydrate()
+    except exception.NotFoundError:
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""One job of a sweep that is to run elsewhere."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from tti.configuration import digest, identity
+from tti.launchers.calls import Calls
+from tti.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """``overrides`` and the ``config`` that they compose to, on a machine with a GPU."""
+
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+    @property
+    def folder(self) -> Path:
+        """The run folder on this machine."""
+        return Path(self.config.run_dir)
+
+    @property
+    def run(self) -> Run:
+        """What the folder holds now."""
+        return Run(self.folder)
+
+    @property
+    def calls(self) -> Calls:
+        """The calls by which it was started."""
+        return Calls(self.folder)
+
+    @property
+    def remote(self) -> str:
+        """The run folder on the volume: the same path, below the volume instead of the root where it is absolute.
+
+        Raises:
+            ValueError: it leads out of the folder that the command is started in.
+        """
+        if ".." in self.folder.parts:
+            raise ValueError(f"run_dir={self.folder} leads upwards; on Modal's volume there is nothing above")
+        return str(self.folder.relative_to(self.folder.anchor))
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return "/".join(self.folder.parts[-2:])
+
+    @cached_property
+    def identity(self) -> str:
+        """Stands for the configuration."""
+        return digest(json.dumps(identity(self.config), sort_keys=True))

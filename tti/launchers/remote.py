@@ -1,0 +1,165 @@
+"""What happens on a remote machine: one of our command lines, in a volume's folder, told apart by how it ended.
+
+Nothing in here knows Modal, so that it runs and is tested anywhere.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tti.configuration import conf_dir, quoted
+from tti.launchers import source
+from tti.runs import Run
+
+HOME = "TTI_HOME"  # the environment variable that names the folder, a volume, in which commands run
+COMMITS_EVERY = 2.0  # seconds between looks for a new checkpoint
+LINES = 60  # of what a command said, that a failure comes back with
+INTERRUPTED = 130
+
+
+def train(
+    overrides: Sequence[str], folder: str, origin: Mapping[str, str], commit: Callable[[], None]
+) -> dict[str, Any]:
+    """``python -m tti.train overrides`` in ``folder``, which it goes on with if it holds an unfinished run.
+
+    Args:
+        overrides: of one job of a sweep.
+        folder: the run folder, below the volume's.
+        origin: ``source`` (``source.digest()``) and ``commit`` of the machine that asks.
+        commit: makes what was written to the volume last; called after every checkpoint.
+
+    Returns:
+        ``status`` (``finished`` or ``failed``), ``result`` (the final validation loss), ``error``, ``traceback``: plain
+        values, since an exception that cannot be unpickled would end the sweep that waits for it. What it returns is
+        final: Modal does not try it again.
+
+    Raises:
+        KeyboardInterrupt: the machine is taken away. Modal starts the call again, and the run goes on.
+        RuntimeError: the training process was killed, by lack of memory say. Modal tries again.
+    """
+    if source.digest() != origin["source"]:
+        return _failed(f"this machine has other code ({source.digest()}) than asked for ({origin['source']})", "")
+    run = Run(home() / folder)
+    job = [*overrides, "hydra.mode=RUN", *quoted([f"run_dir={folder}"], ["run_dir"])]
+    try:
+        with _committed(run.folder / "checkpoints" / "last.ckpt", commit):
+            code, said = command("tti.train", job, {"TTI_COMMIT": origin["commit"]})
+    finally:
+        commit()
+    if code == 0:
+        return {"status": "finished", "result": run.summary["metrics"]["val/loss"], "error": "", "traceback": ""}
+    if run.status != "failed":  # it never came to begin
+        return _failed(said.rpartition("error: ")[2].strip() or f"exit code {code}", said)
+    return _failed(run.failure, run.traceback)
+
+
+def cache(overrides: Sequence[str], commit: Callable[[], None]) -> dict[str, int]:
+    """Tokenize the corpus of a configuration into ``$TTI_CACHE``; stories of each split."""
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    with initialize_config_dir(conf_dir(), version_base=None):
+        data = instantiate(compose("train", list(overrides)).data)
+    stories = {}
+    for split in data.corpus.splits:
+        stories[split] = len(data.split(split))
+        commit()
+    return stories
+
+
+def call(module: str, arguments: Sequence[str], commit: Callable[[], None]) -> int:
+    """``python -m module arguments``; its exit code.
+
+    Raises:
+        ValueError: this version of tti has no such command.
+    """
+    if find_spec(module) is None:
+        raise ValueError(f"this version of tti has no python -m {module}")
+    try:
+        return command(module, arguments, {})[0]
+    finally:
+        commit()
+
+
+def home() -> Path:
+    """The folder in which commands run."""
+    return Path(os.environ[HOME])
+
+
+def command(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run ``python -m module arguments`` and repeat what it says; its exit code, and its last lines.
+
+    A process of its own: Lightning starts further ones from its command line, and nothing of it is left behind.
+
+    Raises:
+        KeyboardInterrupt: this process was interrupted; the command was too, and has saved and stopped.
+        RuntimeError: the command was killed.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-m", module, *arguments],
+        cwd=home(),
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,  # an interruption of this one's group reaches it once, from here
+    )
+    assert child.stdout is not None
+    last: deque[str] = deque(maxlen=LINES)
+    interrupted = ended = False
+    try:
+        while not ended:
+            try:
+                for line in child.stdout:
+                    print(line, end="", flush=True)
+                    last.append(line)
+                child.wait()
+                ended = True
+            except KeyboardInterrupt:
+                interrupted = True
+                child.send_signal(signal.SIGINT)
+    finally:
+        child.kill()  # where this process is stopped in another way
+    code = child.returncode
+    if code == INTERRUPTED or (interrupted and code):
+        raise KeyboardInterrupt
+    if code < 0:
+        raise RuntimeError(f"python -m {module} was killed by signal {-code} (9 is often a lack of memory)")
+    return code, "".join(last)
+
+
+@contextmanager
+def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
+    """Call ``commit`` whenever the file has been written anew."""
+    done = threading.Event()
+
+    def watch() -> None:
+        seen = _written(path)
+        while not done.wait(COMMITS_EVERY):
+            if (now := _written(path)) != seen:
+                seen = now
+                commit()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _failed(error: str, traceback: str) -> dict[str, Any]:
+    return {"status": "failed", "result": None, "error": error, "traceback": traceback}
