@@ -158,6 +158,8 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
             raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         net: torch.nn.Module = instantiate(config.model)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
