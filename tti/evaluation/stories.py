@@ -74,6 +74,11 @@ class StorySet:
         return self._stories.present
 
     @cached_property
+    def type_counts(self) -> Int[Tensor, "type"]:
+        """How often each of ``types`` occurs in the packed split, ends of text and what is cut off included."""
+        return torch.from_numpy(np.bincount(self.packed.tokens)[self.types])
+
+    @cached_property
     def token_bytes(self) -> Int[np.ndarray, "vocab"]:
         """UTF-8 bytes of each token."""
         return tokenizers.token_bytes(self.packed.tokenizer())
