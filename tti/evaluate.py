@@ -130,12 +130,19 @@ class RunEvaluation:
             self.config.calibration_tokens,
             shown,
         )
+        failures = []
         for subject in views:
             for name, part in pending[subject].items():
-                with torch.no_grad(), part.timed():
-                    result = part.compute()
+                try:
+                    with torch.no_grad(), part.timed(), CONSOLE.status(f"  {subject}: {name}"):
+                        result = part.compute()
+                except ValueError as error:  # the others are written all the same
+                    failures.append(f"{subject}: {name}: {error}")
+                    continue
                 cost = {"seconds": part.seconds, "shared_seconds": shared, "peak_mib": peak_mib(self.device)}
                 write(evaluations[subject], name, result, self._about(name) | {"cost": cost})
+        if failures:
+            raise ValueError("\n  ".join(failures))
         return sum(map(len, pending.values()))
 
     def _pending(self, evaluation: Evaluation) -> dict[str, Part]:
@@ -179,7 +186,11 @@ def wanted_parts(config: DictConfig) -> list[str]:
         ValueError: one is unknown; the message names those there are.
     """
     known = list(config.evaluation)
-    names = known if config.parts is None else list(config.parts if isinstance(config.parts, ListConfig) else [config.parts])
+    names = (
+        known
+        if config.parts is None
+        else list(config.parts if isinstance(config.parts, ListConfig) else [config.parts])
+    )
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no part {', '.join(map(str, unknown))}; there are: {', '.join(known)}")
     return names

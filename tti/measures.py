@@ -174,7 +174,9 @@ class SimilaritySums:
         totals = self.total.split(self.widths)
         through = torch.stack(  # s_x' (sum_t x y') s_y
             [
-                torch.stack([left @ block @ right for block, right in zip(rows.split(self.widths, 1), totals, strict=True)])
+                torch.stack(
+                    [left @ block @ right for block, right in zip(rows.split(self.widths, 1), totals, strict=True)]
+                )
                 for rows, left in zip(self.cross.split(self.widths), totals, strict=True)
             ]
         )

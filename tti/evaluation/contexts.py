@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tti.evaluation.base import SitePart, Seen, Subject, array
+from tti.evaluation.base import Seen, SitePart, Subject, array
 from tti.evaluation.sample import Chosen
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from tti.evaluation.base import SitePart, Seen, Subject, array, by_layer
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer
 from tti.evaluation.sample import Sample
 from tti.evaluation_folder import Array, Result
 from tti.measures import (

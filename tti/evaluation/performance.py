@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from tti.evaluation.base import Part, Seen, Subject, array
 from tti.evaluation.stories import SEED
@@ -96,5 +95,3 @@ def interval(
         ratios.append((weights @ numerator) / np.maximum(weights @ denominator, 1))
     low, high = np.quantile(np.concatenate(ratios), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return {"": float(numerator.sum() / max(denominator.sum(), 1)), "_low": float(low), "_high": float(high)}
-
-

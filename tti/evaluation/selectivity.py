@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tti.evaluation.base import SitePart, Seen, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.sample import Chosen
 from tti.evaluation.stories import SEED

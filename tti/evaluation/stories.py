@@ -1,6 +1,7 @@
 """The stories of a split as evaluation sees them: every scored token once, in an order that no setting of a run changes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -61,7 +62,18 @@ class StorySet:
         self.split, self.tokens_per_chunk, self.max_length = split, tokens, data.max_length
         self.layout: Callable[[Sequence[int]], Stories] = data.layout
         self._stories = data.evaluation_stories(split)
-        self.lengths = self._stories.lengths
+        self.members: Int[np.ndarray, "story"] = np.arange(len(self.packed))
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "story"]:
+        """Scored tokens of each story."""
+        return self._stories.lengths[self.members]
+
+    def subset(self, tokens: int) -> "StorySet":
+        """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
+        part = copy(self)
+        part.members = self._drawn(tokens)
+        return part
 
     @property
     def tokens(self) -> int:
@@ -87,7 +99,7 @@ class StorySet:
         """Every story once, shortest first."""
         first = 0
         for portion in EvaluationOrder(self.lengths, self.tokens_per_chunk):
-            chunk = self._chunk(portion.stories, first)
+            chunk = self._chunk(self.members[portion.stories], first)
             first += len(chunk.batch)
             yield chunk
 
@@ -97,9 +109,7 @@ class StorySet:
 
     def drawn(self, tokens: int) -> Chunk:
         """Whole stories drawn at random, of about that many tokens; all where there are fewer."""
-        order = np.random.default_rng(SEED).permutation(len(self.lengths))
-        count = int(np.searchsorted(np.cumsum(self.lengths[order]), tokens)) + 1
-        return self._chunk(np.sort(order[:count]), 0)
+        return self._chunk(self._drawn(tokens), 0)
 
     def sample(self, tokens: int) -> Int[np.ndarray, "token"]:
         """Numbers of tokens in the pass, drawn without replacement, ascending; all where there are fewer."""
@@ -107,8 +117,13 @@ class StorySet:
             return np.arange(self.tokens)
         return np.sort(np.random.default_rng(SEED).choice(self.tokens, tokens, replace=False))
 
+    def _drawn(self, tokens: int) -> Int[np.ndarray, "story"]:
+        order = np.random.default_rng(SEED).permutation(self.members)
+        count = int(np.searchsorted(np.cumsum(self._stories.lengths[order]), tokens)) + 1
+        return np.sort(order[:count])
+
     def _chunk(self, stories: Int[np.ndarray, "story"], first: int) -> Chunk:
-        starts, lengths = self.packed.offsets[stories], self.lengths[stories]
+        starts, lengths = self.packed.offsets[stories], self._stories.lengths[stories]
         places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
         return Chunk(
             self._stories[Portion(stories, 1.0)], torch.from_numpy(places), torch.from_numpy(stories.copy()), first

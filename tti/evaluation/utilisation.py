@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tti.evaluation.base import SitePart, Seen, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation_folder import Array, Result
 from tti.metrics.firing import FiringRates
 
@@ -30,7 +30,12 @@ class Utilisation(SitePart):
     """
 
     def __init__(
-        self, subjects: Sequence[str], sites: str | Iterable[str], threshold: float, relative_threshold: float, bins: int
+        self,
+        subjects: Sequence[str],
+        sites: str | Iterable[str],
+        threshold: float,
+        relative_threshold: float,
+        bins: int,
     ) -> None:
         super().__init__(subjects, sites)
         self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
