@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.progress import track
 
 from tti.configuration import alternatives, conf_dir, digest, quoted
 from tti.data.module import StoryData
-from tti.evaluation.base import Part
+from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
 from tti.evaluation.run_through import Rotation, examine, unchanged
 from tti.evaluation.stories import Chunk, StorySet
@@ -28,7 +29,7 @@ from tti.models.gpt import GPT
 from tti.runs import Run, commit, find, root_cause
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
-VIEWS = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
+VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
 
 
 def chosen_runs(pattern: str) -> list[Run]:
@@ -37,7 +38,7 @@ def chosen_runs(pattern: str) -> list[Run]:
     Raises:
         ValueError: there are none.
     """
-    folders = [Path(found) for found in sorted(glob.glob(pattern))]
+    folders = [Path(found) for found in sorted(glob.glob(pattern))]  # noqa: PTH207 (Path.glob takes no absolute one)
     if not folders:
         raise ValueError(f"no such folder: {pattern} (from folder {Path.cwd()})")
     runs = [run for folder in folders if folder.is_dir() for run in _runs_in(folder)]
@@ -59,7 +60,7 @@ class RunEvaluation:
         config: of the command.
 
     Raises:
-        ValueError: it has not finished, its checkpoint is missing or damaged, or its data are not what it was trained on.
+        ValueError: it has not finished, its checkpoint is missing or damaged, or its data are others by now.
     """
 
     def __init__(self, run: Run, config: DictConfig) -> None:
@@ -89,16 +90,21 @@ class RunEvaluation:
             "max_length": self.stories.max_length,
         }
 
-    def parts(self) -> dict[str, Part]:
-        """Fresh parts of those that are asked for and can be done, by name; says which cannot."""
-        made: dict[str, Part] = {}
-        for name in wanted_parts(self.config):
-            part: Part = instantiate(self.config.evaluation[name])
-            if reason := part.inapplicable(self.stories):
+    @cached_property
+    def possible(self) -> list[str]:
+        """The names of the parts that are asked for and can be done here; says once which cannot."""
+        reasons = {
+            name: instantiate(self.config.evaluation[name]).inapplicable(self.stories)
+            for name in wanted_parts(self.config)
+        }
+        for name, reason in reasons.items():
+            if reason:
                 CONSOLE.print(f"  {name}: left out, {reason}")
-            else:
-                made[name] = part
-        return made
+        return [name for name, reason in reasons.items() if not reason]
+
+    def parts(self) -> dict[str, Part]:
+        """Fresh parts, by name, of those that are asked for and can be done."""
+        return {name: instantiate(self.config.evaluation[name]) for name in self.possible}
 
     def networks(self) -> Iterator[tuple[tuple[str, ...], GPT]]:
         """The subjects asked for, by the network that they share."""

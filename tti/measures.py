@@ -6,6 +6,7 @@ every step in between.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -126,9 +127,9 @@ def participation_ratio(covariance: Float[Tensor, "width width"]) -> Float[Tenso
 class SimilaritySums:
     """Sums over tokens from which the debiased linear CKA of any two of several layers follows exactly.
 
-    The unbiased estimator of HSIC (Song et al. 2012, equation 5) in linear CKA (Kornblith et al. 2019), which is 0 in the
-    mean for independent layers whatever the number of tokens, where the plain one is not. Its sums over pairs of tokens
-    are rewritten as sums over tokens, so that all tokens of a set count and memory is ``(all widths)**2``.
+    The unbiased estimator of HSIC (Song et al. 2012, equation 5) in linear CKA (Kornblith et al. 2019), which is 0 in
+    the mean for independent layers whatever the number of tokens, where the plain one is not. Its sums over pairs of
+    tokens are rewritten as sums over tokens, so that all tokens of a set count and memory is ``(all widths)**2``.
 
     Args:
         widths: of the layers.
@@ -136,15 +137,15 @@ class SimilaritySums:
     """
 
     def __init__(self, widths: Sequence[int], device: torch.device) -> None:
-        kept = {"dtype": torch.float64, "device": device}
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         all_widths, layers = sum(widths), len(widths)
         self.widths = list(widths)
         self.tokens = 0
-        self.cross = torch.zeros(all_widths, all_widths, **kept)  # sum_t z z'
-        self.total = torch.zeros(all_widths, **kept)  # sum_t z
-        self.weighted = torch.zeros(layers, all_widths, **kept)  # sum_t |z_layer|^2 z
-        self.norms = torch.zeros(layers, **kept)  # sum_t |z_layer|^2
-        self.norm_products = torch.zeros(layers, layers, **kept)
+        self.cross = zeros(all_widths, all_widths)  # sum_t z z'
+        self.total = zeros(all_widths)  # sum_t z
+        self.weighted = zeros(layers, all_widths)  # sum_t |z_layer|^2 z
+        self.norms = zeros(layers)  # sum_t |z_layer|^2
+        self.norm_products = zeros(layers, layers)
 
     def add(self, layers: Sequence[Float[Tensor, "token width"]]) -> None:
         """Take in some tokens. CKA does not see a shift; subtract about the mean beforehand, for rounding's sake."""

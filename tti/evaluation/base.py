@@ -70,8 +70,8 @@ class Part(ABC):
     """One part of the evaluation.
 
     It is told what it evaluates (``attach``), sees all scored tokens in one pass that it shares with other parts
-    (``update``; sums, counts, tables and maxima of bounded size), and says what it found (``compute``), where it may also
-    run the network on stories of its own choice.
+    (``update``; sums, counts, tables and maxima of bounded size), and says what it found (``compute``), where it may
+    also run the network on stories of its own choice.
 
     Args:
         subjects: the subjects it makes sense for.

@@ -19,14 +19,15 @@ ROWS = 2048  # tokens whose logits are held
 class Causality(SitePart):
     """Mean ablation of single neurons: activation replaced by its mean over all tokens, one neuron at a time.
 
-    Of every site ``neurons`` are drawn at random; whole stories of about ``tokens`` tokens are run through the network once
-    for each, several neurons side by side in one batch. The cost is that many forward passes and does not grow with the
-    split.
+    Of every site ``neurons`` are drawn at random; whole stories of about ``tokens`` tokens are run through the network
+    once for each, several neurons side by side in one batch. The cost is that many forward passes and does not grow
+    with the split.
 
     A neuron's *label* is the token types that take the most of its absolute activation, out of those with at least
-    ``lift`` times its mean, ``label_types`` at most. ``ablation_specificity`` is the label's share of the summed absolute
-    change of the loss less its share of the tokens, over one less that: 0 where the neuron matters as much anywhere, 1
-    where only where its label says, negative where elsewhere. Not a number where the label is empty or not in the stories.
+    ``lift`` times its mean, ``label_types`` at most. ``ablation_specificity`` is the label's share of the summed
+    absolute change of the loss less its share of the tokens, over one less that: 0 where the neuron matters as much
+    anywhere, 1 where only where its label says, negative where elsewhere. Not a number where the label is empty or not
+    in the stories.
 
     What games it: effects of neurons that stand in for each other are small one at a time (redundancy hides them).
 
@@ -111,7 +112,7 @@ class Causality(SitePart):
 def ablated(
     net: GPT, chunk: Chunk, site: str, neurons: Int[Tensor, "sampled"], means: Float[Tensor, "sampled"], at_once: int
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
-    """Change of each token's nll in nats, and the mean KL of the next-token distribution from the unchanged, by neuron."""
+    """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
     batch = chunk.batch
     whole = net(batch.tokens, batch.stories)
     nll = net.loss(whole, batch.targets)[1]

@@ -1,6 +1,7 @@
 """Contexts: where each neuron's activation is highest, over all tokens, and samples from all its deciles."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,9 +19,9 @@ DECILES = 10
 class Contexts(SitePart):
     """The ``k`` highest activations of every neuron, exact over all tokens, and random ones from every decile.
 
-    Contexts are places in the packed split, which is kept once; the neuron's activation around each, ``before`` tokens to
-    ``after`` tokens, is kept beside them. An activation of exactly 0 is no activation: a neuron that is on at fewer than
-    ``k`` tokens has fewer contexts. Of equal activations, which one is kept is not defined.
+    Contexts are places in the packed split, which is kept once; the neuron's activation around each, ``before`` tokens
+    to ``after`` tokens, is kept beside them. An activation of exactly 0 is no activation: a neuron that is on at fewer
+    than ``k`` tokens has fewer contexts. Of equal activations, which one is kept is not defined.
 
     Deciles are of the neuron's activation at ``decile_tokens`` tokens drawn at random, the same for all neurons.
 
@@ -57,9 +58,9 @@ class Contexts(SitePart):
         widths = {site: subject.net.sites[site] for site in sites}
         below = choose(self.bottom, widths) if self.bottom else ()
         self.offsets = torch.arange(-self.before, self.after + 1, device=device)
-        make = {"k": self.k, "window": len(self.offsets), "device": device}
-        self.top = {site: Extremes(widths[site], sign=1, **make) for site in sites}
-        self.lowest = {site: Extremes(widths[site], sign=-1, **make) for site in below}
+        make = partial(Extremes, k=self.k, window=len(self.offsets), device=device)
+        self.top = {site: make(widths[site], sign=1) for site in sites}
+        self.lowest = {site: make(widths[site], sign=-1) for site in below}
         self.deciles = Deciles(subject.stories, self.decile_tokens, widths, len(self.offsets), device)
 
     def update(self, seen: Seen) -> None:

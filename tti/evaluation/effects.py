@@ -1,6 +1,7 @@
 """Effects: which next tokens each neuron speaks for, by its weights alone."""
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -94,7 +95,9 @@ def read_by(net: GPT, site: str) -> Float[Tensor, "width d_model"]:
 
 
 def _block(net: GPT, site: str) -> Block:
-    number = site.split(".")[1] if site.startswith("blocks.") else "0"
-    block = net.blocks[int(number)]
-    assert isinstance(block, Block)
-    return block
+    return blocks_of(net)[int(site.split(".")[1]) if site.startswith("blocks.") else 0]
+
+
+def blocks_of(net: GPT) -> list[Block]:
+    """The blocks, as what they are."""
+    return [cast(Block, block) for block in net.blocks]

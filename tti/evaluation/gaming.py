@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tti.evaluation.base import Part, Subject
+from tti.evaluation.effects import blocks_of
 from tti.evaluation.run_through import examine, unchanged
 from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
@@ -42,7 +43,7 @@ class Permute(Change):
 
     def __call__(self, net: GPT) -> Head:
         generator = torch.Generator().manual_seed(SEED)
-        for block in net.blocks:
+        for block in blocks_of(net):
             mlp = block.mlp
             order = torch.randperm(len(mlp.inp.weight), generator=generator).to(mlp.inp.weight.device)
             mlp.inp.weight.data = mlp.inp.weight[order]
@@ -60,13 +61,13 @@ class Rescale(Change):
 
     def impossible(self, net: GPT) -> str:
         probe = torch.linspace(-3, 3, 101)
-        for block in net.blocks:
+        for block in blocks_of(net):
             if not torch.allclose(block.mlp.activation(probe * self.factor), block.mlp.activation(probe) * self.factor):
                 return "its activation function is not homogeneous"
         return ""
 
     def __call__(self, net: GPT) -> Head:
-        for block in net.blocks:
+        for block in blocks_of(net):
             block.mlp.inp.weight.data *= self.factor
             block.mlp.out.weight.data /= self.factor
         return net.logits
@@ -76,11 +77,11 @@ class Duplicate(Change):
     """Every hidden neuron twice, each copy writing half."""
 
     def impossible(self, net: GPT) -> str:
-        top_k = any(isinstance(block.mlp, TopKMLP) for block in net.blocks)
+        top_k = any(isinstance(block.mlp, TopKMLP) for block in blocks_of(net))
         return "copies would compete for the places of top-k" if top_k else ""
 
     def __call__(self, net: GPT) -> Head:
-        for block in net.blocks:
+        for block in blocks_of(net):
             mlp = block.mlp
             mlp.inp.weight.data = mlp.inp.weight.repeat(2, 1)
             mlp.out.weight.data = mlp.out.weight.repeat(1, 2) / 2
@@ -94,14 +95,14 @@ class Duplicate(Change):
 class RotateResidual(Change):
     """Another basis of the residual stream: what is written and read turns with it.
 
-    LayerNorm takes away the mean, so the all-ones direction stays; its gains and biases are folded into the weights that
-    read from it first (which gives those a bias).
+    LayerNorm takes away the mean, so the all-ones direction stays; its gains and biases are folded into the weights
+    that read from it first (which gives those a bias).
     """
 
     def __call__(self, net: GPT) -> Head:
         q = rotation_about_ones(net.embed.weight.shape[1]).to(net.embed.weight.device)
         head, bias = net.embed.weight * net.ln_final.weight, net.embed.weight @ net.ln_final.bias
-        for block in net.blocks:
+        for block in blocks_of(net):
             block.attn.qkv = _folded(block.attn.qkv, block.ln1, q)
             block.mlp.inp = _folded(block.mlp.inp, block.ln2, q)
             for weight in (block.attn.out.weight, *block.mlp.residual_writers):
@@ -140,8 +141,8 @@ def rotation_about_ones(width: int) -> Float[Tensor, "d d"]:
 class Gaming(Part):
     """Metrics before and after every change, on whole stories drawn at random.
 
-    ``<change>/<metric>/before``, ``after`` and ``moved`` (1: by more than 1 %), for the mean over layers of every metric of
-    the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
+    ``<change>/<metric>/before``, ``after`` and ``moved`` (1: by more than 1 %), for the mean over layers of every
+    metric of the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
 
     Args:
         subjects: see :class:`Part`.

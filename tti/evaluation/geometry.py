@@ -1,6 +1,7 @@
 """Geometry: the angles between neurons, the dimensions a layer uses, and how alike layers are."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -54,9 +55,9 @@ class Geometry(SitePart):
     def attach(self, subject: Subject) -> None:
         widths, device = subject.net.sites, subject.device
         every = self.sites(widths)
-        kept = {"dtype": torch.float64, "device": device}
-        self.gram = {site: torch.zeros(widths[site], widths[site], **kept) for site in self.chosen}
-        self.total = {site: torch.zeros(widths[site], **kept) for site in self.chosen}
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}
+        self.total = {site: zeros(widths[site]) for site in self.chosen}
         self.tokens = 0
         self.centre = {site: subject.calibration[site].mean for site in every}
         kinds = dict.fromkeys(kind_of(site) for site in self.compared)

@@ -24,21 +24,23 @@ class GroundTruth(SitePart):
     """On the grammar corpus only, where every token carries the factors that it was made from.
 
     A neuron *detects* a value of a factor by a threshold, from above or below. Its F1 is taken over thresholds at the
-    edges of ``bins`` bins (quantiles of the calibration's sample, fine in the tails). The best neuron, with its threshold
-    and direction, is chosen on one half of the stories and measured on the other.
+    edges of ``bins`` bins (quantiles of the calibration's sample, fine in the tails). The best neuron, with its
+    threshold and direction, is chosen on one half of the stories and measured on the other.
 
-    ``f1`` is the mean of that over values; ``f1_above_chance`` puts a detector that always says yes (F1 = 2p / (1 + p) at
-    base rate p) at 0; ``coverage`` is the fraction of values with a held-out F1 of at least ``covered``. ``gap``: a
-    neuron's normalised information I(A; F) / H(F) about its best factor less that about the second (as MIG of Chen et al.
-    2018, but per neuron; A binned, corrected for bias after Miller & Madow), mean over neurons. ``matched_correlation``:
-    mean absolute correlation of value indicators and neurons under the best one-to-one assignment.
+    ``f1`` is the mean of that over values; ``f1_above_chance`` puts a detector that always says yes (F1 = 2p / (1 + p)
+    at base rate p) at 0; ``coverage`` is the fraction of values with a held-out F1 of at least ``covered``. ``gap``: a
+    neuron's normalised information I(A; F) / H(F) about its best factor less that about the second (as MIG of Chen et
+    al. 2018, but per neuron; A binned, corrected for bias after Miller & Madow), mean over neurons.
+    ``matched_correlation``: mean absolute correlation of value indicators and neurons under the best one-to-one
+    assignment.
 
     Word or meaning. For each sense of a word with several (homonyms), its best detector j: ``homonym_semantic`` =
     (m(word, sense) - m(word, other senses)) / (m(word, sense) - m(other tokens)), m the mean activation of j in the
     direction of its detection: 0 for a neuron that follows the word, 1 for one that follows the meaning. For each sense
-    with several words: ``synonym_evenness`` = lowest over highest of m(word, sense) - m(tokens without the sense), clamped
-    at 0: 0 for a neuron that knows one word, 1 for one that answers to all alike. ``homonym_auc``: how well the best single
-    neuron tells a word's sense from its others (chosen on one half, measured on the other; 0.5 is chance).
+    with several words: ``synonym_evenness`` = lowest over highest of m(word, sense) - m(tokens without the sense),
+    clamped at 0: 0 for a neuron that knows one word, 1 for one that answers to all alike. ``homonym_auc``: how well
+    the best single neuron tells a word's sense from its others (chosen on one half, measured on the other; 0.5 is
+    chance).
 
     Memory: ``16 values x width x bins`` bytes a site.
 
@@ -81,8 +83,8 @@ class GroundTruth(SitePart):
 
     def update(self, seen: Seen) -> None:
         places = seen.places.cpu().numpy()
-        rows = self.values.rows(np.asarray(self.factors[places]), seen.step.batch.tokens.cpu().numpy())
-        rows = torch.from_numpy(rows).to(seen.places.device)  # [token, column]
+        numbers = self.values.rows(np.asarray(self.factors[places]), seen.step.batch.tokens.cpu().numpy())
+        rows = torch.from_numpy(numbers).to(seen.places.device)  # [token, column]
         half = (seen.stories[seen.story] % 2) * len(self.values)
         for column in rows.T:
             self.counts.view(-1).add_(torch.bincount(half + column, minlength=self.counts.numel()))
@@ -125,7 +127,7 @@ class Value:
 
 
 class Values:
-    """All values of the factors one behind the other, and behind them the *forms*: (word, sense) of homonyms and synonyms.
+    """All values of the factors one behind the other, and behind them *forms*: (word, sense) of homonyms and synonyms.
 
     A token is in exactly one value of every factor (``none`` is one) and in one form, of which the first is no form.
     """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ AT_ONCE = 100  # resamples held in memory
 class Performance(Part):
     """Cross-entropy in nats a token, the end of text included, and under the original project's protocol.
 
-    The original cuts stories at 512 tokens, has no prediction for a story's first token and does not score its end: of a
-    story that fits, the last position (which predicts the end) is dropped, of a longer one the last that its cut leaves
-    without a target.
+    The original cuts stories at 512 tokens, has no prediction for a story's first token and does not score its end: of
+    a story that fits, the last position (which predicts the end) is dropped, of a longer one the last that its cut
+    leaves without a target.
 
     Args:
         subjects: see :class:`Part`.
@@ -36,13 +37,13 @@ class Performance(Part):
 
     def attach(self, subject: Subject) -> None:
         stories, device = subject.stories, subject.device
-        zeros = {"device": device, "dtype": torch.float64}
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.token_bytes = torch.from_numpy(stories.token_bytes).to(device)
         count, length = len(stories.lengths), int(stories.lengths.max())
-        self.nll, self.tokens = torch.zeros(count, **zeros), torch.zeros(count, **zeros)
-        self.bytes = torch.zeros(count, **zeros)
-        self.original_nll, self.original_tokens = torch.zeros(count, **zeros), torch.zeros(count, **zeros)
-        self.position_nll, self.position_tokens = torch.zeros(length, **zeros), torch.zeros(length, **zeros)
+        self.nll, self.tokens = zeros(count), zeros(count)
+        self.bytes = zeros(count)
+        self.original_nll, self.original_tokens = zeros(count), zeros(count)
+        self.position_nll, self.position_tokens = zeros(length), zeros(length)
 
     def update(self, seen: Seen) -> None:
         batch, nll = seen.step.batch, seen.step.nll.double()

@@ -108,7 +108,7 @@ def examine(
     """
     began = time.perf_counter()
     sites = _union(part.sites(net.sites) for each in parts.values() for part in each)
-    calibration = calibrated(net, stories, views, sites, calibration_tokens) if sites else dict.fromkeys(views, {})
+    calibration = calibrated(net, stories, views, sites, calibration_tokens) if sites else {name: {} for name in views}
     for name, each in parts.items():
         subject = Subject(name, net, stories, views[name], calibration[name])
         for part in each:

@@ -25,8 +25,8 @@ class Selectivity(SitePart):
 
     ``selectivity``: U = (I(A; V) - null) / (H(A) - null), from 0 (says no more of the type than chance) to 1 (the type
     decides whether the neuron is on). A: ``a > 0`` or ``a < 0`` at sites whose non-linearity makes zeros, elsewhere
-    beyond the neuron's own 95th or 5th percentile (of the calibration's sample); the better sign counts. Undefined where
-    H(A) does not exceed the null: neurons that are never or always on.
+    beyond the neuron's own 95th or 5th percentile (of the calibration's sample); the better sign counts. Undefined
+    where H(A) does not exceed the null: neurons that are never or always on.
 
     Memory: ``4 n_types x width`` bytes for each of the tables, of which there are six a site, or eight where both signs
     occur. Types rarer than the ``max_types`` most frequent share one row; ``pooled`` says what share of tokens that is.

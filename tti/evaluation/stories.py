@@ -1,4 +1,4 @@
-"""The stories of a split as evaluation sees them: every scored token once, in an order that no setting of a run changes."""
+"""The stories of a split as evaluation sees them: every scored token once, in an order that is the data's alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy

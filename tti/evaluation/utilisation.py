@@ -1,6 +1,7 @@
 """Utilisation and sparsity: how often, how strongly and how many neurons fire."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -15,9 +16,9 @@ class Utilisation(SitePart):
     """Moments, firing rates at the original's threshold and at a scale-free one, and a histogram of every neuron.
 
     ``dead`` and ``always_on`` follow the threshold; ``silent`` neurons are exactly 0 on every token. ``density`` has no
-    threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a neuron
-    that is either 0 or at one value, on a fraction ``p`` of the tokens; ``token_density`` is the same over the neurons
-    of a token. Memory: ``4 width x bins`` bytes a site.
+    threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a
+    neuron that is either 0 or at one value, on a fraction ``p`` of the tokens; ``token_density`` is the same over the
+    neurons of a token. Memory: ``4 width x bins`` bytes a site.
 
     What games it: whatever has the absolute threshold follows scale. What is ``_relative`` and ``density`` do not.
 
@@ -87,13 +88,13 @@ class NeuronStatistics:
         # A neuron that was silent in the sample fires whenever it is not 0.
         relative = relative.clamp_min(torch.finfo(torch.float32).tiny)
         self.relative = FiringRates(width, 0, relative).to(device)  # type: ignore[arg-type]
-        kept = {"dtype": torch.float64, "device": device}
-        self.sum, self.sum_abs, self.sum_squares = (torch.zeros(width, **kept) for _ in range(3))
-        self.zeros, self.positive = torch.zeros(width, **kept), torch.zeros(width, **kept)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.sum, self.sum_abs, self.sum_squares = (zeros(width) for _ in range(3))
+        self.zeros, self.positive = zeros(width), zeros(width)
         self.low = torch.full((width,), torch.inf, device=device)
         self.high = torch.full((width,), -torch.inf, device=device)
         self.histogram = torch.zeros(width, bins, dtype=torch.int64, device=device)
-        self.token_density = torch.zeros((), **kept)
+        self.token_density = zeros(())
         self.tokens = 0
 
     def update(self, acts: Float[Tensor, "token width"], seen: Seen) -> None:
