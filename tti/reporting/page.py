@@ -1,0 +1,5 @@
+"""The page."""
+
+
+def html(analysis, rated, browser):
+    return ""
