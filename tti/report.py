@@ -34,7 +34,7 @@ def report(config: DictConfig) -> Analysis:
     browsed = browser.write(analysis, folder / "browser", CONSOLE)
     rated = rating.rated(analysis, folder, browsed)
     write_atomically(to, document.text(analysis, to, rated.sections()))
-    write_atomically(to.with_suffix(".html"), page.html(analysis, rated, f"{folder.name}/browser" if browsed else None))
+    write_atomically(to.with_suffix(".html"), page.html(analysis, rated, folder.name, bool(browsed)))
     return analysis
 
 

@@ -33,7 +33,7 @@ class Pane {
         el("label", {}, "run", this.run), el("label", {}, "layer", this.layer), el("label", {}, "site", this.kind),
         el("label", { class: "neuron" }, "neuron", this.neuron),
         el("label", { class: "search" }, "search", this.search),
-        el("label", {}, "sort by", el("span", {}, this.sort, this.descending))),
+        el("label", { class: "sort" }, "sort by", el("span", {}, this.sort, this.descending))),
       el("div", { class: "split" }, el("div", { class: "listing" }, this.count, this.list), this.detail));
     new ResizeObserver(() => this.draw()).observe(this.list);
   }
@@ -73,6 +73,9 @@ class Pane {
         corpus.packed ??= tti.array(corpus.tokens);
         this.packed = corpus.packed;
         this.arrange();
+        if (neuron === undefined && this.order.length && this.order[0] !== number) {
+          return this.show({ ...this.state, neuron: this.order[0] });
+        }
       }
       this.draw(!same);
       const block = await tti.load(`${chosen.number}/${where.name}/${Math.floor(number / where.perFile)}`);
