@@ -1,6 +1,7 @@
 """Debian's Chromium, driven over its DevTools protocol through a pipe: no driver, no port, no package."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -23,19 +24,18 @@ class Chromium:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_commands, self.commands = os.pipe()
         self.events, write_events = os.pipe()
-        os.set_inheritable(read_commands, True)
-        os.set_inheritable(write_events, True)
+        theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read_commands, write_events)]
         self.process = subprocess.Popen(
             [
-                "/bin/sh", "-c", f'exec "$@" 3<&{read_commands} 4>&{write_events}', "sh", str(binary()),
-                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                str(binary()), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                 "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND",
                 f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe", "about:blank",
             ],
-            pass_fds=(read_commands, write_events), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: [os.dup2(end, number) for number, end in enumerate(theirs, start=3)],
+            pass_fds=(3, 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        os.close(read_commands)
-        os.close(write_events)
+        for end in (read_commands, write_events, *theirs):
+            os.close(end)
         self.number, self.buffer, self.session = 0, b"", None
         self.problems: list[str] = []
         target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")

@@ -73,7 +73,9 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
         if name.endswith("/mean") and len(found) > 1:
             long = analysis.table.melt(["variant", "seed"], list(found), "layer", "value")
             long["layer"] = long["layer"].map(found)
-            shown.append({"kind": "lines", "x": "layer", "y": label, "series": _bands(long, "layer", "value")})
+            if long["value"].nunique() > 1:
+                series = _bands(long, "layer", "value")
+                shown.append({"kind": "lines", "x": "layer", "y": label, "whole": True, "series": series})
     return shown
 
 

@@ -110,8 +110,8 @@ def cost_note(analysis: Analysis) -> str:
     return (
         f"Change of `{analysis.primary}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
         f"paired t test, and of the equivalence test (TOST) with the margin {analysis.config.margin} nats, both "
-        "corrected (Holm) for the number of variants. In brackets a seed's own change ± its interval over stories, "
-        "paired by story. Only the equivalence test makes a change *free*; *undecided* means that neither test decides."
+        "corrected (Holm) for the number of variants. Last, each seed's own change ± its interval over stories, "
+        "paired by story: it tells two trainings apart, not two methods. Only the equivalence test makes a change *free*; *undecided* means that neither test decides."
     )
 
 
@@ -170,6 +170,6 @@ def _shortened(override: str) -> str:
 
 
 def _spelled(config: DictConfig) -> list[str]:
-    given = {key: config[key] for key in ("to", "baseline", "controls", "split", "primary", "margin")}
+    given = {key: config[key] for key in ("to", "baseline", "controls", "split", "primary", "margin") if config[key]}
     runs = [_shortened(f"runs={pattern}") for pattern in patterns(config)]
     return [*runs, *[_shortened(f"{key}={value}") for key, value in given.items()]]

@@ -13,6 +13,7 @@ from tti.evaluation_folder import RANDOM_INIT, TRAINED, Evaluation
 from tti.runs import Run
 
 STRENGTH_MISSING = math.nan
+AUDITS = ("gaming",)  # parts that measure metrics, not the run
 
 
 def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]] = {}) -> pd.DataFrame:  # noqa: B006
@@ -153,6 +154,8 @@ def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
 def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name in evaluation.parts():
+        if name in AUDITS:
+            continue
         try:
             part = evaluation.part(name).metrics
         except (ValueError, LookupError, TypeError) as error:

@@ -23,7 +23,7 @@ function ticks([low, high], n = 5) {
 }
 
 /** An axis: position of a value in 0..1, its ticks. A logarithmic one puts 0 left of all others. */
-function scale(values, { log = false, zero = false } = {}) {
+function scale(values, { log = false, zero = false, whole = false } = {}) {
   let finite = values.filter((v) => v !== null && Number.isFinite(v));
   if (!finite.length) finite = [0, 1];
   if (log) {
@@ -39,7 +39,7 @@ function scale(values, { log = false, zero = false } = {}) {
   const room = (high - low || Math.abs(high) || 1) * 0.06;
   if (!(zero && low === 0)) low -= room;
   high += room;
-  return { at: (v) => (v - low) / (high - low), ticks: ticks([low, high]) };
+  return { at: (v) => (v - low) / (high - low), ticks: ticks([low, high]).filter((v) => !whole || Number.isInteger(v)) };
 }
 
 function frame(chart, x, y, size = SIZE) {
@@ -88,7 +88,7 @@ const kinds = {
   /** A line a variant (or method), with a band where low and high are given, and level rules. */
   lines(chart) {
     const all = chart.series.flatMap((s) => s.points), rules = chart.rules || [];
-    const x = scale(all.map((p) => p[0]), { log: chart.log }), y = scale([...all.flatMap((p) => p.slice(1)), ...rules.map((r) => r.at)], { zero: chart.zero });
+    const x = scale(all.map((p) => p[0]), { log: chart.log, whole: chart.whole }), y = scale([...all.flatMap((p) => p.slice(1)), ...rules.map((r) => r.at)], { zero: chart.zero });
     const { root, px, py } = frame(chart, x, y);
     for (const rule of rules) root.append(titled(svg("line", { class: "rule", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: py(rule.at), y2: py(rule.at) }), `${rule.name} ${figure(rule.at)}`));
     for (const s of chart.series) {
@@ -130,12 +130,12 @@ const kinds = {
       const angle = (2 * Math.PI * i) / n - Math.PI / 2, r = (radius * (Math.max(-most, Math.min(most, value)) + most)) / (2 * most);
       return [centre[0] + r * Math.cos(angle), centre[1] + r * Math.sin(angle)];
     };
-    const root = svg("svg", { viewBox: "0 0 380 280", role: "img", "aria-label": chart.y });
+    const root = svg("svg", { viewBox: "-115 0 610 280", role: "img", "aria-label": chart.y });
     for (const level of [-most, 0, most]) root.append(svg("path", { class: level ? "grid" : "rule", d: `M${chart.axes.map((_, i) => at(i, level).join(",")).join("L")}Z` }));
     chart.axes.forEach((label, i) => {
       const [x, y] = at(i, most * 1), end = [centre[0] + (x - centre[0]) * 1.1, centre[1] + (y - centre[1]) * 1.1];
       root.append(svg("line", { class: "grid", x1: centre[0], y1: centre[1], x2: x, y2: y }),
-        svg("text", { x: end[0], y: end[1] + 4, "text-anchor": Math.abs(end[0] - centre[0]) < 12 ? "middle" : end[0] > centre[0] ? "start" : "end" }, titledLabel(label)));
+        svg("text", { x: end[0], y: end[1] + 4, "text-anchor": Math.abs(end[0] - centre[0]) < 12 ? "middle" : end[0] > centre[0] ? "start" : "end" }, label));
     });
     for (const s of chart.series) {
       if (s.values.some((v) => v === null)) continue;
@@ -145,7 +145,6 @@ const kinds = {
     return root;
   },
 };
-const titledLabel = (label) => (label.length > 24 ? `${label.slice(0, 22)}…` : label);
 
 // -- the page --------------------------------------------------------------------------------------------------------
 
