@@ -20,7 +20,7 @@ def binary() -> str | None:
 class Chromium:
     """One page in a headless browser. ``problems`` collects console errors, exceptions and failed loads."""
 
-    def __init__(self, width: int = 1280, height: int = 800, downloads: Path | None = None) -> None:
+    def __init__(self, width: int = 1280, height: int = 800) -> None:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_commands, self.commands = os.pipe()
         self.events, write_events = os.pipe()
@@ -43,8 +43,6 @@ class Chromium:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.size(width, height)
-        if downloads:
-            self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command, and what it returns."""
@@ -62,7 +60,9 @@ class Chromium:
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Open a file from disk."""
+        self.call("Page.navigate", url="about:blank")  # else another fragment is no load
         self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
+        self.wait("location.protocol === 'file:'")
         self.wait("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:

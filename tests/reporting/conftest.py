@@ -139,6 +139,18 @@ def written_run(tmp_path: Path) -> Write:
     return lambda *arguments, **options: write_run(tmp_path, *arguments, **options)
 
 
+@pytest.fixture
+def evaluate_run() -> Callable[..., None]:
+    """Evaluates a run."""
+    return evaluate
+
+
+@pytest.fixture
+def reported(tmp_path: Path) -> Callable[..., Analysis]:
+    """Reports the runs below ``tmp_path``."""
+    return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
+
+
 @pytest.fixture(scope="session")
 def evaluated_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Analysis]:
     """Three variants x two seeds, evaluated, and their report."""
@@ -154,8 +166,8 @@ def evaluated_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Anal
 
 
 @pytest.fixture(scope="session")
-def chromium_class() -> Any:
-    """The class, loaded from the file beside this one: tests are no package."""
+def one_chromium() -> Iterator[Any]:
+    """One browser for all tests. Its class is loaded from the file beside this one: tests are no package."""
     spec = importlib.util.spec_from_file_location("tests_chromium", Path(__file__).with_name("chromium.py"))
     assert spec
     assert spec.loader
@@ -163,14 +175,15 @@ def chromium_class() -> Any:
     spec.loader.exec_module(module)
     if module.binary() is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium): the pages are not looked at in a browser")
-    return module.Chromium
+    browser = module.Chromium()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
-def chromium(chromium_class: Any, tmp_path: Path) -> Iterator[Any]:
+def chromium(one_chromium: Any) -> Iterator[Any]:
     """A browser; there must be no console error, no failed load and no request to a network."""
-    browser = chromium_class(downloads=tmp_path)
-    yield browser
-    problems = browser.problems
-    browser.close()
-    assert problems == []
+    one_chromium.problems.clear()
+    one_chromium.size(1280, 800)
+    yield one_chromium
+    assert one_chromium.problems == []

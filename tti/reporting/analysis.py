@@ -38,6 +38,13 @@ class Analysis:
     Args:
         config: of the report.
         selection: the runs.
+
+    Attributes:
+        table: the tidy table. logged: the history of the trainings. controls: variant -> what it is compared with.
+        losses: :func:`losses.changes` of every variant that has a control. remarks: what one must know of the runs.
+
+    Raises:
+        ValueError: no run has the loss that decides.
     """
 
     def __init__(self, config: DictConfig, selection: Selection) -> None:
@@ -53,6 +60,7 @@ class Analysis:
             self.table[AGGREGATE] = aggregate(self.scores, config.aggregate)
         self.metrics: dict[str, Any] = {str(n): m for n, m in config.metrics.items() if n in self.table}
         self.remarks += self._undefined()
+        self.losses = self._losses()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -75,13 +83,6 @@ class Analysis:
             known = ", ".join(name for name in self.table if name.endswith("/loss"))
             raise ValueError(f"no run has primary={self.config.primary}; losses that there are: {known or 'none'}")
         return str(self.config.primary)
-
-    @cached_property
-    def losses(self) -> pd.DataFrame:
-        """:func:`losses.changes` of every variant that has a control."""
-        same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split
-        stories = tables.story_losses(self.found) if same_split else {}
-        return losses.changes(self.table, self.primary, self.config.margin, self.controls, stories)
 
     @cached_property
     def changes(self) -> pd.DataFrame:
@@ -143,6 +144,11 @@ class Analysis:
     def _scores(self) -> pd.DataFrame:
         baseline = self.table[self.table["variant"] == self.config.baseline]
         return z_scores(self.table, self.config.aggregate, baseline, self.untrained)
+
+    def _losses(self) -> pd.DataFrame:
+        same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split
+        stories = tables.story_losses(self.found, self.remarks) if same_split else {}
+        return losses.changes(self.table, self.primary, self.config.margin, self.controls, stories)
 
     def _undefined(self) -> list[str]:
         remarks = []

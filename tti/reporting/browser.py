@@ -51,14 +51,15 @@ def write(analysis: Analysis, folder: Path, console: Console) -> list[Browsed]:
     (folder / "browser.html").rename(folder / "index.html")
     data = folder / "data"
     corpora: dict[str, str] = {}
-    listed = []
+    listed, written = [], []
     for each in track(runs, "neuron browser", console=console, transient=True, disable=not console.is_terminal):
         try:
             listed.append(_write_run(each, corpora, data, analysis.config.browser.neurons_per_file))
+            written.append(each)
         except (ValueError, LookupError) as error:
             analysis.remarks.append(f"not in the browser: {shortened(str(error), each.evaluation)}")
     encoding.write(data, "index", {"runs": listed, "title": analysis.selection.finished[0].config.experiment})
-    return runs
+    return written
 
 
 def browsed(analysis: Analysis) -> list[Browsed]:

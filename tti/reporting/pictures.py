@@ -10,7 +10,7 @@ import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 
-from tti.evaluation_folder import Evaluation
+from tti.evaluation_folder import Part
 from tti.reporting.analysis import Analysis
 from tti.reporting.tables import shortened
 
@@ -25,29 +25,28 @@ HEATMAP_NOTES = [
 def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
     """Histogram of the neurons' firing rates, a line a variant."""
     rates: dict[str, list[np.ndarray]] = {}
-    for variant, site, evaluation in _sites(analysis, analysis.config.figures.histograms):
-        table = evaluation.neurons(site)
-        if "firing_rate" in table:
-            rates.setdefault(variant, []).append(table["firing_rate"])
+    for variant, _, _, rate in _arrays(analysis, analysis.config.figures.histograms, "neuron/firing_rate"):
+        rates.setdefault(variant, []).append(rate)
     edges = np.linspace(0, 1, BINS + 1)
     series = []
     for variant, values in rates.items():
         counts = np.histogram(np.concatenate(values), edges)[0]
         points = zip((edges[:-1] + edges[1:]) / 2, counts / counts.sum(), strict=True)
         series.append({"variant": variant, "points": [[round(float(x), 4), round(float(y), 5)] for x, y in points]})
-    return [{"kind": "lines", "x": "share of tokens", "y": "share of neurons", "zero": True, "series": series}] if series else []
+    chart = {"kind": "lines", "x": "share of tokens", "y": "share of neurons", "zero": True, "series": series}
+    return [chart] if series else []
 
 
 def heatmaps(analysis: Analysis) -> list[Mapping[str, str]]:
     """A picture a layer of one seed of each variant."""
     images, seen = [], set()
-    for variant, site, evaluation in _sites(analysis, analysis.config.figures.heatmaps, "/cosine"):
+    for variant, site, _, cosine in _arrays(analysis, analysis.config.figures.heatmaps, "cosine"):
         if (variant, site) not in seen:
             seen.add((variant, site))
-            cosine = evaluation.part("geometry").arrays[f"{site}/cosine"]
             step = -(-len(cosine) // analysis.config.figures.most_neurons)
             some = f", every {step}. neuron" if step > 1 else ""
-            images.append({"variant": variant, "source": picture(cosine[::step, ::step]), "caption": f"{variant} · {site}{some}"})
+            source = picture(cosine[::step, ::step])
+            images.append({"variant": variant, "source": source, "caption": f"{variant} · {site}{some}"})
     return images
 
 
@@ -64,16 +63,15 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
 
     A neuron is its standardised activations at the same fixed tokens in every run, so that all variants share one map.
     """
-    last: dict[str, tuple[str, Evaluation]] = {}
-    for variant, site, evaluation in _sites(analysis, analysis.config.figures.map, "/sample"):
-        if variant not in last or last[variant][1] == evaluation:
-            last[variant] = (site, evaluation)
-    if len(last) < 1:
+    samples: dict[str, np.ndarray] = {}
+    places: dict[str, np.ndarray] = {}
+    owners: dict[str, Part] = {}
+    site = ""
+    for variant, site, part, sample in _arrays(analysis, analysis.config.figures.map, "sample"):
+        if owners.setdefault(variant, part) is part:  # of its first seed, the last site stays
+            samples[variant], places[variant] = standardised(sample)[:MOST_MAPPED], part.arrays["sample/place"]
+    if not samples:
         return [], ""
-    samples, places = {}, {}
-    for variant, (site, evaluation) in last.items():
-        arrays = evaluation.part("geometry").arrays
-        samples[variant], places[variant] = standardised(arrays[f"{site}/sample"])[:MOST_MAPPED], arrays["sample/place"]
     first = next(iter(places.values()))
     samples = {variant: s for variant, s in samples.items() if np.array_equal(places[variant], first)}
     flat, method = projected(np.concatenate(list(samples.values())))
@@ -82,7 +80,6 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
         {"variant": v, "points": np.round(points, 3).tolist(), "front": False, "mean": None}
         for v, points in zip(samples, rows, strict=True)
     ]
-    site = next(iter(last.values()))[0]
     note = (
         f"{method} of the neurons of {site}, one seed of each variant, by their standardised activations at {len(first):,} tokens that all "
         f"runs share; at most {MOST_MAPPED} neurons of a variant. Distances between groups mean little."
@@ -109,15 +106,14 @@ def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
     return np.asarray(umap.UMAP(metric="cosine", random_state=0).fit_transform(points)), "UMAP"
 
 
-def _sites(analysis: Analysis, pattern: str, array: str = "/neuron/") -> Iterator[tuple[str, str, Evaluation]]:
-    """Variant, site and evaluation of every site of a pattern that has an array of this name."""
+def _arrays(analysis: Analysis, pattern: str, name: str) -> Iterator[tuple[str, str, Part, np.ndarray]]:
+    """Variant, site, part and array of every ``<site>/<name>`` that there is; what cannot be read is remarked."""
     for (variant, _), evaluation in analysis.found.evaluations.items():
         try:
-            keys = [key for name in evaluation.parts() for key in evaluation.part(name).arrays]
-            sites = dict.fromkeys(key.partition(array)[0] for key in keys if array in key)
-            for site in sites:
-                if fnmatch.fnmatchcase(site, pattern):
-                    yield variant, site, evaluation
+            for part in map(evaluation.part, evaluation.parts()):
+                for key in part.arrays:
+                    if key.endswith(f"/{name}") and fnmatch.fnmatchcase(site := key.removesuffix(f"/{name}"), pattern):
+                        yield variant, site, part, part.arrays[key]
         except (ValueError, LookupError) as error:
             remark = f"not shown: {shortened(str(error), evaluation)}"
             if remark not in analysis.remarks:

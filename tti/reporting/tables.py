@@ -178,13 +178,13 @@ class StoryLosses:
     tokens: np.ndarray
 
 
-def story_losses(found: Evaluated) -> dict[tuple[str, int], StoryLosses]:
-    """By variant and seed, where the evaluation has them."""
+def story_losses(found: Evaluated, remarks: list[str]) -> dict[tuple[str, int], StoryLosses]:
+    """By variant and seed, where the evaluation has them; what cannot be read is added to ``remarks``."""
     losses = {}
     for key, evaluation in found.evaluations.items():
         try:
             arrays = evaluation.part("performance").arrays
             losses[key] = StoryLosses(arrays["story/nll"], arrays["story/tokens"].astype(float))
         except (ValueError, LookupError) as error:
-            found.remarks.append(f"no losses of stories: {shortened(str(error), evaluation)}")
+            remarks.append(f"no losses of stories: {shortened(str(error), evaluation)}")
     return losses
