@@ -25,12 +25,23 @@ CAT = 17  # the neuron that fires on "cat" alone
 
 
 def write_run(
-    folder: Path, variant: str, seed: int, loss: float = 1.0, finished: bool = True, overrides: tuple[str, ...] = (), **config: Any
+    folder: Path,
+    variant: str,
+    seed: int,
+    loss: float = 1.0,
+    finished: bool = True,
+    overrides: tuple[str, ...] = (),
+    **config: Any,
 ) -> Path:
     """A run folder as training leaves it, as far as the report reads it."""
     run = folder / variant / f"seed-{seed}"
     run.mkdir(parents=True)
-    content = {"experiment": "e", "variant": variant, "seed": seed, "data": {"corpus": {"train": "/a/b/c.txt"}}} | config
+    content = {
+        "experiment": "e",
+        "variant": variant,
+        "seed": seed,
+        "data": {"corpus": {"train": "/a/b/c.txt"}},
+    } | config
     OmegaConf.save(OmegaConf.create(content), run / "config.yaml")
     OmegaConf.save(OmegaConf.create(["model=tiny", f"seed={seed}", *overrides]), run / "overrides.yaml")
     environment = {"commit": "abc", "device": "CPU", "platform": "here", "packages": {"torch": "2"}}
@@ -39,7 +50,10 @@ def write_run(
     metrics = {"val/loss": loss, "val/perplexity": math.exp(loss), "val/mean_abs_cosine/mlp_out/mean": loss / 10,
                "val/mean_abs_cosine/mlp_out/layer_0": loss / 10, "val/mean_abs_cosine/mlp_out/layer_1": loss / 9,
                "train/ce": loss, "val/tokens": 400}  # fmt: skip
-    steps = [{"step": step, **metrics, "val/loss": loss + 1 - step / 10, "train/ce": loss + 1 - step / 10} for step in (1, 5, 10)]
+    steps = [
+        {"step": step, **metrics, "val/loss": loss + 1 - step / 10, "train/ce": loss + 1 - step / 10}
+        for step in (1, 5, 10)
+    ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in steps))
     if finished:
         summary = {"steps": 10, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0}
@@ -59,18 +73,26 @@ def evaluate(run: Path, seed: int, shift: float = 0.0, subject: str = TRAINED) -
     generator = np.random.default_rng(seed)
     tokens = np.tile(np.r_[generator.integers(1, len(WORDS), LENGTH - 1), 0], STORIES).astype(np.uint16)
     offsets = np.arange(STORIES + 1) * LENGTH
-    arrays: dict[str, dict[str, Array]] = {"contexts": {"tokens": Array(tokens, ("packed",)), "offsets": Array(offsets, ("story",))}}
+    arrays: dict[str, dict[str, Array]] = {
+        "contexts": {"tokens": Array(tokens, ("packed",)), "offsets": Array(offsets, ("story",))}
+    }
     parts: dict[str, dict[str, float]] = {
         "contexts": {"window_before": BEFORE, "window_after": AFTER, "k": RANK},
         "performance": {"loss": 1 + shift, "bits_per_byte": 0.5 + shift},
-        "selectivity": {"selectivity/mlp.post/mean": 0.5 + shift + seed / 1000, "type_entropy_deficit/mlp.post/mean": 0.2 + shift},
+        "selectivity": {
+            "selectivity/mlp.post/mean": 0.5 + shift + seed / 1000,
+            "type_entropy_deficit/mlp.post/mean": 0.2 + shift,
+        },
         "geometry": {"mean_squared_correlation_excess/mlp.post/mean": 0.1 - shift / 10},
     }
     for site, width in WIDTH.items():
         for part, found in _site(site, width, tokens, generator).items():
             arrays.setdefault(part, {}).update({f"{site}/{name}": array for name, array in found.items()})
     losses = generator.normal(9, 1, STORIES) + shift * LENGTH
-    arrays["performance"] = {"story/nll": Array(losses, ("story",)), "story/tokens": Array(np.full(STORIES, LENGTH, np.int32), ("story",))}
+    arrays["performance"] = {
+        "story/nll": Array(losses, ("story",)),
+        "story/tokens": Array(np.full(STORIES, LENGTH, np.int32), ("story",)),
+    }
     arrays.setdefault("geometry", {})["sample/place"] = Array(np.arange(30), ("sample",))
     of = {"data": "d", "tokenizer": "t"}
     for part in arrays:

@@ -29,7 +29,9 @@ def test_zero_regularized_runs(written_run, reported, tmp_path):
 
 def test_no_baseline(written_run, reported):
     written_run("sparse", 1)
-    assert "no finished run of the baseline `baseline`, so nothing is compared with it; there is `sparse`" in remarks(reported())
+    assert "no finished run of the baseline `baseline`, so nothing is compared with it; there is `sparse`" in remarks(
+        reported()
+    )
 
 
 def test_no_finished_run(written_run, reported):
@@ -65,7 +67,9 @@ def test_an_evaluation_of_another_schema_version(written_run, evaluate_run, repo
     path = run / "evaluation" / "validation" / "trained" / "selectivity.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
     analysis = reported()
-    assert "left out: sparse/seed-1/evaluation/validation/trained/selectivity.json is of schema version 99" in remarks(analysis)
+    assert "left out: sparse/seed-1/evaluation/validation/trained/selectivity.json is of schema version 99" in remarks(
+        analysis
+    )
     assert analysis.table["performance/loss"].notna().all()
 
 
@@ -100,7 +104,10 @@ def test_nothing_evaluated(written_run, reported, tmp_path):
 def test_other_data_are_refused_unless_told_to(written_run, reported):
     written_run("baseline", 1)
     written_run("sparse", 1, data={"corpus": {"train": "/elsewhere/other.txt"}})
-    with pytest.raises(ValueError, match=r"data.corpus.train: c.txt \(baseline/seed-1\), other.txt \(sparse/seed-1\)\n.*compare_anyway=true"):
+    with pytest.raises(
+        ValueError,
+        match=r"data.corpus.train: c.txt \(baseline/seed-1\), other.txt \(sparse/seed-1\)\n.*compare_anyway=true",
+    ):
         reported()
     assert "compared anyway, although they differ" in remarks(reported("compare_anyway=true"))
 

@@ -40,7 +40,5 @@ def test_another_point_never_takes_area_away(points, other):
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=8))
 def test_area_equals_counting_unit_squares(points):
     losses, scores = zip(*points, strict=True)
-    squares = sum(
-        any(loss <= x and y + 1 <= score for loss, score in points) for x in range(6) for y in range(6)
-    )
+    squares = sum(any(loss <= x and y + 1 <= score for loss, score in points) for x in range(6) for y in range(6))
     assert hypervolume(losses, scores, (6.0, 0.0)) == pytest.approx(squares)

@@ -138,7 +138,9 @@ class Analysis:
         if not controls:
             self.remarks.append(f"`{self.config.baseline}` is the only variant: there is nothing to compare it with")
         if controls and self.table.groupby("variant").size().max() < 2:
-            self.remarks.append("one seed only: no intervals over seeds and no tests. One seed shows nothing of a method")
+            self.remarks.append(
+                "one seed only: no intervals over seeds and no tests. One seed shows nothing of a method"
+            )
         return controls
 
     def _scores(self) -> pd.DataFrame:

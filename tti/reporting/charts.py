@@ -49,12 +49,19 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
     methods = methods[methods["method"].isin(counted[counted > 1].index)]
     if methods.empty:
         return []
-    metrics = {analysis.primary: analysis.labels.get(analysis.primary, analysis.primary)} | {f.metric: f.label for f in analysis.fronts}
+    metrics = {analysis.primary: analysis.labels.get(analysis.primary, analysis.primary)} | {
+        f.metric: f.label for f in analysis.fronts
+    }
     order = list(methods["method"].unique())
     shown = []
     for metric, label in metrics.items():
         series = [
-            {"variant": method, "colour": order.index(method), "variants": True, "points": _band(runs, "strength", metric)}
+            {
+                "variant": method,
+                "colour": order.index(method),
+                "variants": True,
+                "points": _band(runs, "strength", metric),
+            }
             for method, runs in methods.groupby("method", sort=False)
         ]
         chart = {"kind": "lines", "x": "strength", "y": label, "log": True, "series": series, "names": True}
@@ -87,7 +94,16 @@ def radar(analysis: Analysis) -> list[dict[str, Any]]:
     most = min(WIDEST_PROFILE, max(1.0, math.ceil(float(np.nanmax(means.abs().to_numpy())))))
     axes = [analysis.labels.get(name, name) for name in means]
     series = [{"variant": v, "values": row.tolist()} for v, row in means.iterrows()]
-    return [{"kind": "radar", "x": "", "y": f"z-scores, −{most:g} to {most:g}", "axes": axes, "most": most, "series": series}]
+    return [
+        {
+            "kind": "radar",
+            "x": "",
+            "y": f"z-scores, −{most:g} to {most:g}",
+            "axes": axes,
+            "most": most,
+            "series": series,
+        }
+    ]
 
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
@@ -96,7 +112,15 @@ def correlation(analysis: Analysis) -> list[dict[str, Any]]:
     if len(table) < 2:
         return []
     labels = [analysis.labels[name] for name in table]
-    return [{"kind": "matrix", "x": "", "y": f"{len(analysis.table)} runs", "labels": labels, "values": table.to_numpy().tolist()}]
+    return [
+        {
+            "kind": "matrix",
+            "x": "",
+            "y": f"{len(analysis.table)} runs",
+            "labels": labels,
+            "values": table.to_numpy().tolist(),
+        }
+    ]
 
 
 def _bands(table: pd.DataFrame, x: str, y: str) -> list[dict[str, Any]]:

@@ -47,5 +47,3 @@ def quantised(windows: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """``[width, ..., window]`` float -> int8 in units of each neuron's ``scale / 127``; NaN -> ``OUTSIDE``."""
     unit = np.where(scale > 0, scale, 1).reshape(-1, *[1] * (windows.ndim - 1))
     return np.where(np.isnan(windows), OUTSIDE, np.rint(np.nan_to_num(windows) / unit * 127)).astype(np.int8)
-
-

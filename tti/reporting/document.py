@@ -80,7 +80,7 @@ def _tables(analysis: Analysis) -> list[str]:
             markdown.losses(analysis.losses),
             "## Change, paired by seed",
             f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds, and in how many seeds the figure "
-            f"fell. *: the t test rejects \"no change\" after Holm's correction for all {_tests(analysis.changes)} tests "
+            f'fell. *: the t test rejects "no change" after Holm\'s correction for all {_tests(analysis.changes)} tests '
             "in this table.",
             markdown.changes(analysis.changes, changed, digits, controls),
         ]

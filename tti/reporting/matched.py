@@ -24,7 +24,9 @@ def at_loss(history: pd.DataFrame, loss: str, metrics: Sequence[str], value: flo
     """
     validated = history.dropna(subset=[loss]).sort_values("step")
     curve = validated[loss].to_numpy(float)
-    crossings = np.flatnonzero((np.minimum(curve[:-1], curve[1:]) <= value) & (value <= np.maximum(curve[:-1], curve[1:])))
+    crossings = np.flatnonzero(
+        (np.minimum(curve[:-1], curve[1:]) <= value) & (value <= np.maximum(curve[:-1], curve[1:]))
+    )
     if not len(crossings):
         return dict.fromkeys(metrics, math.nan)
     i = int(crossings[-1])

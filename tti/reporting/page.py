@@ -83,7 +83,11 @@ def html(analysis: Analysis, rated: Rated, folder: str, browsed: bool) -> str:
     sections = [section for section in _sections(analysis, rated, drawn) if not section.empty]
     links = [("Neuron browser", f"{folder}/browser/index.html")] if browsed else []
     links += [("Blind rating", f"{folder}/rating/index.html")] if rated.sampled else []
-    links += [("Markdown", f"{folder}.md"), ("Table (CSV)", f"{folder}/runs.csv"), ("Table (parquet)", f"{folder}/runs.parquet")]
+    links += [
+        ("Markdown", f"{folder}.md"),
+        ("Table (CSV)", f"{folder}/runs.csv"),
+        ("Table (parquet)", f"{folder}/runs.parquet"),
+    ]
     facts = document.provenance(analysis)[1].splitlines()
     return environment.from_string(_asset("page.html")).render(
         title=document.title(analysis.config),
@@ -166,14 +170,31 @@ def _costs(analysis: Analysis) -> Rows | None:
         return None
     rows = []
     for variant, row in analysis.losses.iterrows():
-        kind = {"costs": "bad", "gains": "good"}.get(row["verdict"], "good" if row["verdict"].startswith("free") else "")
-        seeds = "\n".join(f"seed {seed}: {markdown.spread(change, row['within'][seed], 4, sign='+')} over stories" for seed, change in row["seeds"].items())
+        kind = {"costs": "bad", "gains": "good"}.get(
+            row["verdict"], "good" if row["verdict"].startswith("free") else ""
+        )
+        seeds = "\n".join(
+            f"seed {seed}: {markdown.spread(change, row['within'][seed], 4, sign='+')} over stories"
+            for seed, change in row["seeds"].items()
+        )
         rows.append([Cell(str(variant)), Cell(row["control"], kind="text"),
                      Cell(markdown.spread(row["mean"], math.nan, 4, sign="+"), row["mean"], _half(row["half_width"], 4), seeds),
                      *[Cell(markdown.p_value(row[p]), row[p]) for p in ("p_holm", "p_equivalent_holm")],
                      Cell(row["verdict"], kind=f"text {kind}"), Cell(str(row["n"]), row["n"]),
                      Cell(", ".join(markdown.spread(change, row["within"][seed], 4, sign="+") for seed, change in row["seeds"].items()))])  # fmt: skip
-    return Rows(["variant", "against", "change, nats a token", "p", "p, equivalence", "verdict", "seeds", "each seed ± over stories"], rows)
+    return Rows(
+        [
+            "variant",
+            "against",
+            "change, nats a token",
+            "p",
+            "p, equivalence",
+            "verdict",
+            "seeds",
+            "each seed ± over stories",
+        ],
+        rows,
+    )
 
 
 def _fronts(analysis: Analysis) -> Rows:
@@ -206,7 +227,15 @@ def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
             better = {"less": -1, "more": 1}.get(analysis.metrics[name].get("better"), 0) * change["mean"]
             kind = ("good" if better > 0 else "bad" if better < 0 else "") if change["p_holm"] < ALPHA else ""
             title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
-            cells.append(Cell(markdown.spread(change["mean"], math.nan, digits, sign="+"), change["mean"], _half(change["margin"], digits), title, kind))
+            cells.append(
+                Cell(
+                    markdown.spread(change["mean"], math.nan, digits, sign="+"),
+                    change["mean"],
+                    _half(change["margin"], digits),
+                    title,
+                    kind,
+                )
+            )
         rows.append(cells)
     return Rows(["variant", "against", *[_heading(analysis, name) for name in names]], rows)
 
@@ -220,13 +249,21 @@ def _ratings(rated: Rated) -> Rows:
 
 
 def _compute(analysis: Analysis) -> Rows:
-    names = {"steps": "steps", "tokens": "tokens", "seconds": "seconds", "tokens_per_second": "tokens/s", "flops": "operations"}
+    names = {
+        "steps": "steps",
+        "tokens": "tokens",
+        "seconds": "seconds",
+        "tokens_per_second": "tokens/s",
+        "flops": "operations",
+    }
     summary = comparison.over_seeds(analysis.table, list(names))
     rows = []
     for variant, row in summary.iterrows():
         cells = [Cell(markdown.spread(row[(n, "mean")], math.nan, 0), row[(n, "mean")]) for n in list(names)[:-1]]
         operations = row[("flops", "mean")]
-        rows.append([Cell(str(variant)), *cells, Cell("-" if math.isnan(operations) else f"{operations:.2e}", operations)])
+        rows.append(
+            [Cell(str(variant)), *cells, Cell("-" if math.isnan(operations) else f"{operations:.2e}", operations)]
+        )
     return Rows(["variant", *names.values()], rows)
 
 

@@ -64,7 +64,9 @@ class Rated:
 
     def summary(self) -> str:
         """Who rated, and how far they agree."""
-        alpha = "not defined (no neuron was rated twice, or all alike)" if math.isnan(self.alpha) else f"{self.alpha:.2f}"
+        alpha = (
+            "not defined (no neuron was rated twice, or all alike)" if math.isnan(self.alpha) else f"{self.alpha:.2f}"
+        )
         raters = ", ".join(f"{name} ({count})" for name, count in self.raters.items())
         return (
             f"Raters who did not see the method: {raters}. A neuron counts as what most of them said, and as unclear "
@@ -134,7 +136,9 @@ def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
             continue
         unknown = [item for item in ratings if item not in key]
         if unknown:
-            remarks.append(f"{path.name}: {len(unknown)} of {len(ratings)} ratings are of neurons that no key here knows")
+            remarks.append(
+                f"{path.name}: {len(unknown)} of {len(ratings)} ratings are of neurons that no key here knows"
+            )
         name = rater if rater not in said else f"{rater} ({path.stem})"
         said[name] = {item: rating for item, rating in ratings.items() if item in key}
     units: dict[str, list[str]] = {}
@@ -188,7 +192,9 @@ def _item(browsed: Browsed, site: str, neuron: int, seed: int) -> dict[str, Any]
     config, text, shown = browsed.run.config, browsed.run.tokenizer, slice(0, CONTEXTS_SHOWN)
     contexts, tokens, before = _read(browsed.evaluation, site)
     rows = []
-    for place, window in zip(contexts.places["top"][neuron, shown], contexts.windows["top"][neuron, shown], strict=True):
+    for place, window in zip(
+        contexts.places["top"][neuron, shown], contexts.windows["top"][neuron, shown], strict=True
+    ):
         inside = [i for i, level in enumerate(window) if place >= 0 and level != OUTSIDE]
         if inside:
             words = [text.decode([int(tokens[place - before + i])], skip_special_tokens=False) for i in inside]

@@ -33,9 +33,7 @@ def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, f
         gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
         evaluation = evaluated.get((run.config.variant, run.config.seed), {})
         knob = {"method": knobs[run.config.variant].method, "strength": knobs[run.config.variant].value}
-        rows.append(
-            {**labels(run), **knob, **figures, "flops": flops(run), **gap, **metrics, **evaluation}
-        )
+        rows.append({**labels(run), **knob, **figures, "flops": flops(run), **gap, **metrics, **evaluation})
     return pd.DataFrame(rows)
 
 
