@@ -27,7 +27,8 @@ class Chromium:
         theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read_commands, write_events)]
         self.process = subprocess.Popen(
             [
-                str(binary()), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                str(binary()), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--no-first-run",
                 "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND",
                 f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe", "about:blank",
             ],
@@ -85,11 +86,11 @@ class Chromium:
 
     def fill(self, selector: str, value: str) -> None:
         """Give a field a value, as a person would."""
-        self.run(
-            f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field.value = {json.dumps(value)};"
-            "field.dispatchEvent(new Event('input', {bubbles: true}));"
-            "field.dispatchEvent(new Event('change', {bubbles: true})); })()"
+        events = "".join(
+            f"field.dispatchEvent(new Event('{name}', {{bubbles: true}}));" for name in ("input", "change")
         )
+        field = f"const field = document.querySelector({json.dumps(selector)}); field.value = {json.dumps(value)};"
+        self.run(f"(() => {{ {field} {events} }})()")
 
     def press(self, key: str) -> None:
         """Press a key."""

@@ -36,7 +36,7 @@ def test_no_baseline(written_run, reported):
 
 def test_no_finished_run(written_run, reported):
     written_run("baseline", 1, finished=False)
-    with pytest.raises(ValueError, match="none of the 1 runs in .* has finished"):
+    with pytest.raises(ValueError, match=r"none of the 1 runs in .* has finished"):
         reported()
 
 

@@ -1,4 +1,4 @@
-"""Page, neuron browser and rating in a real browser, from disk. Every test also asserts that its console stays clean."""
+"""Page, neuron browser and rating in a real browser, from disk; every test also asserts that its console is clean."""
 
 import json
 import time
@@ -70,7 +70,8 @@ def test_searching_by_token_and_by_statistic(browser):
 
 def test_what_one_sees_of_a_neuron(browser):
     headings = browser.run("[...document.querySelectorAll('.detail h3')].map((each) => each.textContent)")
-    assert headings == ["Highest activations", "Activation on all tokens (log count)", "Token types that take most of it",
+    assert headings == ["Highest activations", "Activation on all tokens (log count)",
+                        "Token types that take most of it",
                         "Next tokens it raises", "When it is ablated", "Statistics"]  # fmt: skip
     assert browser.run("document.querySelectorAll('svg.histogram rect').length") == 8
     assert "--active" in browser.run("document.querySelector('.marked').style.backgroundColor")
@@ -146,7 +147,8 @@ def test_the_page_draws_every_chart(page):
 
 
 def test_a_variant_is_hidden_everywhere(page):
-    seen = "[...document.querySelectorAll('svg [data-variant=\"l1_1e-2\"]')].filter((each) => getComputedStyle(each).display !== 'none').length"
+    shapes = "[...document.querySelectorAll('svg [data-variant=\"l1_1e-2\"]')]"
+    seen = f"{shapes}.filter((each) => getComputedStyle(each).display !== 'none').length"
     assert page.run(seen) > 0
     page.click("#variants [data-variant='l1_1e-2']")
     assert page.run(seen) == 0

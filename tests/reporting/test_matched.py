@@ -22,7 +22,7 @@ def test_metrics_are_read_where_the_loss_last_passed():
 
 
 def test_both_are_taken_at_the_larger_of_the_final_losses():
-    # The penalised run ends where the baseline was at its second validation, with the same metric: nothing but undertrained.
+    # The penalised run ends where the baseline was at its second validation, with the same metric: just undertrained.
     history = pd.concat(
         [run("baseline", [3.0, 2.0, 1.0], [0.1, 0.2, 0.3]), run("slow", [4.0, 3.0, 2.0], [0.0, 0.1, 0.2])]
     )

@@ -120,7 +120,7 @@ class Analysis:
     def untrained(self) -> pd.DataFrame:
         """A row a random-init network of the baseline, as far as they were evaluated."""
         rows = [
-            metrics | {"val/loss": metrics.get("performance/loss")}
+            metrics | {"val/loss": metrics.get("performance/loss", np.nan)}
             for (variant, _), metrics in self.found.untrained.items()
             if variant == self.config.baseline
         ]

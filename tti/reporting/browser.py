@@ -64,7 +64,8 @@ def write(analysis: Analysis, folder: Path, console: Console) -> list[Browsed]:
 
 def browsed(analysis: Analysis) -> list[Browsed]:
     """The runs of the lowest seeds of each variant that have contexts."""
-    settings, chosen, taken = analysis.config.browser, [], dict.fromkeys(analysis.variants, 0)
+    settings, taken = analysis.config.browser, dict.fromkeys(analysis.variants, 0)
+    chosen: list[Browsed] = []
     for run in analysis.selection.finished:
         variant, evaluation = run.config.variant, analysis.found.evaluations.get((run.config.variant, run.config.seed))
         if evaluation is None or "contexts" not in evaluation.parts() or taken[variant] >= settings.seeds:

@@ -21,16 +21,20 @@ def fronts(analysis: Analysis) -> list[dict[str, Any]]:
         series = []
         for (variant, runs), on in zip(analysis.table.groupby("variant", sort=False), front.on_front, strict=True):
             points = runs[[analysis.primary, front.metric]].astype(float)
-            series.append({"variant": variant, "points": points.to_numpy().tolist(), "mean": points.mean().tolist(), "front": on})  # fmt: skip
+            mean = points.mean().tolist()
+            series.append({"variant": variant, "points": points.to_numpy().tolist(), "mean": mean, "front": on})
         better = "less" if front.less_is_better else "more"
-        shown.append({"kind": "scatter", "x": analysis.labels.get(analysis.primary, analysis.primary), "y": f"{front.label} ({better} is better)",
-                      "series": series})  # fmt: skip
+        x = analysis.labels.get(analysis.primary, analysis.primary)
+        shown.append({"kind": "scatter", "x": x, "y": f"{front.label} ({better} is better)", "series": series})
     return shown
 
 
 def curves(logged: pd.DataFrame, panels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Logged metrics over the steps, one chart a metric."""
-    return [{"kind": "lines", "x": "step", "y": label, "series": _bands(logged, "step", name)} for name, label in panels.items()]  # fmt: skip
+    return [
+        {"kind": "lines", "x": "step", "y": label, "series": _bands(logged, "step", name)}
+        for name, label in panels.items()
+    ]
 
 
 def excess(analysis: Analysis) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from tti.markdown import table
 from tti.reporting import comparison, markdown, plots
 from tti.reporting.analysis import Analysis
 from tti.reporting.statistics import CONFIDENCE
@@ -80,17 +81,16 @@ def _tables(analysis: Analysis) -> list[str]:
             markdown.losses(analysis.losses),
             "## Change, paired by seed",
             f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds, and in how many seeds the figure "
-            f'fell. *: the t test rejects "no change" after Holm\'s correction for all {_tests(analysis.changes)} tests '
-            "in this table.",
+            'fell. *: the t test rejects "no change" after Holm\'s correction for all '
+            f"{_tests(analysis.changes)} tests in this table.",
             markdown.changes(analysis.changes, changed, digits, controls),
         ]
     if controls and len(analysis.matched):
         matched = {name: labels[name] for name in analysis.matched.columns.get_level_values(0).unique()}
         sections += [
             "## Change at matched loss",
-            "Both runs of a seed where their validation loss was the larger of the two final ones, read off the "
-            "validations of each training by interpolation: what is left is not explained by one being trained "
-            f"further. Stars as above, {_tests(analysis.matched)} tests. -: no two validations enclose that loss.",
+            f"{MATCHED_NOTE} Stars as above, {_tests(analysis.matched)} tests. -: no two validations enclose that "
+            "loss.",
             markdown.changes(analysis.matched, matched, digits, controls),
         ]
     if analysis.fronts:
@@ -105,13 +105,20 @@ FRONT_NOTE = (
 )
 
 
+MATCHED_NOTE = (
+    "Both runs of a seed where their validation loss was the larger of the two final ones, read off the validations "
+    "of each training by interpolation: what is left is not explained by one being trained further."
+)
+
+
 def cost_note(analysis: Analysis) -> str:
     """What the table of losses shows."""
     return (
         f"Change of `{analysis.primary}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
         f"paired t test, and of the equivalence test (TOST) with the margin {analysis.config.margin} nats, both "
         "corrected (Holm) for the number of variants. Last, each seed's own change ± its interval over stories, "
-        "paired by story: it tells two trainings apart, not two methods. Only the equivalence test makes a change *free*; *undecided* means that neither test decides."
+        "paired by story: it tells two trainings apart, not two methods. Only the equivalence test makes a change "
+        "*free*; *undecided* means that neither test decides."
     )
 
 
@@ -126,7 +133,7 @@ def _fronts(analysis: Analysis) -> str:
         rows.append([f"{front.label} ({'less' if front.less_is_better else 'more'} is better)", names,
                      markdown.spread(front.hypervolume, float("nan"), 4),
                      markdown.spread(front.baseline_alone, float("nan"), 4)])  # fmt: skip
-    return markdown.table(["figure", "on the front", "hypervolume", "baseline alone"], rows)
+    return table(["figure", "on the front", "hypervolume", "baseline alone"], rows)
 
 
 def _figures(analysis: Analysis, to: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ def changes(
         corrected (Holm) for the number of variants.
     """
     loss = runs.set_index(["variant", "seed"])[primary]
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for variant, control in controls.items():
         both = [seed for seed in loss.loc[[variant]].index.get_level_values("seed") if (control, seed) in loss.index]
         paired = {seed: _paired((variant, seed), (control, seed), loss, stories) for seed in both}

@@ -5,13 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from tti.markdown import table
 from tti.reporting.statistics import ALPHA
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int]) -> str:
@@ -26,7 +21,8 @@ def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str,
 def changes(
     differences: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int], controls: Mapping[str, str]
 ) -> str:
-    """``comparison.against`` as ``mean ± margin (seeds that fell of all)``, starred where the corrected test rejects."""
+    """``comparison.against`` as ``mean ± margin (seeds that fell of all)``, starred where the corrected test "
+    "rejects."""
     rows = []
     for variant, row in differences.iterrows():
         cells = [_moved(row[metric], digits[metric]) for metric in labels]

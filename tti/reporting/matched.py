@@ -41,7 +41,7 @@ def differences(history: pd.DataFrame, loss: str, metrics: Sequence[str], contro
     Returns:
         A row a variant and seed of both: ``variant, seed, loss`` (the matched one) and the metrics.
     """
-    runs = {key: logged for key, logged in history.groupby(["variant", "seed"], sort=False)}
+    runs = dict(iter(history.groupby(["variant", "seed"], sort=False)))
     rows = []
     for (variant, seed), logged in runs.items():
         control = runs.get((controls.get(str(variant), ""), seed))

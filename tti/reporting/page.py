@@ -105,39 +105,65 @@ def html(analysis: Analysis, rated: Rated, folder: str, browsed: bool) -> str:
 
 
 def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
-    labels = analysis.labels
-    curves = {name: labels.get(name, name) for name in analysis.config.figures.curves if name in analysis.logged}
-    excess = charts.excess(analysis)
-    spearman = charts.correlation(analysis) if len(analysis.table) >= CORRELATION_RUNS else []
-    points, method = pictures.neuron_map(analysis)
+    labels, controls = analysis.labels, bool(analysis.controls)
+    logged = {name: labels.get(name, name) for name in analysis.config.figures.curves if name in analysis.logged}
+    curves = [*charts.curves(analysis.logged, logged), *charts.excess(analysis)]
+    agreeing = charts.correlation(analysis) if len(analysis.table) >= CORRELATION_RUNS else []
+    points, projection = pictures.neuron_map(analysis)
+    costs = _costs(analysis) if controls else None
+    changes = _changes(analysis, analysis.changes) if controls else None
+    matched = _changes(analysis, analysis.matched) if controls and len(analysis.matched) else None
+    front = [document.FRONT_NOTE.replace("`", ""), f"{FRONT_MARKS} {_aggregate_note(analysis)}"]
     return [
-        Section("Results", [f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds (none with one seed). A heading sorts; a "
-                            "pointer over a figure shows its seeds."], _results(analysis)),
-        Section("What it costs", [_plain(document.cost_note(analysis))] if analysis.controls else [], _costs(analysis)),
-        Section("Fronts", [document.FRONT_NOTE.replace("`", ""), "Small marks are seeds, large ones means; ringed: no other variant is "
-                           "better in both. " + _aggregate_note(analysis)], _fronts(analysis), drawn.add(charts.fronts(analysis))),
-        Section("Strength", ["Figures over the one number in which the variants of a method differ, mean and range over seeds. Dashed: "
-                             "the baseline."], charts=drawn.add(charts.strengths(analysis))),
-        Section("Training", ["Mean over seeds; the band is their range."], charts=drawn.add([*charts.curves(analysis.logged, curves), *excess])),
-        Section("Layers", ["Mean over seeds; the band is their range."], charts=drawn.add(charts.layers(analysis))),
-        Section("Firing rates", ["How many of a layer's neurons fire (|a| ≥ 0.01) on which share of the tokens, all layers and "
-                                 "seeds together."], charts=drawn.add(pictures.firing_rates(analysis))),
-        Section("Cosines between neurons", pictures.HEATMAP_NOTES, images=pictures.heatmaps(analysis), folded=True),
-        Section("Profile", ["z-scores of the aggregate's parts, mean over seeds; the dashed ring is the baseline, outwards is better. "
-                            "Cut at the outer ring."], charts=drawn.add(charts.radar(analysis))),
-        Section("Do the metrics agree?", ["Spearman's rank correlation over all runs. Metrics that many methods move together look "
-                                          "alike here without measuring the same."], charts=drawn.add(spearman)),
-        Section("Map of neurons", [method], charts=drawn.add(points)),
-        Section("Change of every figure, paired by seed", [f"Mean change ± half width of its {CONFIDENCE:.0%} t interval. Coloured where the t "
-                "test rejects \"no change\" after Holm's correction for all tests in this table."], _changes(analysis, analysis.changes), folded=True)
-        if analysis.controls else Section(""),
-        Section("Change at matched loss", ["Both runs of a seed where their validation loss was the larger of the two final ones, read off their "
-                "validations by interpolation: what is left is not explained by one being trained further."], _changes(analysis, analysis.matched), folded=True)
-        if analysis.controls and len(analysis.matched) else Section(""),
-        Section("Blind rating", [_plain(rated.summary())] if rated.raters else [], _ratings(rated)),
-        Section("Cost", ["Operations: 6 (P + V d) a token, without attention over positions. Speeds compare only between runs that had "
-                         "a machine to themselves."], _compute(analysis)),
-    ]  # fmt: skip
+        Section("Results", [RESULTS], _results(analysis)),
+        Section("What it costs", [_plain(document.cost_note(analysis))], costs),
+        Section("Fronts", front, _fronts(analysis), drawn.add(charts.fronts(analysis))),
+        Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis))),
+        Section("Training", [BANDS], charts=drawn.add(curves)),
+        Section("Layers", [BANDS], charts=drawn.add(charts.layers(analysis))),
+        Section("Firing rates", [FIRING], charts=drawn.add(pictures.firing_rates(analysis))),
+        Section("Profile", [PROFILE], charts=drawn.add(charts.radar(analysis))),
+        Section("Do the metrics agree?", [AGREEING], charts=drawn.add(agreeing)),
+        Section("Map of neurons", [projection], charts=drawn.add(points)),
+        Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps(analysis), folded=True),
+        Section("Change of every figure, paired by seed", [CHANGES], changes, folded=True),
+        Section("Change at matched loss", [document.MATCHED_NOTE], matched, folded=True),
+        Section("Blind rating", [_plain(rated.summary())], _ratings(rated)),
+        Section("Cost", [COST], _compute(analysis)),
+    ]
+
+
+RESULTS = (
+    f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds (none with one seed). ↓: less is better, ↑: "
+    "more is. A heading sorts; a pointer over a figure shows its seeds."
+)
+FRONT_MARKS = "Small marks are seeds, large ones means; ringed: no other variant is better in both."
+STRENGTH = (
+    "Figures over the one number in which the variants of a method differ: mean over seeds, their range as a band. "
+    "Dashed: the baseline."
+)
+BANDS = "Mean over seeds; the band is their range."
+FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."
+PROFILE = (
+    "z-scores of the aggregate's parts, mean over seeds. The dashed ring is the baseline, outwards is better; "
+    "beyond the outer ring they are cut."
+)
+AGREEING = (
+    "Spearman's rank correlation over all runs. Metrics that a method moves together look alike here without "
+    "measuring the same."
+)
+HEATMAPS = (
+    "Cosine of every two neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons stand "
+    "in their own order: only the texture compares."
+)
+CHANGES = (
+    f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds. Coloured where the t test rejects “no "
+    "change” after Holm's correction for all tests in this table: green is better."
+)
+COST = (
+    "Operations: 6 (P + V d) a token, without attention over positions. Speeds compare only between runs that had a "
+    "machine to themselves."
+)
 
 
 def _results(analysis: Analysis) -> Rows:
@@ -165,45 +191,44 @@ def _half(width: float, digits: int) -> str:
     return "" if math.isnan(width) else f"± {width:,.{digits}f}"
 
 
-def _costs(analysis: Analysis) -> Rows | None:
-    if not analysis.controls:
-        return None
+def _costs(analysis: Analysis) -> Rows:
     rows = []
     for variant, row in analysis.losses.iterrows():
         kind = {"costs": "bad", "gains": "good"}.get(
             row["verdict"], "good" if row["verdict"].startswith("free") else ""
         )
-        seeds = "\n".join(
-            f"seed {seed}: {markdown.spread(change, row['within'][seed], 4, sign='+')} over stories"
-            for seed, change in row["seeds"].items()
+        each = {
+            seed: markdown.spread(change, row["within"][seed], 4, sign="+") for seed, change in row["seeds"].items()
+        }
+        change = markdown.spread(row["mean"], math.nan, 4, sign="+")
+        seeds = "\n".join(f"seed {seed}: {shown} over stories" for seed, shown in each.items())
+        rows.append(
+            [
+                Cell(str(variant)),
+                Cell(row["control"], kind="text"),
+                Cell(change, row["mean"], _half(row["half_width"], 4), seeds),
+                *[Cell(markdown.p_value(row[p]), row[p]) for p in ("p_holm", "p_equivalent_holm")],
+                Cell(row["verdict"], kind=f"text {kind}"),
+                Cell(str(row["n"]), row["n"]),
+                Cell(", ".join(each.values())),
+            ]
         )
-        rows.append([Cell(str(variant)), Cell(row["control"], kind="text"),
-                     Cell(markdown.spread(row["mean"], math.nan, 4, sign="+"), row["mean"], _half(row["half_width"], 4), seeds),
-                     *[Cell(markdown.p_value(row[p]), row[p]) for p in ("p_holm", "p_equivalent_holm")],
-                     Cell(row["verdict"], kind=f"text {kind}"), Cell(str(row["n"]), row["n"]),
-                     Cell(", ".join(markdown.spread(change, row["within"][seed], 4, sign="+") for seed, change in row["seeds"].items()))])  # fmt: skip
-    return Rows(
-        [
-            "variant",
-            "against",
-            "change, nats a token",
-            "p",
-            "p, equivalence",
-            "verdict",
-            "seeds",
-            "each seed ± over stories",
-        ],
-        rows,
-    )
+    header = ["variant", "against", "change, nats a token", "p", "p, equivalence", "verdict", "seeds"]
+    return Rows([*header, "each seed ± over stories"], rows)
 
 
 def _fronts(analysis: Analysis) -> Rows:
     rows = []
     for front in analysis.fronts:
         names = ", ".join(v for v, on in zip(front.variants, front.on_front, strict=True) if on)
-        rows.append([Cell(front.label), Cell("less" if front.less_is_better else "more", kind="text"), Cell(names, kind="text"),
-                     Cell(markdown.spread(front.hypervolume, math.nan, 4), front.hypervolume),
-                     Cell(markdown.spread(front.baseline_alone, math.nan, 4), front.baseline_alone)])  # fmt: skip
+        rows.append(
+            [
+                Cell(front.label),
+                Cell("less" if front.less_is_better else "more", kind="text"),
+                Cell(names, kind="text"),
+                *[Cell(markdown.spread(a, math.nan, 4), a) for a in (front.hypervolume, front.baseline_alone)],
+            ]
+        )
     return Rows(["figure", "better", "on the front", "hypervolume", "baseline alone"], rows)
 
 
@@ -212,8 +237,8 @@ def _aggregate_note(analysis: Analysis) -> str:
         return "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
     weights = ", ".join(f"{analysis.labels.get(n, n)} ({analysis.config.aggregate[n]:+g})" for n in analysis.scores)
     return (
-        f"Aggregate: weighted mean of z-scores of {weights}; 0 is the baseline, and the unit is fixed by the baseline and its "
-        "untrained networks alone."
+        f"Aggregate: weighted mean of z-scores of {weights}; 0 is the baseline, and the unit is fixed by the "
+        "baseline and its untrained networks alone."
     )
 
 
@@ -226,7 +251,8 @@ def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
             change, digits = row[name], analysis.digits[name]
             better = {"less": -1, "more": 1}.get(analysis.metrics[name].get("better"), 0) * change["mean"]
             kind = ("good" if better > 0 else "bad" if better < 0 else "") if change["p_holm"] < ALPHA else ""
-            title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
+            tests = f"p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
+            title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; {tests}"
             cells.append(
                 Cell(
                     markdown.spread(change["mean"], math.nan, digits, sign="+"),

@@ -16,10 +16,6 @@ from tti.reporting.tables import shortened
 
 BINS = 25
 MOST_MAPPED = 250  # neurons of a variant
-HEATMAP_NOTES = [
-    "Cosine of every two neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons in their own order: "
-    "only the texture compares."
-]
 
 
 def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
@@ -39,7 +35,8 @@ def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
 
 def heatmaps(analysis: Analysis) -> list[Mapping[str, str]]:
     """A picture a layer of one seed of each variant."""
-    images, seen = [], set()
+    images: list[Mapping[str, str]] = []
+    seen = set()
     for variant, site, _, cosine in _arrays(analysis, analysis.config.figures.heatmaps, "cosine"):
         if (variant, site) not in seen:
             seen.add((variant, site))
@@ -66,9 +63,10 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
     samples: dict[str, np.ndarray] = {}
     places: dict[str, np.ndarray] = {}
     owners: dict[str, Part] = {}
-    site = ""
+    mapped = ""
     for variant, site, part, sample in _arrays(analysis, analysis.config.figures.map, "sample"):
         if owners.setdefault(variant, part) is part:  # of its first seed, the last site stays
+            mapped = site
             samples[variant], places[variant] = standardised(sample)[:MOST_MAPPED], part.arrays["sample/place"]
     if not samples:
         return [], ""
@@ -81,8 +79,9 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
         for v, points in zip(samples, rows, strict=True)
     ]
     note = (
-        f"{method} of the neurons of {site}, one seed of each variant, by their standardised activations at {len(first):,} tokens that all "
-        f"runs share; at most {MOST_MAPPED} neurons of a variant. Distances between groups mean little."
+        f"{method} of the neurons of {mapped}, one seed of each variant, by their standardised activations at "
+        f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons of a variant. Distances between "
+        "groups mean little."
     )
     return [{"kind": "scatter", "x": f"{method} 1", "y": f"{method} 2", "series": series}], note
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tti.evaluation_folder import Evaluation
-from tti.reporting import browser, encoding, markdown
+from tti.markdown import table
+from tti.reporting import browser, encoding
 from tti.reporting.agreement import krippendorff_alpha
 from tti.reporting.analysis import Analysis
 from tti.reporting.browser import Browsed
@@ -60,7 +61,7 @@ class Rated:
             [f"`{row['variant']}`", str(row["n"]), *[_rate(*row[category]) for category in CATEGORIES]]
             for row in self.rates()
         ]
-        return ["## Blind rating", self.summary(), markdown.table(["variant", "neurons", *CATEGORIES], rows)]
+        return ["## Blind rating", self.summary(), table(["variant", "neurons", *CATEGORIES], rows)]
 
     def summary(self) -> str:
         """Who rated, and how far they agree."""
@@ -70,8 +71,8 @@ class Rated:
         raters = ", ".join(f"{name} ({count})" for name, count in self.raters.items())
         return (
             f"Raters who did not see the method: {raters}. A neuron counts as what most of them said, and as unclear "
-            f"where none has the most; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between raters: "
-            f"{alpha}."
+            f"where none has the most; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between "
+            f"raters: {alpha}."
         )
 
 

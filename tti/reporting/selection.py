@@ -90,7 +90,8 @@ def fingerprint(run: Run) -> dict[str, str]:
 
 
 def _runs(pattern: str) -> list[Run]:
-    folders = [Path(match) for match in sorted(glob.glob(pattern))] or [Path(pattern)]
+    matches = sorted(glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute one)
+    folders = [Path(match) for match in matches] or [Path(pattern)]
     if len(folders) == 1:
         return find(folders[0])
     runs = [Run(path.parent) for folder in folders for path in sorted(folder.rglob("config.yaml"))]

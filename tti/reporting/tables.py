@@ -12,11 +12,10 @@ from omegaconf import OmegaConf
 from tti.evaluation_folder import RANDOM_INIT, TRAINED, Evaluation
 from tti.runs import Run
 
-STRENGTH_MISSING = math.nan
 AUDITS = ("gaming",)  # parts that measure metrics, not the run
 
 
-def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]] = {}) -> pd.DataFrame:  # noqa: B006
+def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]]) -> pd.DataFrame:
     """A row a finished run: who it is, every final figure of the training, and every metric of its evaluation.
 
     Args:
@@ -85,7 +84,7 @@ def _strength(variant: str, overrides: Mapping[str, str]) -> Strength:
     numbers = {key: float(value) for key, value in overrides.items() if _is_number(value)}
     words = [value for key, value in overrides.items() if key not in numbers]
     if len(numbers) != 1:
-        return Strength(variant, "", STRENGTH_MISSING)
+        return Strength(variant, "", math.nan)
     ((key, number),) = numbers.items()
     return Strength(" ".join(words) or key, key, number)
 
@@ -103,7 +102,7 @@ def flops(run: Run) -> float:
 
     P: parameters in the matrices of the blocks, V: token types, d: ``d_model``. NaN for another kind of model.
     """
-    model = run.config.get("model") or {}
+    model: Any = run.config.get("model") or {}
     if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
         return math.nan
     matrices = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * model.mlp.d_ff)
