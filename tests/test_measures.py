@@ -232,7 +232,7 @@ def test_entropy_gradient_is_the_gradient_and_0_where_a_type_has_no_mass():
     assert (gradient[:, 3] == 0).all()
 
 
-# -- dimensions and similarity ------------------------------------------------------------------------------------------
+# -- dimensions and similarity ----------------------------------------------------------------------------------------
 
 
 def test_participation_ratio_counts_directions():
@@ -255,11 +255,9 @@ def normal(*shape, seed=0):
 def unbiased_hsic(x, y):
     """Song et al. 2012, equation 5, with all pairs of tokens at hand."""
     n = len(x)
-    k, l = (each @ each.T for each in (x, y))
-    k, l = k - torch.diag(k.diagonal()), l - torch.diag(l.diagonal())
-    trace = (k @ l).trace()
-    products = k.sum() * l.sum() / ((n - 1) * (n - 2))
-    return (trace + products - 2 / (n - 2) * (k @ l).sum()) / (n * (n - 3))
+    k, other = ((each @ each.T).fill_diagonal_(0) for each in (x, y))
+    products = k.sum() * other.sum() / ((n - 1) * (n - 2))
+    return ((k @ other).trace() + products - 2 / (n - 2) * (k @ other).sum()) / (n * (n - 3))
 
 
 def test_debiased_cka_in_one_pass_is_that_over_all_pairs():

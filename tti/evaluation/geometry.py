@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer
 from tti.evaluation.sample import Sample
@@ -93,7 +95,7 @@ class Geometry(SitePart):
                 "participation_ratio": ratio,
                 "participation_fraction": ratio / len(gram),
             }
-            eigenvalues = torch.linalg.eigvalsh(covariance / self.tokens).flip(0).clamp_min(0)
+            eigenvalues = spectrum(covariance / self.tokens)
             arrays[f"{site}/eigenvalues"] = array(eigenvalues.float(), "width")
             if site in self.drawn:
                 arrays[f"{site}/cosine"] = array(cosines(gram).half(), "width", "width")
@@ -104,3 +106,10 @@ class Geometry(SitePart):
             neighbours = cka.diagonal(1)
             metrics[f"cka_neighbours/{kind}"] = float(neighbours.mean())
         return Result(metrics, arrays | self.sample.arrays())
+
+
+def spectrum(covariance: Float[Tensor, "width width"]) -> Float[Tensor, "width"]:
+    """Eigenvalues, largest first; not numbers where the matrix has any that is none."""
+    if not bool(covariance.isfinite().all()):
+        return torch.full_like(covariance[0], torch.nan)
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)
