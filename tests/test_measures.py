@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tti.measures import (
     SimilaritySums,
+    add_gram,
     binary_information,
     centred,
     correlation_gradient,
@@ -18,6 +19,7 @@ from tti.measures import (
     mean_abs_cosine,
     mean_over,
     mean_squared_correlation,
+    mirrored,
     participation_ratio,
     type_entropy,
     type_entropy_with_gradient,
@@ -230,6 +232,14 @@ def test_entropy_gradient_is_the_gradient_and_0_where_a_type_has_no_mass():
     assert gradient.isfinite().all()
     assert gradient[2, 1] == 0
     assert (gradient[:, 3] == 0).all()
+
+
+def test_a_gram_matrix_is_added_up_by_its_upper_triangle():
+    acts = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    gram = torch.zeros(300, 300, dtype=torch.float64)
+    for part in acts.split(20):
+        add_gram(gram, part)
+    torch.testing.assert_close(mirrored(gram), acts.double().T @ acts.double(), atol=1e-4, rtol=1e-5)
 
 
 # -- dimensions and similarity ----------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 PRELOADED = [
     "commands", "lightning", "lightning.pytorch.loggers", "lightning.pytorch.callbacks", "torch", "torchmetrics",
-    "hydra.core.plugins", "hydra._internal.core_plugins.basic_sweeper", "rich.table", "tti.train", "tti.evaluate", "tti.data.module",
+    "hydra.core.plugins", "hydra._internal.core_plugins.basic_sweeper", "rich.table", "tti.train", "tti.data.module",
     "tti.data.corpora", "tti.modules.language_model", "tti.metrics.polysemanticity", "tti.metrics.orthogonality",
-    "tti.metrics.sparsity", "tti.loggers.metrics_file", "tti.callbacks.progress",
+    "tti.metrics.sparsity", "tti.loggers.metrics_file", "tti.callbacks.progress", "tti.evaluate",
 ]  # fmt: skip
 
 

@@ -12,11 +12,12 @@ from tti.evaluation.sample import Sample
 from tti.evaluation_folder import Array, Result
 from tti.measures import (
     SimilaritySums,
+    add_gram,
     centred,
     cosines,
-    gram_matrix,
     mean_abs_cosine,
     mean_squared_correlation,
+    mirrored,
     participation_ratio,
 )
 from tti.models.taps import choose, kind_of
@@ -74,7 +75,7 @@ class Geometry(SitePart):
         acts = seen.step.activations
         self.tokens += len(seen.step.batch)
         for site in self.chosen:
-            self.gram[site] += gram_matrix(acts[site])
+            add_gram(self.gram[site], acts[site])
             self.total[site] += acts[site].sum(0, dtype=torch.float64)
         for kind, layers in self.layers.items():
             self.similarity[kind].add([acts[site].float() - self.centre[site] for site in layers])
@@ -84,7 +85,7 @@ class Geometry(SitePart):
         values: dict[str, dict[str, float]] = {}
         arrays: dict[str, Array] = {}
         for site in self.chosen:
-            gram = self.gram[site]
+            gram = mirrored(self.gram[site])
             covariance = centred(gram.clone(), self.total[site], self.tokens)
             squared = float(mean_squared_correlation(covariance.clone()))
             ratio = float(participation_ratio(covariance))
