@@ -109,27 +109,39 @@ class Extremes:
         self.windows = torch.full((width, k, window), torch.nan, dtype=torch.float16, device=device)
 
     def update(self, acts: Float[Tensor, "token width"], places: Int[Tensor, "token"], windows: Windows) -> None:
-        """Take in some tokens."""
-        signed = (acts.T * self.sign).contiguous()
-        signed.masked_fill_(signed == 0, -torch.inf)
-        # Only neurons that this batch has something higher for than their k-th.
-        better = (signed.amax(1) > self.values[:, -1]).nonzero()[:, 0]
-        if not len(better):
+        """Take in some tokens: whatever is beyond a neuron's k-th so far, of which there soon is little."""
+        highest = acts.amax(0) if self.sign > 0 else -acts.amin(0)
+        some = (highest > self.values[:, -1]).nonzero()[:, 0]
+        signed = self.sign * (acts if len(some) == len(highest) else acts[:, some])
+        beyond = (signed > self.values[some, -1]) & (signed != 0)
+        row, neuron = beyond.nonzero().unbind(1)
+        if not len(row):
             return
-        best = signed[better].topk(min(self.k, len(acts)), dim=1)
-        values = torch.cat([self.values[better], best.values], 1)
-        kept = values.topk(self.k, dim=1)
-        where = torch.cat([self.places[better], places[best.indices]], 1)
-        window = torch.cat([self.windows[better], self._windows(acts, better, best.indices, windows)], 1)
-        self.values[better] = kept.values
-        self.places[better] = where.gather(1, kept.indices)
-        self.windows[better] = window.gather(1, kept.indices[..., None].expand(-1, -1, window.shape[-1]))
+        counts = torch.bincount(neuron, minlength=len(some))
+        if int(counts.max()) > 4 * self.k:
+            best = signed.masked_fill_(~beyond, -torch.inf).T.topk(min(self.k, len(acts)), dim=1)
+            values, rows = best.values, best.indices
+        else:
+            values, rows = _table(signed[row, neuron], row, neuron, counts)
+        self._merge(some, values, rows, places, acts, windows)
 
-    def _windows(
-        self, acts: Tensor, neurons: Int[Tensor, "neuron"], rows: Int[Tensor, "neuron k"], windows: Windows
-    ) -> Float[Tensor, "neuron k window"]:
-        around, within = windows.around(rows)
-        return acts[around, neurons[:, None, None]].half().masked_fill(~within, torch.nan)
+    def _merge(
+        self,
+        some: Int[Tensor, "some"],
+        values: Float[Tensor, "some c"],
+        rows: Int[Tensor, "some c"],
+        places: Int[Tensor, "token"],
+        acts: Float[Tensor, "token width"],
+        windows: Windows,
+    ) -> None:
+        kept = torch.cat([self.values[some], values], 1).topk(self.k, dim=1)
+        where = torch.cat([self.places[some], places[rows]], 1)
+        old = kept.indices.clamp_max(self.k - 1) + some[:, None] * self.k
+        window = self.windows.flatten(0, 1)[old]
+        which, rank = ((kept.indices >= self.k) & (kept.values > -torch.inf)).nonzero().unbind(1)  # those that are new
+        around, within = windows.around(rows[which, kept.indices[which, rank] - self.k])
+        window[which, rank] = acts[around, some[which][:, None]].half().masked_fill(~within, torch.nan)
+        self.values[some], self.places[some], self.windows[some] = kept.values, where.gather(1, kept.indices), window
 
     def arrays(self, name: str) -> dict[str, Array]:
         """As the schema has them."""
@@ -140,6 +152,22 @@ class Extremes:
             f"{name}_activation": array(values, "width", "rank"),
             f"{name}_window": array(self.windows.masked_fill(none[..., None], torch.nan), "width", "rank", "window"),
         }
+
+
+def _table(
+    values: Float[Tensor, "candidate"],
+    row: Int[Tensor, "candidate"],
+    neuron: Int[Tensor, "candidate"],
+    counts: Int[Tensor, "some"],
+) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
+    """The candidates of each neuron in a row of its own, filled up with -inf, and their tokens."""
+    order = neuron.argsort(stable=True)
+    starts = counts.cumsum(0) - counts
+    column = torch.arange(len(order), device=order.device) - starts[neuron[order]]
+    line = torch.repeat_interleave(counts)
+    shape = len(counts), int(counts.max())
+    table = torch.full(shape, -torch.inf, device=values.device).index_put_((line, column), values[order])
+    return table, torch.zeros(shape, dtype=torch.int64, device=row.device).index_put_((line, column), row[order])
 
 
 class Deciles:
