@@ -14,6 +14,7 @@ from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 DECILES = 10
+BLOCK = 32  # tokens whose best is looked at together
 
 
 class Contexts(SitePart):
@@ -110,20 +111,38 @@ class Extremes:
 
     def update(self, acts: Float[Tensor, "token width"], places: Int[Tensor, "token"], windows: Windows) -> None:
         """Take in some tokens: whatever is beyond a neuron's k-th so far, of which there soon is little."""
-        highest = acts.amax(0) if self.sign > 0 else -acts.amin(0)
-        some = (highest > self.values[:, -1]).nonzero()[:, 0]
-        signed = self.sign * (acts if len(some) == len(highest) else acts[:, some])
-        beyond = (signed > self.values[some, -1]) & (signed != 0)
-        row, neuron = beyond.nonzero().unbind(1)
-        if not len(row):
+        floor = self.values[:, -1]
+        if bool((floor == -torch.inf).all()):
+            every = torch.arange(len(floor), device=acts.device)
+            self._merge(every, *self._best(acts), places, acts, windows)
             return
-        counts = torch.bincount(neuron, minlength=len(some))
-        if int(counts.max()) > 4 * self.k:
-            best = signed.masked_fill_(~beyond, -torch.inf).T.topk(min(self.k, len(acts)), dim=1)
-            values, rows = best.values, best.indices
-        else:
-            values, rows = _table(signed[row, neuron], row, neuron, counts)
-        self._merge(some, values, rows, places, acts, windows)
+        found, rows, neurons = self._beyond(acts, floor)
+        if not len(rows):
+            return
+        counts = torch.bincount(neurons, minlength=len(floor))
+        some = counts.nonzero()[:, 0]
+        many = int(counts.max()) > 4 * self.k
+        best = self._best(acts[:, some]) if many else _table(found, rows, neurons, counts)
+        self._merge(some, *best, places, acts, windows)
+
+    def _best(self, acts: Float[Tensor, "token some"]) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
+        """The best activations of each neuron, and their tokens; -inf where there are fewer."""
+        signed = self.sign * acts.T
+        best = signed.masked_fill(signed == 0, -torch.inf).topk(min(self.k, len(acts)), dim=1)
+        return best.values, best.indices
+
+    def _beyond(
+        self, acts: Float[Tensor, "token width"], floor: Float[Tensor, "width"]
+    ) -> tuple[Float[Tensor, "candidate"], Int[Tensor, "candidate"], Int[Tensor, "candidate"]]:
+        """What is beyond a neuron's k-th, its token and its neuron; a block is looked into only if its best is."""
+        whole = len(acts) // BLOCK * BLOCK
+        blocks, rest = acts[:whole].unflatten(0, (-1, BLOCK)), self.sign * acts[whole:]
+        block, of = ((blocks.amax(1) if self.sign > 0 else -blocks.amin(1)) > floor).nonzero().unbind(1)
+        within = self.sign * blocks[block, :, of]
+        which, offset = ((within > floor[of, None]) & (within != 0)).nonzero().unbind(1)
+        row, neuron = ((rest > floor) & (rest != 0)).nonzero().unbind(1)
+        values = torch.cat([within[which, offset], rest[row, neuron]])
+        return values, torch.cat([block[which] * BLOCK + offset, row + whole]), torch.cat([of[which], neuron])
 
     def _merge(
         self,
@@ -156,18 +175,18 @@ class Extremes:
 
 def _table(
     values: Float[Tensor, "candidate"],
-    row: Int[Tensor, "candidate"],
-    neuron: Int[Tensor, "candidate"],
-    counts: Int[Tensor, "some"],
+    rows: Int[Tensor, "candidate"],
+    neurons: Int[Tensor, "candidate"],
+    counts: Int[Tensor, "width"],
 ) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
-    """The candidates of each neuron in a row of its own, filled up with -inf, and their tokens."""
-    order = neuron.argsort(stable=True)
-    starts = counts.cumsum(0) - counts
-    column = torch.arange(len(order), device=order.device) - starts[neuron[order]]
-    line = torch.repeat_interleave(counts)
-    shape = len(counts), int(counts.max())
+    """The candidates of each neuron that has any in a line of its own, filled up with -inf, and their tokens."""
+    order = neurons.argsort(stable=True)
+    column = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[neurons[order]]
+    some = counts[counts > 0]
+    line = torch.repeat_interleave(some)
+    shape = len(some), int(counts.max())
     table = torch.full(shape, -torch.inf, device=values.device).index_put_((line, column), values[order])
-    return table, torch.zeros(shape, dtype=torch.int64, device=row.device).index_put_((line, column), row[order])
+    return table, torch.zeros(shape, dtype=torch.int64, device=rows.device).index_put_((line, column), rows[order])
 
 
 class Deciles:
