@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tti.measures import (
     SimilaritySums,
+    add_gram,
     binary_information,
     centred,
     correlation_gradient,
@@ -18,6 +19,7 @@ from tti.measures import (
     mean_abs_cosine,
     mean_over,
     mean_squared_correlation,
+    mirrored,
     participation_ratio,
     type_entropy,
     type_entropy_with_gradient,
@@ -232,7 +234,15 @@ def test_entropy_gradient_is_the_gradient_and_0_where_a_type_has_no_mass():
     assert (gradient[:, 3] == 0).all()
 
 
-# -- dimensions and similarity ------------------------------------------------------------------------------------------
+def test_a_gram_matrix_is_added_up_by_its_upper_triangle():
+    acts = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    gram = torch.zeros(300, 300, dtype=torch.float64)
+    for part in acts.split(20):
+        add_gram(gram, part)
+    torch.testing.assert_close(mirrored(gram), acts.double().T @ acts.double(), atol=1e-4, rtol=1e-5)
+
+
+# -- dimensions and similarity ----------------------------------------------------------------------------------------
 
 
 def test_participation_ratio_counts_directions():
@@ -255,11 +265,9 @@ def normal(*shape, seed=0):
 def unbiased_hsic(x, y):
     """Song et al. 2012, equation 5, with all pairs of tokens at hand."""
     n = len(x)
-    k, l = (each @ each.T for each in (x, y))
-    k, l = k - torch.diag(k.diagonal()), l - torch.diag(l.diagonal())
-    trace = (k @ l).trace()
-    products = k.sum() * l.sum() / ((n - 1) * (n - 2))
-    return (trace + products - 2 / (n - 2) * (k @ l).sum()) / (n * (n - 3))
+    k, other = ((each @ each.T).fill_diagonal_(0) for each in (x, y))
+    products = k.sum() * other.sum() / ((n - 1) * (n - 2))
+    return ((k @ other).trace() + products - 2 / (n - 2) * (k @ other).sum()) / (n * (n - 3))
 
 
 def test_debiased_cka_in_one_pass_is_that_over_all_pairs():

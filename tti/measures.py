@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+NARROWEST_BLOCK = 128  # of a product that a processor is still busy with
 ROUNDING = 64  # units in which a variance counts as 0; in float32, a standard deviation of 0.3 % of the mean
 
 
@@ -25,6 +26,23 @@ def gram_matrix(acts: Float[Tensor, "token width"]) -> Float[Tensor, "width widt
     with torch.autocast(acts.device.type, enabled=False):
         acts = widened(acts)
         return acts.T @ acts
+
+
+def add_gram(gram: Float[Tensor, "width width"], acts: Float[Tensor, "token width"]) -> None:
+    """Add ``a.T @ a`` to the upper triangle, in place, and anything below it: :func:`mirrored` makes it whole.
+
+    Half the arithmetic of :func:`gram_matrix` at large widths; products in float32 at least.
+    """
+    with torch.autocast(acts.device.type, enabled=False):
+        acts = widened(acts)
+        rows = max(NARROWEST_BLOCK, acts.shape[1] // 6)
+        for start in range(0, acts.shape[1], rows):
+            gram[start : start + rows, start:] += acts[:, start : start + rows].T @ acts[:, start:]
+
+
+def mirrored(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
+    """The symmetric matrix that has this upper triangle."""
+    return gram.triu() + gram.triu(1).T
 
 
 # -- the angle between two neurons ------------------------------------------------------------------------------------
@@ -141,7 +159,7 @@ class SimilaritySums:
         all_widths, layers = sum(widths), len(widths)
         self.widths = list(widths)
         self.tokens = 0
-        self.cross = zeros(all_widths, all_widths)  # sum_t z z'
+        self.cross = zeros(all_widths, all_widths)  # sum_t z z', upper triangle
         self.total = zeros(all_widths)  # sum_t z
         self.weighted = zeros(layers, all_widths)  # sum_t |z_layer|^2 z
         self.norms = zeros(layers)  # sum_t |z_layer|^2
@@ -152,7 +170,7 @@ class SimilaritySums:
         joined = torch.cat([widened(layer) for layer in layers], 1)
         squares = torch.stack([widened(layer).square().sum(1) for layer in layers], 1)
         self.tokens += len(joined)
-        self.cross += gram_matrix(joined)
+        add_gram(self.cross, joined)
         self.total += joined.sum(0, dtype=torch.float64)
         self.weighted += squares.T @ joined
         self.norms += squares.sum(0, dtype=torch.float64)
@@ -166,10 +184,11 @@ class SimilaritySums:
         n = self.tokens
         if n < 4:
             return torch.full_like(self.norm_products, torch.nan)
+        cross = mirrored(self.cross)
         squared = torch.stack(
             [
                 torch.stack([block.square().sum() for block in rows.split(self.widths, 1)])
-                for rows in self.cross.split(self.widths)
+                for rows in cross.split(self.widths)
             ]
         )
         totals = self.total.split(self.widths)
@@ -178,7 +197,7 @@ class SimilaritySums:
                 torch.stack(
                     [left @ block @ right for block, right in zip(rows.split(self.widths, 1), totals, strict=True)]
                 )
-                for rows, left in zip(self.cross.split(self.widths), totals, strict=True)
+                for rows, left in zip(cross.split(self.widths), totals, strict=True)
             ]
         )
         along = torch.stack(  # [a, b]: s_b' sum_t |a|^2 b

@@ -16,10 +16,11 @@ def test_promoted_tokens_are_those_of_the_direction(config, net, few_stories):
     with torch.no_grad():
         net.ln_final.weight.uniform_(0.5, 2)
     result = run(made(config, "effects", top=4), net, few_stories)
-    direction = net.blocks[1].mlp.out.weight[:, 5].detach().double()
-    logits = net.embed.weight.detach().double() @ (
-        (direction - direction.mean()) * net.ln_final.weight.detach().double()
+    head, gain, out = (
+        weight.detach().double() for weight in (net.embed.weight, net.ln_final.weight, net.blocks[1].mlp.out.weight)
     )
+    direction = out[:, 5]
+    logits = head @ ((direction - direction.mean()) * gain)
     logits -= logits.mean()
     site = "blocks.1.mlp.post"
     assert result.arrays[f"{site}/promoted"].values[5].tolist() == logits.topk(4).indices.tolist()

@@ -14,6 +14,7 @@ from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 DECILES = 10
+BLOCK = 32  # tokens whose best is looked at together
 
 
 class Contexts(SitePart):
@@ -109,27 +110,57 @@ class Extremes:
         self.windows = torch.full((width, k, window), torch.nan, dtype=torch.float16, device=device)
 
     def update(self, acts: Float[Tensor, "token width"], places: Int[Tensor, "token"], windows: Windows) -> None:
-        """Take in some tokens."""
-        signed = (acts.T * self.sign).contiguous()
-        signed.masked_fill_(signed == 0, -torch.inf)
-        # Only neurons that this batch has something higher for than their k-th.
-        better = (signed.amax(1) > self.values[:, -1]).nonzero()[:, 0]
-        if not len(better):
+        """Take in some tokens: whatever is beyond a neuron's k-th so far, of which there soon is little."""
+        floor = self.values[:, -1]
+        if bool((floor == -torch.inf).all()):
+            every = torch.arange(len(floor), device=acts.device)
+            self._merge(every, *self._best(acts), places, acts, windows)
             return
-        best = signed[better].topk(min(self.k, len(acts)), dim=1)
-        values = torch.cat([self.values[better], best.values], 1)
-        kept = values.topk(self.k, dim=1)
-        where = torch.cat([self.places[better], places[best.indices]], 1)
-        window = torch.cat([self.windows[better], self._windows(acts, better, best.indices, windows)], 1)
-        self.values[better] = kept.values
-        self.places[better] = where.gather(1, kept.indices)
-        self.windows[better] = window.gather(1, kept.indices[..., None].expand(-1, -1, window.shape[-1]))
+        found, rows, neurons = self._beyond(acts, floor)
+        if not len(rows):
+            return
+        counts = torch.bincount(neurons, minlength=len(floor))
+        some = counts.nonzero()[:, 0]
+        many = int(counts.max()) > 4 * self.k
+        best = self._best(acts[:, some]) if many else _table(found, rows, neurons, counts)
+        self._merge(some, *best, places, acts, windows)
 
-    def _windows(
-        self, acts: Tensor, neurons: Int[Tensor, "neuron"], rows: Int[Tensor, "neuron k"], windows: Windows
-    ) -> Float[Tensor, "neuron k window"]:
-        around, within = windows.around(rows)
-        return acts[around, neurons[:, None, None]].half().masked_fill(~within, torch.nan)
+    def _best(self, acts: Float[Tensor, "token some"]) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
+        """The best activations of each neuron, and their tokens; -inf where there are fewer."""
+        signed = self.sign * acts.T
+        best = signed.masked_fill(signed == 0, -torch.inf).topk(min(self.k, len(acts)), dim=1)
+        return best.values, best.indices
+
+    def _beyond(
+        self, acts: Float[Tensor, "token width"], floor: Float[Tensor, "width"]
+    ) -> tuple[Float[Tensor, "candidate"], Int[Tensor, "candidate"], Int[Tensor, "candidate"]]:
+        """What is beyond a neuron's k-th, its token and its neuron; a block is looked into only if its best is."""
+        whole = len(acts) // BLOCK * BLOCK
+        blocks, rest = acts[:whole].unflatten(0, (-1, BLOCK)), self.sign * acts[whole:]
+        block, of = ((blocks.amax(1) if self.sign > 0 else -blocks.amin(1)) > floor).nonzero().unbind(1)
+        within = self.sign * blocks[block, :, of]
+        which, offset = ((within > floor[of, None]) & (within != 0)).nonzero().unbind(1)
+        row, neuron = ((rest > floor) & (rest != 0)).nonzero().unbind(1)
+        values = torch.cat([within[which, offset], rest[row, neuron]])
+        return values, torch.cat([block[which] * BLOCK + offset, row + whole]), torch.cat([of[which], neuron])
+
+    def _merge(
+        self,
+        some: Int[Tensor, "some"],
+        values: Float[Tensor, "some c"],
+        rows: Int[Tensor, "some c"],
+        places: Int[Tensor, "token"],
+        acts: Float[Tensor, "token width"],
+        windows: Windows,
+    ) -> None:
+        kept = torch.cat([self.values[some], values], 1).topk(self.k, dim=1)
+        where = torch.cat([self.places[some], places[rows]], 1)
+        old = kept.indices.clamp_max(self.k - 1) + some[:, None] * self.k
+        window = self.windows.flatten(0, 1)[old]
+        which, rank = ((kept.indices >= self.k) & (kept.values > -torch.inf)).nonzero().unbind(1)  # those that are new
+        around, within = windows.around(rows[which, kept.indices[which, rank] - self.k])
+        window[which, rank] = acts[around, some[which][:, None]].half().masked_fill(~within, torch.nan)
+        self.values[some], self.places[some], self.windows[some] = kept.values, where.gather(1, kept.indices), window
 
     def arrays(self, name: str) -> dict[str, Array]:
         """As the schema has them."""
@@ -140,6 +171,22 @@ class Extremes:
             f"{name}_activation": array(values, "width", "rank"),
             f"{name}_window": array(self.windows.masked_fill(none[..., None], torch.nan), "width", "rank", "window"),
         }
+
+
+def _table(
+    values: Float[Tensor, "candidate"],
+    rows: Int[Tensor, "candidate"],
+    neurons: Int[Tensor, "candidate"],
+    counts: Int[Tensor, "width"],
+) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
+    """The candidates of each neuron that has any in a line of its own, filled up with -inf, and their tokens."""
+    order = neurons.argsort(stable=True)
+    column = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[neurons[order]]
+    some = counts[counts > 0]
+    line = torch.repeat_interleave(some)
+    shape = len(some), int(counts.max())
+    table = torch.full(shape, -torch.inf, device=values.device).index_put_((line, column), values[order])
+    return table, torch.zeros(shape, dtype=torch.int64, device=rows.device).index_put_((line, column), rows[order])
 
 
 class Deciles:

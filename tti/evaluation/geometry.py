@@ -4,17 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer
 from tti.evaluation.sample import Sample
 from tti.evaluation_folder import Array, Result
 from tti.measures import (
     SimilaritySums,
+    add_gram,
     centred,
     cosines,
-    gram_matrix,
     mean_abs_cosine,
     mean_squared_correlation,
+    mirrored,
     participation_ratio,
 )
 from tti.models.taps import choose, kind_of
@@ -72,7 +75,7 @@ class Geometry(SitePart):
         acts = seen.step.activations
         self.tokens += len(seen.step.batch)
         for site in self.chosen:
-            self.gram[site] += gram_matrix(acts[site])
+            add_gram(self.gram[site], acts[site])
             self.total[site] += acts[site].sum(0, dtype=torch.float64)
         for kind, layers in self.layers.items():
             self.similarity[kind].add([acts[site].float() - self.centre[site] for site in layers])
@@ -82,7 +85,7 @@ class Geometry(SitePart):
         values: dict[str, dict[str, float]] = {}
         arrays: dict[str, Array] = {}
         for site in self.chosen:
-            gram = self.gram[site]
+            gram = mirrored(self.gram[site])
             covariance = centred(gram.clone(), self.total[site], self.tokens)
             squared = float(mean_squared_correlation(covariance.clone()))
             ratio = float(participation_ratio(covariance))
@@ -93,7 +96,7 @@ class Geometry(SitePart):
                 "participation_ratio": ratio,
                 "participation_fraction": ratio / len(gram),
             }
-            eigenvalues = torch.linalg.eigvalsh(covariance / self.tokens).flip(0).clamp_min(0)
+            eigenvalues = spectrum(covariance / self.tokens)
             arrays[f"{site}/eigenvalues"] = array(eigenvalues.float(), "width")
             if site in self.drawn:
                 arrays[f"{site}/cosine"] = array(cosines(gram).half(), "width", "width")
@@ -104,3 +107,10 @@ class Geometry(SitePart):
             neighbours = cka.diagonal(1)
             metrics[f"cka_neighbours/{kind}"] = float(neighbours.mean())
         return Result(metrics, arrays | self.sample.arrays())
+
+
+def spectrum(covariance: Float[Tensor, "width width"]) -> Float[Tensor, "width"]:
+    """Eigenvalues, largest first; not numbers where the matrix has any that is none."""
+    if not bool(covariance.isfinite().all()):
+        return torch.full_like(covariance[0], torch.nan)
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)

@@ -39,7 +39,7 @@ class Performance(Part):
         stories, device = subject.stories, subject.device
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.token_bytes = torch.from_numpy(stories.token_bytes).to(device)
-        count, length = len(stories.lengths), int(stories.lengths.max())
+        count, length = len(stories.packed), int(stories.lengths.max())
         self.nll, self.tokens = zeros(count), zeros(count)
         self.bytes = zeros(count)
         self.original_nll, self.original_tokens = zeros(count), zeros(count)
@@ -60,8 +60,9 @@ class Performance(Part):
         self.position_tokens.index_add_(0, position, ones)
 
     def compute(self) -> Result:
-        nats, tokens, size = (values.cpu().numpy() for values in (self.nll, self.tokens, self.bytes))
-        original = self.original_nll.cpu().numpy(), self.original_tokens.cpu().numpy()
+        seen = self.tokens > 0
+        nats, tokens, size = (values[seen].cpu().numpy() for values in (self.nll, self.tokens, self.bytes))
+        original = self.original_nll[seen].cpu().numpy(), self.original_tokens[seen].cpu().numpy()
         metrics: dict[str, float] = {"stories": len(nats), "tokens": tokens.sum(), "bytes": size.sum()}
         for name, value in interval(nats, tokens, self.resamples).items():
             metrics[f"loss{name}"], metrics[f"perplexity{name}"] = value, math.exp(value)

@@ -116,7 +116,7 @@ class NeuronStatistics:
 
     def _count(self, acts: Float[Tensor, "token width"]) -> None:
         low, high = self.edges.unbind(1)
-        bins = ((acts - low) * (self.bins / (high - low))).clamp_(0, self.bins - 1).long()
+        bins = ((acts - low) * (self.bins / (high - low))).clamp_(0, self.bins - 1).nan_to_num_(0).long()
         bins += torch.arange(len(self.edges), device=acts.device) * self.bins
         self.histogram += torch.bincount(bins.flatten(), minlength=self.histogram.numel()).view_as(self.histogram)
 
