@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tti.reporting.pareto import front, hypervolume
@@ -29,6 +29,7 @@ def test_area_by_hand():
     assert hypervolume([], [], (1.0, 0.0)) == 0.0
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(POINT, min_size=1, max_size=8), POINT)
 def test_another_point_never_takes_area_away(points, other):
     def area(points):
@@ -37,6 +38,7 @@ def test_another_point_never_takes_area_away(points, other):
     assert area([*points, other]) >= area(points) - 1e-9
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=8))
 def test_area_equals_counting_unit_squares(points):
     losses, scores = zip(*points, strict=True)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -34,6 +34,7 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests(margin):
     assert equivalence_p(SAMPLE, margin) == pytest.approx(max(above, below))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=6), st.floats(0.01, 1))
 def test_equivalent_is_when_the_90_percent_interval_lies_within_the_margin(sample, margin):
     if np.std(sample) > 1e-6:
