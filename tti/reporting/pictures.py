@@ -101,7 +101,7 @@ def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
     except ImportError:
         centred = points - points.mean(axis=0)
         u, s, _ = np.linalg.svd(centred, full_matrices=False)
-        return np.asarray(u[:, :2] * s[:2]), "PCA (principal component)"
+        return np.asarray(u[:, :2] * s[:2]), "PCA"
     return np.asarray(umap.UMAP(metric="cosine", random_state=0).fit_transform(points)), "UMAP"
 
 
