@@ -58,7 +58,8 @@ def write(analysis: Analysis, folder: Path, console: Console) -> list[Browsed]:
             written.append(each)
         except (ValueError, LookupError) as error:
             analysis.remarks.append(f"not in the browser: {shortened(str(error), each.evaluation)}")
-    encoding.write(data, "index", {"runs": listed, "title": analysis.selection.finished[0].config.experiment})
+    title, report = analysis.selection.finished[0].config.experiment, f"../../{folder.parent.name}.html"
+    encoding.write(data, "index", {"runs": listed, "title": title, "report": report})
     return written
 
 

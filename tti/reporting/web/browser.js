@@ -294,6 +294,7 @@ async function start() {
   const panes = [], main = document.getElementById("panes"), together = document.getElementById("together");
   const compare = document.getElementById("compare");
   document.getElementById("title").textContent = index.title;
+  document.getElementById("report").href = index.report;
 
   const changed = (pane) => {
     history.replaceState(null, "", "#" + panes.map(({ state }) => new URLSearchParams(state)).join("|"));
