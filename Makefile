@@ -26,8 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env ## train the demo and write its report to runs/demo/report.md
+demo: env ## train and evaluate the demo; its page is runs/demo/report.html
 	$(BIN)/python -m tti.train -m experiment=demo
+	$(BIN)/python -m tti.evaluate run=runs/demo 'subjects=[trained,random_init]' \
+	  'parts=[performance,geometry,utilisation,selectivity,contexts,effects,ground_truth,causality]'
 	$(BIN)/python -m tti.report runs=runs/demo
 
 # One thread for each of the two workers: with more, torch's threads fight over the cores.

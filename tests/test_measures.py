@@ -7,14 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tti.measures import (
+    SimilaritySums,
+    add_gram,
+    binary_information,
     centred,
     correlation_gradient,
     cosine_gradient,
     cosines,
+    debiased_cka,
     gram_matrix,
     mean_abs_cosine,
     mean_over,
     mean_squared_correlation,
+    mirrored,
+    participation_ratio,
     type_entropy,
     type_entropy_with_gradient,
     type_mass,
@@ -226,3 +232,76 @@ def test_entropy_gradient_is_the_gradient_and_0_where_a_type_has_no_mass():
     assert gradient.isfinite().all()
     assert gradient[2, 1] == 0
     assert (gradient[:, 3] == 0).all()
+
+
+def test_a_gram_matrix_is_added_up_by_its_upper_triangle():
+    acts = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    gram = torch.zeros(300, 300, dtype=torch.float64)
+    for part in acts.split(20):
+        add_gram(gram, part)
+    torch.testing.assert_close(mirrored(gram), acts.double().T @ acts.double(), atol=1e-4, rtol=1e-5)
+
+
+# -- dimensions and similarity ----------------------------------------------------------------------------------------
+
+
+def test_participation_ratio_counts_directions():
+    assert participation_ratio(torch.eye(7)).item() == pytest.approx(7)
+    assert participation_ratio(torch.diag(torch.tensor([3.0, 0, 0]))).item() == pytest.approx(1)
+    assert participation_ratio(torch.diag(torch.tensor([2.0, 2, 0, 0]))).item() == pytest.approx(2)
+
+
+def test_participation_ratio_does_not_see_rotations():
+    acts = normal(200, 6) * torch.tensor([5.0, 3, 2, 1, 1, 0.1])
+    q, _ = torch.linalg.qr(normal(6, 6, seed=1))
+    covariances = [torch.cov(each.T) for each in (acts, acts @ q)]
+    assert participation_ratio(covariances[1]).item() == pytest.approx(participation_ratio(covariances[0]).item())
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unbiased_hsic(x, y):
+    """Song et al. 2012, equation 5, with all pairs of tokens at hand."""
+    n = len(x)
+    k, other = ((each @ each.T).fill_diagonal_(0) for each in (x, y))
+    products = k.sum() * other.sum() / ((n - 1) * (n - 2))
+    return ((k @ other).trace() + products - 2 / (n - 2) * (k @ other).sum()) / (n * (n - 3))
+
+
+def test_debiased_cka_in_one_pass_is_that_over_all_pairs():
+    x = normal(40, 5) + 2
+    y = x @ normal(5, 3, seed=1) + normal(40, 3, seed=2)
+    expected = unbiased_hsic(x, y) / (unbiased_hsic(x, x) * unbiased_hsic(y, y)).sqrt()
+    assert debiased_cka(x, y).item() == pytest.approx(expected.item(), rel=1e-9)
+    sums = SimilaritySums([5, 3], torch.device("cpu"))
+    for part in (slice(0, 11), slice(11, 40)):
+        sums.add([x[part], y[part]])
+    assert sums.cka()[0, 1].item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_cka_is_one_for_a_rotated_scaled_and_shifted_layer():
+    x = normal(50, 6)
+    q, _ = torch.linalg.qr(normal(6, 6, seed=1))
+    assert debiased_cka(x, 3 * x @ q + 7).item() == pytest.approx(1)
+
+
+def test_debiased_cka_of_independent_layers_is_0_in_the_mean():
+    found = [debiased_cka(normal(30, 20, seed=2 * i), normal(30, 20, seed=2 * i + 1)).item() for i in range(60)]
+    error = torch.tensor(found).std().item() / 60**0.5
+    assert abs(sum(found) / 60) < 4 * error < 0.1  # the plain CKA of these is about 0.4
+
+
+def test_cka_of_too_few_tokens_is_not_a_number():
+    assert debiased_cka(normal(3, 2), normal(3, 2)).isnan()
+
+
+def test_binary_information_of_a_detector_and_of_chance():
+    total = torch.tensor([10.0, 30, 60])
+    on = torch.stack([torch.tensor([10.0, 0, 0]), total / 2], 1)
+    information, entropy = binary_information(on, total)
+    assert information[0].item() == pytest.approx(entropy[0].item())  # the type decides
+    assert entropy[0].item() == pytest.approx(-(0.1 * math.log(0.1) + 0.9 * math.log(0.9)))
+    assert information[1].item() == pytest.approx(0, abs=1e-12)
+    assert entropy[1].item() == pytest.approx(math.log(2))

@@ -7,7 +7,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from tti.report import _by_size
+from tti.reporting.selection import by_size
 
 
 def write_run(folder, variant, seed, loss, finished=True):
@@ -47,7 +47,8 @@ def test_markdown_has_means_changes_and_what_is_missing(written):
     text = (folder / "report.md").read_text()
     assert "4 of 5 runs finished" in text
     assert "| `baseline` | 2 | 1.1000 ± 0.0000 |" in text
-    assert "| `sparse` | `baseline` | +0.1425 ± 0.0064 (0/2 down) |" in text
+    assert "| `sparse` | `baseline` | +0.1425 ± 0.0064 | 0.0022 | 1 | costs |" in text
+    assert "+0.0142 ± 0.0006* (0/2 down) |" in text
     assert "not finished: `seed-42` of `dense` (unfinished)" in text
 
 
@@ -61,12 +62,14 @@ def test_the_baseline_comes_first_and_no_folder_of_this_machine_is_named(written
 
 def test_variants_come_in_the_order_of_their_numbers():
     variants = ["l1_1e-1", "l1_0.5", "topk_50", "l1_1e-3", "topk_9", "none"]
-    assert sorted(variants, key=_by_size) == ["l1_1e-3", "l1_1e-1", "l1_0.5", "none", "topk_9", "topk_50"]
+    assert sorted(variants, key=by_size) == ["l1_1e-3", "l1_1e-1", "l1_0.5", "none", "topk_9", "topk_50"]
 
 
 def test_figures_and_the_tidy_table_lie_beside_it(written):
     folder, done = written
-    assert sorted(path.name for path in (folder / "report").iterdir()) == ["curves.png", "front.png", "runs.csv"]
+    assert sorted(path.name for path in (folder / "report").iterdir()) == [
+        "curves.png", "curves.svg", "front.png", "front.svg", "runs.csv", "runs.parquet"]  # fmt: skip
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert "sparse" in done.stdout
 
 

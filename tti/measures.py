@@ -5,12 +5,14 @@ the same computation. A value that is trained on has its gradient in closed form
 every step in between.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+NARROWEST_BLOCK = 128  # of a product that a processor is still busy with
 ROUNDING = 64  # units in which a variance counts as 0; in float32, a standard deviation of 0.3 % of the mean
 
 
@@ -24,6 +26,23 @@ def gram_matrix(acts: Float[Tensor, "token width"]) -> Float[Tensor, "width widt
     with torch.autocast(acts.device.type, enabled=False):
         acts = widened(acts)
         return acts.T @ acts
+
+
+def add_gram(gram: Float[Tensor, "width width"], acts: Float[Tensor, "token width"]) -> None:
+    """Add ``a.T @ a`` to the upper triangle, in place, and anything below it: :func:`mirrored` makes it whole.
+
+    Half the arithmetic of :func:`gram_matrix` at large widths; products in float32 at least.
+    """
+    with torch.autocast(acts.device.type, enabled=False):
+        acts = widened(acts)
+        rows = max(NARROWEST_BLOCK, acts.shape[1] // 6)
+        for start in range(0, acts.shape[1], rows):
+            gram[start : start + rows, start:] += acts[:, start : start + rows].T @ acts[:, start:]
+
+
+def mirrored(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
+    """The symmetric matrix that has this upper triangle."""
+    return gram.triu() + gram.triu(1).T
 
 
 # -- the angle between two neurons ------------------------------------------------------------------------------------
@@ -110,6 +129,119 @@ def _pull(gram: Float[Tensor, "width width"], slope: Callable[[Tensor], Tensor])
     pull = steepness.mul_(share[:, None]).mul_(scale)
     pull.diagonal().sub_(along * share * scale)
     return pull
+
+
+# -- the dimensions that a layer uses, and how alike two layers are --------------------------------------------------
+
+
+def participation_ratio(covariance: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
+    """``(tr C)^2 / tr(C^2)``: 1 where one direction carries all variance, ``width`` where all carry as much.
+
+    Invariant under rotations. Not a number where nothing varies.
+    """
+    return covariance.diagonal().sum().square() / covariance.square().sum()
+
+
+class SimilaritySums:
+    """Sums over tokens from which the debiased linear CKA of any two of several layers follows exactly.
+
+    The unbiased estimator of HSIC (Song et al. 2012, equation 5) in linear CKA (Kornblith et al. 2019), which is 0 in
+    the mean for independent layers whatever the number of tokens, where the plain one is not. Its sums over pairs of
+    tokens are rewritten as sums over tokens, so that all tokens of a set count and memory is ``(all widths)**2``.
+
+    Args:
+        widths: of the layers.
+        device: of the sums.
+    """
+
+    def __init__(self, widths: Sequence[int], device: torch.device) -> None:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        all_widths, layers = sum(widths), len(widths)
+        self.widths = list(widths)
+        self.tokens = 0
+        self.cross = zeros(all_widths, all_widths)  # sum_t z z', upper triangle
+        self.total = zeros(all_widths)  # sum_t z
+        self.weighted = zeros(layers, all_widths)  # sum_t |z_layer|^2 z
+        self.norms = zeros(layers)  # sum_t |z_layer|^2
+        self.norm_products = zeros(layers, layers)
+
+    def add(self, layers: Sequence[Float[Tensor, "token width"]]) -> None:
+        """Take in some tokens. CKA does not see a shift; subtract about the mean beforehand, for rounding's sake."""
+        joined = torch.cat([widened(layer) for layer in layers], 1)
+        squares = torch.stack([widened(layer).square().sum(1) for layer in layers], 1)
+        self.tokens += len(joined)
+        add_gram(self.cross, joined)
+        self.total += joined.sum(0, dtype=torch.float64)
+        self.weighted += squares.T @ joined
+        self.norms += squares.sum(0, dtype=torch.float64)
+        self.norm_products += squares.T @ squares
+
+    def cka(self) -> Float[Tensor, "layer layer"]:
+        """1 for layers that are a rotation, shift and scaling of each other; about 0 for independent ones.
+
+        Not a number for fewer than four tokens, and where a layer does not vary.
+        """
+        n = self.tokens
+        if n < 4:
+            return torch.full_like(self.norm_products, torch.nan)
+        cross = mirrored(self.cross)
+        squared = torch.stack(
+            [
+                torch.stack([block.square().sum() for block in rows.split(self.widths, 1)])
+                for rows in cross.split(self.widths)
+            ]
+        )
+        totals = self.total.split(self.widths)
+        through = torch.stack(  # s_x' (sum_t x y') s_y
+            [
+                torch.stack(
+                    [left @ block @ right for block, right in zip(rows.split(self.widths, 1), totals, strict=True)]
+                )
+                for rows, left in zip(cross.split(self.widths), totals, strict=True)
+            ]
+        )
+        along = torch.stack(  # [a, b]: s_b' sum_t |a|^2 b
+            [part @ total for part, total in zip(self.weighted.split(self.widths, 1), totals, strict=True)], 1
+        )
+        off_diagonal = torch.stack([total.square().sum() for total in totals]) - self.norms
+        mixed = through - along - along.T + self.norm_products
+        hsic = (
+            squared
+            - self.norm_products
+            + off_diagonal[:, None] * off_diagonal / ((n - 1) * (n - 2))
+            - 2 / (n - 2) * mixed
+        ) / (n * (n - 3))
+        scale = hsic.diagonal().clamp_min(0).sqrt()
+        return hsic / (scale[:, None] * scale)
+
+
+def debiased_cka(x: Float[Tensor, "token width"], y: Float[Tensor, "token other"]) -> Float[Tensor, ""]:
+    """Debiased linear CKA of two layers at the same tokens (:class:`SimilaritySums`)."""
+    sums = SimilaritySums([x.shape[1], y.shape[1]], x.device)
+    sums.add([layer.double() - layer.double().mean(0) for layer in (x, y)])
+    return sums.cka()[0, 1]
+
+
+# -- what a neuron that is on says of the token type ------------------------------------------------------------------
+
+
+def binary_information(
+    on: Float[Tensor, "type width"], total: Float[Tensor, "type"]
+) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
+    """``I(A; V)`` and ``H(A)`` in nats: A whether a neuron is on, V the token type.
+
+    Args:
+        on: tokens of each type on which each neuron is on.
+        total: tokens of each type.
+    """
+    tokens = total.sum()
+    entropy = _binary_entropy(on.double().sum(0) / tokens)
+    within = _binary_entropy(on.double() / total.double().clamp_min(1)[:, None])
+    return entropy - (total.double() / tokens) @ within, entropy
+
+
+def _binary_entropy(p: Float[Tensor, "*"]) -> Float[Tensor, "*"]:
+    return torch.special.entr(p) + torch.special.entr(1 - p)
 
 
 # -- the token types that a neuron answers to -------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
 from tti.configuration import identity
+from tti.durable import write_atomically as write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -174,6 +175,8 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
             raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         net: torch.nn.Module = instantiate(config.model)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
@@ -315,13 +318,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -21,7 +21,7 @@ PRELOADED = [
     "commands", "lightning", "lightning.pytorch.loggers", "lightning.pytorch.callbacks", "torch", "torchmetrics",
     "hydra.core.plugins", "hydra._internal.core_plugins.basic_sweeper", "rich.table", "tti.train", "tti.data.module",
     "tti.data.corpora", "tti.modules.language_model", "tti.metrics.polysemanticity", "tti.metrics.orthogonality",
-    "tti.metrics.sparsity", "tti.loggers.metrics_file", "tti.callbacks.progress",
+    "tti.metrics.sparsity", "tti.loggers.metrics_file", "tti.callbacks.progress", "tti.evaluate",
 ]  # fmt: skip
 
 
@@ -50,18 +50,18 @@ class Commands:
         self.context, self.folder, self.environment = context, folder, dict(environment)
         self._outputs = 0
 
-    def start(self, *overrides: str, patch: str = "", **environment: str) -> "Running":
-        """Start training in the background; `patch` is Python that runs in the process before it begins."""
+    def start(self, *overrides: str, patch: str = "", module: str = "tti.train", **environment: str) -> "Running":
+        """Start a module in the background; `patch` is Python that runs in the process before it begins."""
         self._outputs += 1
         output = self.folder / f".output-{os.getpid()}-{self._outputs}"
-        arguments = (list(overrides), str(self.folder), self.environment | environment, patch, str(output))
+        arguments = (module, list(overrides), str(self.folder), self.environment | environment, patch, str(output))
         process = self.context.Process(target=_command, args=arguments, daemon=False)
         process.start()
         return Running(process, output)
 
-    def __call__(self, *overrides: str, patch: str = "", **environment: str) -> Done:
-        """Train, and wait for the end."""
-        return self.start(*overrides, patch=patch, **environment).wait()
+    def __call__(self, *overrides: str, patch: str = "", module: str = "tti.train", **environment: str) -> Done:
+        """Train (or run another module), and wait for the end."""
+        return self.start(*overrides, patch=patch, module=module, **environment).wait()
 
     def real(self, *overrides: str, timeout: float = 120, **environment: str) -> Done:
         """The same through a fresh interpreter, as a user would."""
@@ -104,7 +104,9 @@ class Running:
         return self
 
 
-def _command(overrides: list[str], folder: str, environment: dict[str, str], patch: str, output: str) -> None:
+def _command(
+    module: str, overrides: list[str], folder: str, environment: dict[str, str], patch: str, output: str
+) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
     os.chdir(folder)
@@ -114,14 +116,16 @@ def _command(overrides: list[str], folder: str, environment: dict[str, str], pat
     os.dup2(file, 2)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.argv = ["tti.train", *overrides]
-    sys.modules.pop("tti.train", None)
+    sys.argv = [module, *overrides]
+    sys.modules.pop(module, None)
     code = 0
     try:
         exec(patch, {"__name__": "patch"})
-        runpy.run_module("tti.train", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as exit_:
-        code = int(exit_.code or 0)
+        message = exit_.code if isinstance(exit_.code, str) else ""
+        print(message, end="\n" if message else "", file=sys.stderr)  # as the interpreter does
+        code = 1 if message else int(exit_.code or 0)
     except BaseException:
         traceback.print_exc()
         code = 1

@@ -39,7 +39,7 @@ def _peak_mib(make: Callable[[Setting], Loop], setting: Setting) -> float:
     warm_up(loop, setting.samples)
     loop.net.zero_grad()
     gc.collect()
-    measure = _cuda_mib if torch.cuda.is_available() else _resident_mib
+    measure = _cuda_mib if torch.cuda.is_available() else resident_mib
     # Twice: where gradients are kept into the next step's forward pass, they count.
     return measure(lambda: warm_up(loop, [*setting.samples, *setting.samples]))
 
@@ -53,7 +53,8 @@ def _cuda_mib(work: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - rest) / 2**20
 
 
-def _resident_mib(work: Callable[[], object]) -> float:
+def resident_mib(work: Callable[[], object]) -> float:
+    """MiB that become resident at most during some work, beyond what is before it: Linux."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that the allocator has kept would count as at rest
     Path("/proc/self/clear_refs").write_text("5")  # begins the high-water mark anew
     rest = _status("VmRSS")

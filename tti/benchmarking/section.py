@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 from rich.table import Column, Table
 
-from tti.reporting import markdown
+from tti import markdown
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,13 @@ class Setting:
         seed_everything(self.config.seed, verbose=False)
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of ``python -m tti.train`` with these overrides, also from within another Hydra command."""
+def composed(overrides: Sequence[str], command: str = "train") -> DictConfig:
+    """The configuration of a command, ``python -m tti.train`` or another, also from within another Hydra command."""
     hydra_of_command = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(conf_dir(), version_base="1.3"):
-            return hydra.compose("train", ["variant=benchmark", *overrides])
+            own = ["variant=benchmark"] if command == "train" else []
+            return hydra.compose(command, [*own, *overrides])
     finally:
         GlobalHydra.instance().hydra = hydra_of_command

@@ -97,7 +97,7 @@ class StoryData(LightningDataModule):
                 f"data.stories_per_step={self.stories_per_step} cannot be divided among {trainer.world_size} processes "
                 f"of {trainer.accumulate_grad_batches} accumulated micro-batches"
             )
-        stories = _Stories(self.split("train"), self.max_length, self.layout)
+        stories = StoryBatches(self.split("train"), self.max_length, self.layout)
         order = TrainingOrder(
             stories.lengths,
             self.stories_per_step,
@@ -118,11 +118,15 @@ class StoryData(LightningDataModule):
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
         """Every story of a split once, sorted by length, shared out over the processes of a trainer if there is one."""
-        packed = self.split(split)
-        types, rows = present_types(packed)
-        stories = _Stories(packed, self.max_length, self.layout, rows, len(types))
+        stories = self.evaluation_stories(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return self._loader(stories, EvaluationOrder(stories.lengths, self.validation_tokens, world, rank))
+
+    def evaluation_stories(self, split: str) -> "StoryBatches":
+        """The stories of a split, with token types numbered over all of it (``StoryBatches.present``)."""
+        packed = self.split(split)
+        types, rows = present_types(packed)
+        return StoryBatches(packed, self.max_length, self.layout, rows, types)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data: optimiser steps taken. The order is the run's, whose identity checkpoints carry."""
@@ -133,7 +137,7 @@ class StoryData(LightningDataModule):
         """Go on where the checkpoint stopped."""
         self._first_step = state_dict["step"]
 
-    def _loader(self, stories: "_Stories", order: Sampler["Portion"]) -> DataLoader[Batch]:
+    def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:
         return DataLoader(
             stories,
             batch_size=None,
@@ -232,7 +236,7 @@ def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[n
     return present, rows
 
 
-class _Stories(Dataset[Batch]):
+class StoryBatches(Dataset[Batch]):
     """Makes a ``Batch`` of a ``Portion``. Without ``rows``, token types are numbered within the batch."""
 
     def __init__(
@@ -241,9 +245,10 @@ class _Stories(Dataset[Batch]):
         max_length: int,
         layout: Callable[[Sequence[int]], Stories],
         rows: Int[np.ndarray, "vocab"] | None = None,
-        n_types: int = 0,
+        present: Int[np.ndarray, "type"] | None = None,
     ) -> None:
-        self.packed, self.layout, self.rows, self.n_types = packed, layout, rows, n_types
+        self.packed, self.layout, self.rows = packed, layout, rows
+        self.present = np.arange(0) if present is None else present  # token ids, in the order of their rows
         self.lengths = np.minimum(packed.lengths, max_length)
         self.token_bytes = tokenizers.token_bytes(packed.tokenizer())
 
@@ -257,7 +262,7 @@ class _Stories(Dataset[Batch]):
             present, types = np.unique(tokens, return_inverse=True)
             n_types = len(present)
         else:
-            types, n_types = self.rows[tokens], self.n_types
+            types, n_types = self.rows[tokens], len(self.present)
         return Batch(
             tokens=torch.from_numpy(tokens),
             targets=torch.from_numpy(targets),

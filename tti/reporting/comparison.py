@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-CONFIDENCE = 0.95
+from tti.reporting.statistics import difference_p, half_width, holm
 
 
 def over_seeds(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -50,17 +49,30 @@ def against(runs: pd.DataFrame, metrics: Sequence[str], controls: Mapping[str, s
     """Change of each metric from the run of the same seed of each variant's control.
 
     Returns:
-        A row a variant in ``controls``; columns ``(metric, "mean" | "margin" | "down" | "up" | "n")``: the mean
-        change, the half width of its t interval (df = seeds - 1; not a number for one seed), in how many seeds it
-        fell or rose, and how many seeds there are in both.
+        A row a variant in ``controls``; columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "p" | "p_holm")``:
+        the mean change, the half width of its t interval (df = seeds - 1; not a number for one seed), in how many
+        seeds it fell or rose, how many seeds there are in both, and the p of the paired t test, as it is and corrected
+        for the number of all tests in the table.
     """
     values = runs.set_index(["variant", "seed"])[list(metrics)]
-    rows = {}
-    for variant, control in controls.items():
-        change = (values.loc[variant] - values.loc[control]).dropna(how="all")
-        rows[variant] = {(m, name): value for m in metrics for name, value in _change(change[m]).items()}
-    columns = pd.MultiIndex.from_product([metrics, ["mean", "margin", "down", "up", "n"]])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    changed = {
+        variant: (values.loc[variant] - values.loc[control]).dropna(how="all") for variant, control in controls.items()
+    }
+    return tested({(variant, metric): changed[variant][metric] for variant in changed for metric in metrics})
+
+
+def tested(samples: Mapping[tuple[str, str], pd.Series]) -> pd.DataFrame:
+    """The table that :func:`against` describes, from the changes over seeds of each ``(variant, metric)``."""
+    cells = {key: _change(sample) for key, sample in samples.items()}
+    corrected = holm({key: cell["p"] for key, cell in cells.items()})
+    rows: dict[str, dict[tuple[str, str], float]] = {}
+    for (variant, metric), cell in cells.items():
+        row = rows.setdefault(variant, {})
+        row |= {(metric, name): value for name, value in cell.items()}
+        row[metric, "p_holm"] = corrected[variant, metric]
+    columns = list(dict.fromkeys(metric for _, metric in samples))
+    names = pd.MultiIndex.from_product([columns, ["mean", "margin", "down", "up", "n", "p", "p_holm"]])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
 def excess(history: pd.DataFrame, metric: str, controls: Mapping[str, str]) -> pd.DataFrame:
@@ -74,15 +86,9 @@ def _change(change: pd.Series) -> dict[str, float]:
     change = change.dropna()
     return {
         "mean": change.mean() if len(change) else np.nan,
-        "margin": margin(change),
+        "margin": half_width(change),
         "down": int((change < 0).sum()),
         "up": int((change > 0).sum()),
         "n": len(change),
+        "p": difference_p(change),
     }
-
-
-def margin(sample: pd.Series) -> float:
-    """Half width of the t interval for the mean of a sample; not a number for fewer than two values."""
-    if len(sample) < 2:
-        return float("nan")
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1) * sample.std() / np.sqrt(len(sample)))

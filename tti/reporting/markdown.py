@@ -5,11 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+from tti.markdown import table
+from tti.reporting.statistics import ALPHA
 
 
 def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int]) -> str:
@@ -24,7 +21,8 @@ def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str,
 def changes(
     differences: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int], controls: Mapping[str, str]
 ) -> str:
-    """``comparison.against`` as ``mean ± margin (seeds that fell of all)``."""
+    """``comparison.against`` as ``mean ± margin (seeds that fell of all)``, starred where the corrected test "
+    "rejects."""
     rows = []
     for variant, row in differences.iterrows():
         cells = [_moved(row[metric], digits[metric]) for metric in labels]
@@ -32,12 +30,33 @@ def changes(
     return table(["variant", "against", *labels.values()], rows)
 
 
+def losses(changed: pd.DataFrame) -> str:
+    """``losses.changes``: the change over seeds, its tests and verdict, and each seed's own change."""
+    header = ["variant", "against", "change, nats", "p", "p, equivalence", "verdict", "seeds"]
+    rows = []
+    for variant, row in changed.iterrows():
+        seeds = ", ".join(
+            f"{seed}: {spread(change, row['within'][seed], 4, sign='+')}" for seed, change in row["seeds"].items()
+        )
+        change = spread(row["mean"], row["half_width"], 4, sign="+")
+        tests = [p_value(row["p_holm"]), p_value(row["p_equivalent_holm"])]
+        rows.append([f"`{variant}`", f"`{row['control']}`", change, *tests, row["verdict"], f"({seeds})"])
+    return table(header, rows)
+
+
+def p_value(p: float) -> str:
+    """Two figures, and nothing made up below 0.001."""
+    if math.isnan(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def _moved(change: pd.Series, digits: int) -> str:
     if not change["n"]:
         return "-"
-    return (
-        f"{spread(change['mean'], change['margin'], digits, sign='+')} ({int(change['down'])}/{int(change['n'])} down)"
-    )
+    star = "*" if change["p_holm"] < ALPHA else ""
+    shown = spread(change["mean"], change["margin"], digits, sign="+")
+    return f"{shown}{star} ({int(change['down'])}/{int(change['n'])} down)"
 
 
 def spread(mean: float, width: float, digits: int, sign: str = "") -> str:

@@ -17,6 +17,8 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "font.size": 9,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "tti",  # equal figures are equal files
 }
 MARKERS = "osD^vP*X<"  # nine, beside ten colours: no pair of the two comes twice
 DASHES = ("-", "--", ":", "-.")
@@ -68,8 +70,9 @@ def spreads(runs: pd.DataFrame, quantiles: Sequence[str], label: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and free it."""
+    """Write a figure as PNG, and as SVG beside it, and free it."""
     figure.savefig(path, dpi=150)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
 
 

@@ -1,0 +1,164 @@
+"""`python -m tti.evaluate` on runs of the real command line: what it leaves behind, resumption, controls, errors."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from commands import summary
+from small import SMALL
+
+from tti.evaluation_folder import Evaluation, evaluations
+
+QUICK = [
+    "evaluation.selectivity.fixed_tokens=500",
+    "evaluation.causality.neurons=3",
+    "evaluation.causality.tokens=100",
+    "evaluation.gaming.tokens=300",
+    "evaluation.contexts.k=4",
+    "evaluation.contexts.decile_tokens=60",
+    "evaluation.geometry.sample_tokens=50",
+    "calibration_tokens=800",
+]
+SOME = "parts=[performance,geometry]"
+
+
+@pytest.fixture(scope="module")
+def trained(commands_in, tmp_path_factory):
+    """A folder with two finished runs, `runs/dense` and `runs/topk`."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    train = commands_in(folder)
+    train(*SMALL, "run_dir=runs/dense").ok()
+    train(*SMALL, "run_dir=runs/topk", "model/mlp=topk", "regularizer=l1").ok()
+    return folder
+
+
+@pytest.fixture
+def evaluate(commands_in, trained, tmp_path):
+    """The command, in a copy of the folder."""
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    return partial(commands_in(tmp_path), *QUICK, module="tti.evaluate")
+
+
+def files(run: Path) -> dict[str, int]:
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in (run / "evaluation").rglob("*.json")}
+
+
+def test_every_part_for_every_subject(evaluate, tmp_path):
+    evaluate("run=runs").ok()
+    for name in ("dense", "topk"):
+        run = tmp_path / "runs" / name
+        subjects = {each.subject: each for each in evaluations(run)}
+        assert set(subjects) == {"trained", "random_init", "rotation"}
+        assert {"performance", "geometry", "utilisation", "selectivity", "contexts", "effects", "ground_truth",
+                "causality", "gaming"} <= set(subjects["trained"].parts())  # fmt: skip
+        metrics = subjects["trained"].metrics()
+        assert metrics["performance/loss"] == pytest.approx(summary(run)["metrics"]["val/loss"], rel=1e-5)
+        for site in ("mlp.post", "mlp_out"):
+            logged = summary(run)["metrics"][f"val/polysemanticity/{site}/mean"]
+            assert metrics[f"selectivity/type_entropy/{site}/mean"] == pytest.approx(logged, rel=1e-4)
+        logged = summary(run)["metrics"]["val/mean_abs_cosine/mlp_out/mean"]
+        assert metrics["geometry/mean_abs_cosine/mlp_out/mean"] == pytest.approx(logged, rel=1e-4)
+        assert subjects["random_init"].metrics()["performance/loss"] > metrics["performance/loss"]
+        for evaluation in subjects.values():
+            for part in evaluation.parts():
+                if evaluation.part(part).content["arrays_file"]:
+                    evaluation.part(part).arrays.verify()
+        site = "blocks.0.mlp.post"
+        table = subjects["trained"].neurons(site)
+        assert {"mean", "selectivity", "ablation", "output_norm", "gap"} <= set(table)
+        assert len({len(values) for values in table.values()}) == 1
+
+
+def test_the_random_init_is_the_one_that_training_began_with(evaluate, tmp_path):
+    evaluate("run=runs/dense", "parts=[performance]", "split=test").ok()
+    first = json.loads((tmp_path / "runs/dense/metrics.jsonl").read_text().splitlines()[0])["train/ce"]
+    loss = Evaluation(tmp_path / "runs/dense", "test", "random_init").metrics()["performance/loss"]
+    assert loss == pytest.approx(first, abs=0.1)
+
+
+def test_what_is_there_is_left_and_what_is_not_is_added(evaluate, tmp_path):
+    run = tmp_path / "runs/dense"
+    evaluate("run=runs/dense", SOME).ok()
+    before = files(run)
+    assert "all there" in evaluate("run=runs/dense", SOME).ok().output
+    assert files(run) == before
+    evaluate("run=runs/dense", "parts=[performance,geometry,effects]").ok()
+    assert before.items() < files(run).items()
+    evaluate("run=runs/dense", SOME, "evaluation.performance.resamples=10").ok()
+    changed = {name for name, time in files(run).items() if before.get(name) not in (None, time)}
+    assert {Path(name).stem for name in changed} == {"performance"}
+
+
+def test_killed_within_a_part_the_others_are_there(evaluate, tmp_path):
+    patch = "import os, tti.evaluation.geometry as g; g.Geometry.compute = lambda self: os._exit(9)"
+    assert evaluate("run=runs/dense", SOME, "subjects=[trained]", patch=patch).code == 9
+    evaluation = Evaluation(tmp_path / "runs/dense")
+    assert evaluation.parts() == ("performance",)
+    done = evaluate("run=runs/dense", SOME, "subjects=[trained]").ok()
+    assert "trained: geometry\n" in done.output
+    assert evaluation.parts() == ("geometry", "performance")
+
+
+def test_a_glob_and_a_sweep(evaluate, tmp_path):
+    evaluate("run=runs/*", "parts=[effects]", "subjects=[trained]").ok()
+    assert all(Evaluation(tmp_path / "runs" / name).parts() == ("effects",) for name in ("dense", "topk"))
+    evaluate("run=runs/dense,runs/topk", "parts=[performance]", "subjects=[trained]", "-m").ok()
+    assert all("performance" in Evaluation(tmp_path / "runs" / name).parts() for name in ("dense", "topk"))
+
+
+def test_folders_without_runs(evaluate, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no runs in" in evaluate("run=empty").failed()
+    assert "no such folder: nowhere/*" in evaluate("run=nowhere/*").failed()
+
+
+def test_unknown_names_list_those_there_are(evaluate):
+    assert "no part nope; there are: performance, geometry" in evaluate("run=runs/dense", "parts=[nope]").failed()
+    assert "no subject nope; there are: trained" in evaluate("run=runs/dense", "subjects=[nope]").failed()
+    assert "has no split 'nope'; it has train, validation, test" in evaluate("run=runs/dense", "split=nope").failed()
+    wrong = evaluate("run=runs/dense", "evaluation.geometry.sites=[nope]").failed()
+    assert "no site of this model matches 'nope'; it has:" in wrong
+
+
+def test_one_damaged_run_does_not_stop_the_others(evaluate, tmp_path):
+    path = tmp_path / "runs/dense/checkpoints/last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    message = evaluate("run=runs", SOME, "subjects=[trained]").failed()
+    assert "last.ckpt is damaged" in message
+    assert "1 could not be evaluated: runs/dense" in message
+    assert Evaluation(tmp_path / "runs/topk").parts() == ("geometry", "performance")
+
+
+def test_an_unfinished_run_is_said(evaluate, tmp_path):
+    (tmp_path / "runs/dense/summary.json").unlink()
+    assert "runs/dense is unfinished: start it again to finish it" in evaluate("run=runs/dense", SOME).failed()
+
+
+def test_another_schema_version_is_not_overwritten_unless_told(evaluate, tmp_path):
+    evaluate("run=runs/dense", "parts=[performance]", "subjects=[trained]").ok()
+    path = tmp_path / "runs/dense/evaluation/validation/trained/performance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    message = evaluate("run=runs/dense", "parts=[performance]", "subjects=[trained]").failed()
+    assert "schema version 99" in message
+    assert "overwrite=true" in message
+    evaluate("run=runs/dense", "parts=[performance]", "subjects=[trained]", "overwrite=true").ok()
+    assert Evaluation(tmp_path / "runs/dense").part("performance").metrics["loss"] > 0
+
+
+def test_a_network_of_nans_is_evaluated_and_undefined(evaluate, tmp_path):
+    path = tmp_path / "runs/dense/checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    for name in checkpoint["state_dict"]:
+        if name.startswith("net.blocks.1.mlp"):
+            checkpoint["state_dict"][name].fill_(float("nan"))
+    torch.save(checkpoint, path)
+    done = evaluate("run=runs/dense", "subjects=[trained]")
+    assert "Traceback" not in done.output, done.output
+    path = tmp_path / "runs/dense/evaluation/validation/trained/performance.json"
+    assert json.loads(path.read_text())["metrics"]["loss"] is None
+    geometry = Evaluation(tmp_path / "runs/dense").part("geometry").metrics
+    assert geometry["mean_abs_cosine/mlp_out/layer_0"] > 0
+    assert geometry["mean_abs_cosine/mlp_out/layer_1"] != geometry["mean_abs_cosine/mlp_out/layer_1"]

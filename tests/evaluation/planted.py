@@ -1,0 +1,53 @@
+"""A network whose hidden layer is planted: what every neuron answers to is known, and so what it must score."""
+
+from collections.abc import Callable
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation.stories import StorySet
+from tti.models.taps import no_tap
+
+SITE = "blocks.0.mlp.post"
+
+
+class Planted(nn.Module):
+    """``plant(tokens, factors)`` is the hidden layer; ``nll(tokens)`` each token's loss."""
+
+    def __init__(self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        packed = stories.packed
+        self.embed = nn.Embedding(packed.manifest["vocab_size"], 4)
+        self.plant = plant
+        factors = packed.extra("factors")
+        spans = zip(packed.offsets[:-1], packed.offsets[1:], strict=True)
+        self.known = {
+            tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())
+            for start, end in spans
+        }
+        self.sites = {SITE: self.hidden(torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))).shape[1]}
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        return self.plant(tokens, self.known[tuple(tokens.tolist())])
+
+    def forward(self, tokens, stories, tap=no_tap):
+        tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
+        return torch.zeros(len(tokens), 4)
+
+    def loss(self, hidden, targets):
+        nll = targets.float() / 10
+        return nll.mean(), nll
+
+
+@torch.no_grad()
+def run(part, net, stories):
+    """What one part finds, with a calibration on everything."""
+    examine(net, stories, {"trained": unchanged}, {"trained": [part]}, 10**9, lambda chunks, _: chunks)
+    return part.compute()
+
+
+def made(config, name, **settings):
+    """A part as ``conf/evaluation`` has it, at the planted site."""
+    return instantiate(config.evaluation[name], **settings)

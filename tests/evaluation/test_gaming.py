@@ -1,0 +1,89 @@
+"""Function-preserving changes preserve the function, and the audit says which metrics see them."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from tests.evaluation.planted import made, run
+from tti.evaluation.gaming import Change, moved, rotation_about_ones
+
+
+@pytest.fixture(scope="module")
+def make(make_net, few_stories):
+    """A network whose LayerNorms and gates do something."""
+
+    def made_net(*overrides):
+        net = make_net(*overrides, vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for name, weight in net.named_parameters():
+                if "ln" in name or "log_alpha" in name:
+                    weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
+        return net
+
+    return made_net
+
+
+@pytest.fixture(scope="module")
+def audit(config, few_stories):
+    return partial(run, made(config, "gaming", tokens=1500), stories=few_stories)
+
+
+def moves(result, change):
+    return {
+        name.removeprefix(f"{change}/").removesuffix("/moved")
+        for name, value in result.metrics.items()
+        if name.startswith(f"{change}/") and name.endswith("/moved") and value
+    }
+
+
+@pytest.mark.each_option("model/mlp")
+def test_every_change_that_is_possible_keeps_the_logits(make, audit, option):
+    result = audit(net=make(f"model/mlp={option}"))
+    differences = {name: value for name, value in result.metrics.items() if name.endswith("logit_difference")}
+    assert {"permute/logit_difference", "rotate_residual/logit_difference"} <= differences.keys()
+    assert max(differences.values()) < 1e-6
+    assert moves(result, "permute") == set()
+    assert len(differences) + len(result.notes) == 4
+
+
+def test_what_games_what(make, audit):
+    result = audit(net=make("model/mlp=relu"))
+    assert "utilisation/sparsity/mlp.post" in moves(result, "rescale")
+    assert "utilisation/density/mlp.post" not in moves(result, "rescale")
+    assert "selectivity/selectivity/mlp.post" not in moves(result, "rescale")
+    assert "geometry/participation_ratio/mlp_out" not in moves(result, "rotate_residual")
+    assert all(metric.endswith("mlp_out") for metric in moves(result, "rotate_residual"))
+
+
+def test_what_cannot_be_done_is_said(make, audit):
+    assert "homogeneous" in audit(net=make()).notes["rescale"]
+    assert "top-k" in audit(net=make("model/mlp=topk")).notes["duplicate"]
+
+
+class Broken(Change):
+    def __call__(self, net):
+        net.embed.weight.data *= 2
+        return net.logits
+
+
+def test_a_change_of_the_function_is_no_audit(config, make, few_stories):
+    part = made(config, "gaming", tokens=1500)
+    part.changes = {"broken": Broken()}
+    with pytest.raises(ValueError, match="the change broken changes the logits"):
+        run(part, make(), few_stories)
+
+
+def test_a_rotation_about_ones_keeps_ones():
+    q = rotation_about_ones(9)
+    torch.testing.assert_close(q.T @ q, torch.eye(9, dtype=torch.float64))
+    torch.testing.assert_close(torch.ones(9, dtype=torch.float64) @ q, torch.ones(9, dtype=torch.float64))
+    assert (q - torch.eye(9)).abs().max() > 0.1
+
+
+def test_moved():
+    assert moved(1, 1.02)
+    assert not moved(1, 1.005)
+    assert moved(float("nan"), 1)
+    assert not moved(float("nan"), float("nan"))

@@ -1,0 +1,215 @@
+"""``table=evaluation``: what evaluating costs, against plain loops as in the original project, and part by part."""
+
+import heapq
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tti.benchmarking.clocks import Clock
+from tti.benchmarking.memory import available, resident_mib
+from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.progress import shown
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting, composed
+from tti.evaluation.base import Part, Seen, Subject
+from tti.evaluation.contexts import Contexts
+from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation.stories import SEED, StorySet
+from tti.measures import add_gram, mean_abs_cosine, mirrored
+from tti.models.gpt import GPT
+from tti.models.taps import Recorder
+from tti.step import Step
+
+Chunks = list[Float[Tensor, "token width"]]
+BEFORE, AFTER = 20, 8  # tokens of a context
+
+
+class Evaluation:
+    """Contexts and cosines of one site's recorded activations, plain and ours in turn; then every part alone.
+
+    The network is not trained: what its arithmetic costs does not depend on that.
+
+    Args:
+        site: whose activations.
+        split: of the training's data.
+        tokens: of the split, at most, for the loops; for the parts, and a quarter of them, to see what memory does.
+        tokens_per_chunk: as in ``conf/evaluate.yaml``.
+        k: contexts a neuron.
+        reservoir: tokens of the random sample.
+        rounds: how often plain and ours take turns.
+    """
+
+    def __init__(
+        self, site: str, split: str, tokens: int, tokens_per_chunk: int, k: int, reservoir: int, rounds: int
+    ) -> None:
+        self.site, self.split, self.tokens, self.tokens_per_chunk = site, split, tokens, tokens_per_chunk
+        self.k, self.reservoir, self.rounds = k, reservoir, rounds
+
+    def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The sections, the last one again after each row."""
+        setting.seed()
+        net: GPT = instantiate(setting.config.model).to(setting.fabric.device).eval()
+        stories = StorySet(setting.data, self.split, self.tokens_per_chunk).subset(self.tokens)
+        yield self._against_loops(self._recorded(net, stories), net, stories, clock)
+        yield from self._parts(net, stories, clock)
+
+    @torch.no_grad()
+    def _recorded(self, net: GPT, stories: StorySet) -> list[Seen]:
+        seen = []
+        for chunk in stories:
+            chunk = chunk.to(net.embed.weight.device)
+            recorder = Recorder([self.site])
+            hidden = net(chunk.batch.tokens, chunk.batch.stories, recorder)
+            acts = {self.site: recorder.activations[self.site].flatten(1)}
+            step = Step(chunk.batch, torch.full_like(hidden[:, 0], torch.nan), acts, net)
+            seen.append(Seen(step, chunk.places, chunk.stories, chunk.story, chunk.first))
+        return seen
+
+    # -- against plain loops ----------------------------------------------------------------------------------------
+
+    def _against_loops(self, seen: list[Seen], net: GPT, stories: StorySet, clock: Clock) -> Section:
+        acts = [each.step.activations[self.site] for each in seen]
+        tokens_of = [each.step.batch.tokens for each in seen]
+        subject = Subject("", net, stories, unchanged, {})
+        pairs = {
+            f"top-{self.k} contexts": {
+                "plain": partial(plain_contexts, acts, tokens_of, self.k, self.reservoir),
+                "ours": partial(our_contexts, seen, subject, self.site, self.k, self.reservoir),
+            },
+            "mean abs cosine": {"plain": partial(plain_cosine, acts), "ours": partial(our_cosine, acts)},
+        }
+        tokens, width = sum(map(len, acts)), acts[0].shape[1]
+        rows = []
+        for name, pair in pairs.items():
+            turns = {which: partial(_timed, work, clock) for which, work in pair.items()}
+            seconds = take_turns(turns, self.rounds, name)
+            ratio = estimate(seconds["plain"] / seconds["ours"])
+            milliseconds = [f"{1e8 * np.median(seconds[which]) / tokens:,.0f}" for which in ("plain", "ours")]
+            rows.append([name, *milliseconds, ratio.spelled(1, unit="×"), self._agreement(pair)])
+        header = ["of one site", "plain, ms per 100k tokens", "ours", "times faster", "results"]
+        return Section(
+            "Against plain loops",
+            header,
+            rows,
+            (
+                f"`{self.site}`, {tokens:,} tokens, {width} neurons; {self.rounds} rounds in turn, median and "
+                f"{CONFIDENCE:.0%} bootstrap interval.",
+                f"Both: the best {self.k} of every neuron over all tokens, and a random sample of {self.reservoir:,}, "
+                "with what stands around them. Plain: token by token and neuron by neuron; token ids around each. "
+                "Ours: the part `contexts`; the neuron's activations around each.",
+                "Plain cosines: all activations held, normalised, multiplied. Ours hold a chunk.",
+            ),
+        )
+
+    def _agreement(self, pair: Mapping[str, partial[Tensor]]) -> str:
+        plain, ours = pair["plain"](), pair["ours"]()
+        if plain.ndim:
+            same = (ours.nan_to_num(0) - plain).abs() <= 1e-6 * plain.abs()
+            return f"{float(same.double().mean()):.1%} equal"
+        return f"difference {abs(float(plain) - float(ours)):.0e}"
+
+    # -- part by part -----------------------------------------------------------------------------------------------
+
+    def _parts(self, net: GPT, stories: StorySet, clock: Clock) -> Iterator[Section]:
+        quarter = stories.subset(stories.tokens // 4)
+        config = composed((), "evaluate")
+        names = [name for name in config.evaluation if not instantiate(config.evaluation[name]).inapplicable(stories)]
+        rows: list[list[str]] = []
+        for name in shown(names, "parts"):
+            part: Part = instantiate(config.evaluation[name])
+            seconds = _timed(partial(self._evaluate, part, net, stories, config.calibration_tokens), clock)
+            peaks = [
+                f"{resident_mib(partial(self._evaluate, part, net, some, config.calibration_tokens)):,.0f}"
+                if available()
+                else "–"
+                for some in (quarter, stories)
+            ]
+            rows.append([f"`{name}`", f"{seconds:.1f}", f"{part.seconds:.1f}", *peaks])
+            yield Section(
+                "Part by part",
+                ["part", "s, alone", "of it its own work", f"MiB, {quarter.tokens:,} tokens", f"{stories.tokens:,}"],
+                rows,
+                (
+                    "One subject. Alone: with the forward passes and the calibration that parts share where several "
+                    "are evaluated. Its own work: wall seconds. Memory: the peak beyond what lies there before.",
+                ),
+            )
+
+    @torch.no_grad()
+    def _evaluate(self, part: Part, net: GPT, stories: StorySet, calibration_tokens: int) -> Tensor:
+        everything = {"": [part]}
+        examine(net, stories, {"": unchanged}, everything, calibration_tokens, lambda chunks, _: chunks)
+        with part.timed():
+            part.compute()
+        return torch.zeros(())
+
+
+def _timed(work: partial[Tensor], clock: Clock, turn: int = 0) -> float:
+    began = clock()
+    work()
+    return clock() - began
+
+
+# -- the plain loops, and ours ----------------------------------------------------------------------------------------
+
+
+def plain_contexts(acts: Chunks, tokens: list[Tensor], k: int, reservoir: int) -> Float[Tensor, "width k"]:
+    """Token by token into a reservoir (Vitter's algorithm R), neuron by neuron the chunk's best into a heap of k.
+
+    With each goes the text around it, as token ids.
+    """
+    draw = np.random.default_rng(SEED)
+    sample: list[tuple[Tensor, list[int]]] = []
+    heaps: list[list[tuple[float, int, list[int]]]] = [[] for _ in range(acts[0].shape[1])]
+    seen = 0
+    for chunk, ids in zip(acts, tokens, strict=True):
+        first = seen
+        for row, activation in enumerate(chunk):
+            seen += 1
+            place = len(sample) if len(sample) < reservoir else int(draw.integers(seen))
+            if place < reservoir:
+                sample[place : place + 1] = [(activation.clone(), around(ids, row))]
+        for neuron, heap in enumerate(heaps):
+            best = chunk[:, neuron].topk(min(k, len(chunk)))
+            for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                entry = (value, first + row, around(ids, row))
+                if len(heap) < k:
+                    heapq.heappush(heap, entry)
+                else:
+                    heapq.heappushpop(heap, entry)
+    return torch.tensor([sorted((value for value, *_ in heap), reverse=True) for heap in heaps])
+
+
+def around(ids: Tensor, row: int) -> list[int]:
+    """The token ids of a context."""
+    return ids[max(0, row - BEFORE) : row + AFTER + 1].tolist()
+
+
+def our_contexts(seen: list[Seen], subject: Subject, site: str, k: int, sample: int) -> Float[Tensor, "width k"]:
+    """The evaluation's part, up to its arrays."""
+    part = Contexts([], site, [], k, BEFORE, AFTER, sample, 2)
+    part.attach(subject)
+    for each in seen:
+        part.update(each)
+    return torch.from_numpy(part.compute().arrays[f"{site}/top_activation"].values)
+
+
+def plain_cosine(acts: Chunks) -> Float[Tensor, ""]:
+    """Everything held, normalised and multiplied."""
+    held = F.normalize(torch.cat(acts).float(), dim=0)
+    cosine = held.T @ held
+    return (cosine.abs().sum() - cosine.diagonal().abs().sum()) / (len(cosine) * (len(cosine) - 1))
+
+
+def our_cosine(acts: Chunks) -> Float[Tensor, ""]:
+    """What :class:`tti.evaluation.geometry.Geometry` does for a site."""
+    gram = torch.zeros(acts[0].shape[1], acts[0].shape[1], dtype=torch.float64, device=acts[0].device)
+    for chunk in acts:
+        add_gram(gram, chunk)
+    return mean_abs_cosine(mirrored(gram))

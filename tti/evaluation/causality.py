@@ -1,0 +1,169 @@
+"""Causality: what the loss does when a neuron is taken away, and whether it does it where the neuron's label says."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.stories import SEED, Chunk
+from tti.evaluation_folder import Array, Result
+from tti.measures import type_mass
+from tti.models.gpt import GPT
+
+ROWS = 2048  # tokens whose logits are held
+
+
+class Causality(SitePart):
+    """Mean ablation of single neurons: activation replaced by its mean over all tokens, one neuron at a time.
+
+    Of every site ``neurons`` are drawn at random; whole stories of about ``tokens`` tokens are run through the network
+    once for each, several neurons side by side in one batch. The cost is that many forward passes and does not grow
+    with the split.
+
+    A neuron's *label* is the token types that take the most of its absolute activation, out of those with at least
+    ``lift`` times its mean, ``label_types`` at most. ``ablation_specificity`` is the label's share of the summed
+    absolute change of the loss less its share of the tokens, over one less that: 0 where the neuron matters as much
+    anywhere, 1 where only where its label says, negative where elsewhere. Not a number where the label is empty or not
+    in the stories.
+
+    What games it: effects of neurons that stand in for each other are small one at a time (redundancy hides them).
+
+    Args:
+        subjects: see :class:`Part`.
+        sites: globs.
+        neurons: ablated a site.
+        tokens: of the stories that are run.
+        at_once: neurons side by side.
+        label_types: token types of a label, at most.
+        lift: times a neuron's mean.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        sites: str | Iterable[str],
+        neurons: int,
+        tokens: int,
+        at_once: int,
+        label_types: int,
+        lift: float,
+    ) -> None:
+        super().__init__(subjects, sites)
+        self.neurons, self.tokens, self.at_once = neurons, tokens, at_once
+        self.label_types, self.lift = label_types, lift
+
+    def attach(self, subject: Subject) -> None:
+        self.subject, device = subject, subject.device
+        widths = subject.net.sites
+        draw = np.random.default_rng(SEED)
+        self.drawn = {
+            site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
+            for site in self.sites(widths)
+        }
+        self.drawn = {site: neurons.to(device) for site, neurons in self.drawn.items()}
+        n_types = len(subject.stories.types)
+        self.counts = torch.zeros(n_types, dtype=torch.float64, device=device)
+        self.mass = {site: torch.zeros(n_types, len(neurons), device=device) for site, neurons in self.drawn.items()}
+        self.sums = {
+            site: torch.zeros(len(neurons), dtype=torch.float64, device=device) for site, neurons in self.drawn.items()
+        }
+
+    def update(self, seen: Seen) -> None:
+        types = seen.step.batch.types
+        self.counts += torch.bincount(types, minlength=len(self.counts))
+        for site, neurons in self.drawn.items():
+            acts = seen.step.activations[site][:, neurons].float()
+            self.mass[site] += type_mass(acts, types, len(self.counts))
+            self.sums[site] += acts.sum(0, dtype=torch.float64)
+
+    def compute(self) -> Result:
+        chunk = self.subject.stories.drawn(self.tokens).to(self.subject.device)
+        ids = torch.from_numpy(self.subject.stories.types).to(self.subject.device)
+        values: dict[str, dict[str, float]] = {}
+        arrays: dict[str, Array] = {}
+        for site, neurons in self.drawn.items():
+            means = (self.sums[site] / self.counts.sum()).float()
+            change, divergence = ablated(self.subject.net, chunk, site, neurons, means, self.at_once)
+            label = self._label(self.mass[site])
+            inside = torch.stack([torch.isin(chunk.batch.types, row[row >= 0]) for row in label])
+            found = {"ablation": change.mean(1), "ablation_kl": divergence, **against(change, inside)}
+            values[site] = {name: mean_defined(each) for name, each in found.items()}
+            values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
+            values[site]["labelled"] = float((label >= 0).any(1).double().mean())
+            width = self.subject.net.sites[site]
+            spread = {name: _spread(each, neurons, width) for name, each in found.items()}
+            arrays |= per_neuron(site, **spread)
+            arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
+            arrays[f"{site}/label"] = array(torch.where(label >= 0, ids[label], -1).int(), "sampled", "rank")
+        notes = {"sample": f"{self.neurons} neurons a site at random, {len(chunk.batch)} tokens of whole stories"}
+        return Result(by_layer(values) | {"ablation_tokens": float(len(chunk.batch))}, arrays, notes)
+
+    def _label(self, mass: Float[Tensor, "type sampled"]) -> Int[Tensor, "sampled rank"]:
+        """Rows of token types, largest share first; -1 where there are no more."""
+        mean = mass.double() / self.counts.clamp_min(1)[:, None]
+        high = mean >= self.lift * (mass.double().sum(0) / self.counts.sum())
+        best = (mass * (high & (mass > 0))).topk(min(self.label_types, len(mass)), dim=0)
+        return torch.where(best.values > 0, best.indices, -1).T
+
+
+def ablated(
+    net: GPT, chunk: Chunk, site: str, neurons: Int[Tensor, "sampled"], means: Float[Tensor, "sampled"], at_once: int
+) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
+    """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
+    batch = chunk.batch
+    whole = net(batch.tokens, batch.stories)
+    nll = net.loss(whole, batch.targets)[1]
+    changes, divergences = [], []
+    for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
+        count = len(some)
+        stories = type(batch.stories).of(batch.stories.lengths * count).to(nll.device)
+        tap = Ablation(site, some, some_means)
+        hidden = net(batch.tokens.repeat(count), stories, tap)
+        changed = net.loss(hidden, batch.targets.repeat(count))[1]
+        changes.append(changed.view(count, -1) - nll)
+        divergences.append(torch.stack([_divergence(net, whole, each) for each in hidden.chunk(count)]))
+    return torch.cat(changes), torch.cat(divergences)
+
+
+class Ablation:
+    """A tap under which a batch holds the same stories several times, each without one neuron of its own."""
+
+    def __init__(self, site: str, neurons: Int[Tensor, "copy"], means: Float[Tensor, "copy"]) -> None:
+        self.site, self.neurons, self.means = site, neurons, means
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        if site != self.site:
+            return activation
+        copies = activation.flatten(1).unflatten(0, (len(self.neurons), -1)).clone()
+        copies[torch.arange(len(copies), device=copies.device), :, self.neurons] = self.means[:, None].to(copies.dtype)
+        return copies.view_as(activation)
+
+
+def against(change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled token"]) -> dict[str, Tensor]:
+    """Mean change on the label's tokens and elsewhere, and how specific it is, by neuron."""
+    inside, size = label.double(), change.abs().double()
+    share = inside.mean(1)
+    share_of_effect = (size * inside).sum(1) / size.sum(1)
+    specificity = (share_of_effect - share) / (1 - share)
+    return {
+        "ablation_label": (change * inside).sum(1) / inside.sum(1),
+        "ablation_elsewhere": (change * (1 - inside)).sum(1) / (1 - inside).sum(1),
+        "ablation_specificity": torch.where(share > 0, specificity, torch.nan),
+    }
+
+
+def _divergence(net: GPT, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
+    total = torch.zeros((), dtype=torch.float64, device=whole.device)
+    for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
+        expected, found = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))
+        total += (expected.exp() * (expected - found)).sum(dtype=torch.float64)
+    return total / len(whole)
+
+
+def _spread(values: Float[Tensor, "sampled"], neurons: Int[Tensor, "sampled"], width: int) -> Float[Tensor, "width"]:
+    table = torch.full((width,), torch.nan, device=values.device)
+    table[neurons] = values.float()
+    return table

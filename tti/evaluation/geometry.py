@@ -1,0 +1,116 @@
+"""Geometry: the angles between neurons, the dimensions a layer uses, and how alike layers are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer
+from tti.evaluation.sample import Sample
+from tti.evaluation_folder import Array, Result
+from tti.measures import (
+    SimilaritySums,
+    add_gram,
+    centred,
+    cosines,
+    mean_abs_cosine,
+    mean_squared_correlation,
+    mirrored,
+    participation_ratio,
+)
+from tti.models.taps import choose, kind_of
+
+
+class Geometry(SitePart):
+    """Exact over all tokens: Gram matrices are products in float32 of a chunk, summed in float64.
+
+    Memory: ``8 width^2`` bytes a site, and ``8 (layers x width)^2`` for each kind of site of which CKA is asked.
+
+    What games it: a rotation of the residual stream changes cosines and nothing else of the model, so they are display
+    only at sites without a basis of their own (``mlp_out``, ``resid_*``); dead neurons count as orthogonal.
+    Participation ratio and CKA do not see rotations.
+
+    Args:
+        subjects: see :class:`Part`.
+        sites: globs: cosines, correlations, participation ratio.
+        cka: globs: debiased CKA between the layers of each kind of site.
+        heatmaps: globs among ``sites``: the cosine matrix is kept.
+        sample_tokens: tokens whose activations are kept, for CKA between runs and maps of neurons.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        sites: str | Iterable[str],
+        cka: str | Iterable[str],
+        heatmaps: str | Iterable[str],
+        sample_tokens: int,
+    ) -> None:
+        super().__init__(subjects, sites)
+        self.cka, self.heatmaps, self.sample_tokens = cka, heatmaps, sample_tokens
+
+    def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
+        self.compared = choose(self.cka, widths)
+        return tuple(dict.fromkeys((*super().sites(widths), *self.compared)))
+
+    def attach(self, subject: Subject) -> None:
+        widths, device = subject.net.sites, subject.device
+        every = self.sites(widths)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}
+        self.total = {site: zeros(widths[site]) for site in self.chosen}
+        self.tokens = 0
+        self.centre = {site: subject.calibration[site].mean for site in every}
+        kinds = dict.fromkeys(kind_of(site) for site in self.compared)
+        self.layers = {kind: [site for site in self.compared if kind_of(site) == kind] for kind in kinds}
+        self.similarity = {
+            kind: SimilaritySums([widths[site] for site in layers], device) for kind, layers in self.layers.items()
+        }
+        self.sample = Sample(subject.stories, self.sample_tokens, {site: widths[site] for site in every}, device)
+        self.drawn = set(choose(self.heatmaps, {site: widths[site] for site in self.chosen}))
+
+    def update(self, seen: Seen) -> None:
+        acts = seen.step.activations
+        self.tokens += len(seen.step.batch)
+        for site in self.chosen:
+            add_gram(self.gram[site], acts[site])
+            self.total[site] += acts[site].sum(0, dtype=torch.float64)
+        for kind, layers in self.layers.items():
+            self.similarity[kind].add([acts[site].float() - self.centre[site] for site in layers])
+        self.sample.update(seen)
+
+    def compute(self) -> Result:
+        values: dict[str, dict[str, float]] = {}
+        arrays: dict[str, Array] = {}
+        for site in self.chosen:
+            gram = mirrored(self.gram[site])
+            covariance = centred(gram.clone(), self.total[site], self.tokens)
+            squared = float(mean_squared_correlation(covariance.clone()))
+            ratio = float(participation_ratio(covariance))
+            values[site] = {
+                "mean_abs_cosine": float(mean_abs_cosine(gram)),
+                "mean_squared_correlation": squared,
+                "mean_squared_correlation_excess": squared - 1 / max(self.tokens - 1, 1),
+                "participation_ratio": ratio,
+                "participation_fraction": ratio / len(gram),
+            }
+            eigenvalues = spectrum(covariance / self.tokens)
+            arrays[f"{site}/eigenvalues"] = array(eigenvalues.float(), "width")
+            if site in self.drawn:
+                arrays[f"{site}/cosine"] = array(cosines(gram).half(), "width", "width")
+        metrics = by_layer(values)
+        for kind, sums in self.similarity.items():
+            cka = sums.cka()
+            arrays[f"cka/{kind}"] = array(cka.float(), "layer", "layer")
+            neighbours = cka.diagonal(1)
+            metrics[f"cka_neighbours/{kind}"] = float(neighbours.mean())
+        return Result(metrics, arrays | self.sample.arrays())
+
+
+def spectrum(covariance: Float[Tensor, "width width"]) -> Float[Tensor, "width"]:
+    """Eigenvalues, largest first; not numbers where the matrix has any that is none."""
+    if not bool(covariance.isfinite().all()):
+        return torch.full_like(covariance[0], torch.nan)
+    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)

@@ -1,0 +1,377 @@
+"""Ground truth: how well single neurons know the factors that the grammar's stories were made from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from tti.data.grammar import StoryGrammar
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.stories import StorySet
+from tti.evaluation_folder import Array, Result
+
+SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
+FACTORS = "factors"
+NONE = "none"
+
+
+class GroundTruth(SitePart):
+    """On the grammar corpus only, where every token carries the factors that it was made from.
+
+    A neuron *detects* a value of a factor by a threshold, from above or below. Its F1 is taken over thresholds at the
+    edges of ``bins`` bins (quantiles of the calibration's sample, fine in the tails). The best neuron, with its
+    threshold and direction, is chosen on one half of the stories and measured on the other.
+
+    ``f1`` is the mean of that over values; ``f1_above_chance`` puts a detector that always says yes (F1 = 2p / (1 + p)
+    at base rate p) at 0; ``coverage`` is the fraction of values with a held-out F1 of at least ``covered``. ``gap``: a
+    neuron's normalised information I(A; F) / H(F) about its best factor less that about the second (as MIG of Chen et
+    al. 2018, but per neuron; A binned, corrected for bias after Miller & Madow), mean over neurons.
+    ``matched_correlation``: mean absolute correlation of value indicators and neurons under the best one-to-one
+    assignment.
+
+    Word or meaning. For each sense of a word with several (homonyms), its best detector j: ``homonym_semantic`` =
+    (m(word, sense) - m(word, other senses)) / (m(word, sense) - m(other tokens)), m the mean activation of j in the
+    direction of its detection: 0 for a neuron that follows the word, 1 for one that follows the meaning. For each sense
+    with several words: ``synonym_evenness`` = lowest over highest of m(word, sense) - m(tokens without the sense),
+    clamped at 0: 0 for a neuron that knows one word, 1 for one that answers to all alike. ``homonym_auc``: how well
+    the best single neuron tells a word's sense from its others (chosen on one half, measured on the other; 0.5 is
+    chance).
+
+    Memory: ``16 values x width x bins`` bytes a site.
+
+    Args:
+        subjects: see :class:`Part`.
+        sites: globs.
+        bins: of a neuron's activation.
+        covered: the F1 from which a value counts as covered.
+        fewest: tokens of a value below which it is left out, in each half.
+    """
+
+    def __init__(
+        self, subjects: Sequence[str], sites: str | Iterable[str], bins: int, covered: float, fewest: int
+    ) -> None:
+        super().__init__(subjects, sites)
+        self.bins, self.covered, self.fewest = bins, covered, fewest
+
+    def inapplicable(self, stories: StorySet) -> str:
+        return (
+            "" if FACTORS in stories.packed.manifest["arrays"] else "its corpus has no known factors (data=grammar has)"
+        )
+
+    def attach(self, subject: Subject) -> None:
+        self.values = Values(StoryGrammar())
+        self.factors = subject.stories.packed.extra(FACTORS)
+        device = subject.device
+        edges = torch.sigmoid(torch.linspace(-SPREAD, SPREAD, self.bins - 1)).tolist()
+        self.edges = {
+            site: torch.stack([subject.calibration[site].quantile(q) for q in edges], 1)
+            for site in self.sites(subject.net.sites)
+        }
+        shape = 2, len(self.values)
+        self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
+        widths = subject.net.sites
+        self.histograms = {
+            site: torch.zeros(*shape, widths[site], self.bins, dtype=torch.int32, device=device) for site in self.edges
+        }
+        self.sums = {site: torch.zeros(*shape, widths[site], dtype=torch.float64, device=device) for site in self.edges}
+        self.squares = {site: torch.zeros(widths[site], dtype=torch.float64, device=device) for site in self.edges}
+
+    def update(self, seen: Seen) -> None:
+        places = seen.places.cpu().numpy()
+        numbers = self.values.rows(np.asarray(self.factors[places]), seen.step.batch.tokens.cpu().numpy())
+        rows = torch.from_numpy(numbers).to(seen.places.device)  # [token, column]
+        half = (seen.stories[seen.story] % 2) * len(self.values)
+        for column in rows.T:
+            self.counts.view(-1).add_(torch.bincount(half + column, minlength=self.counts.numel()))
+        for site, edges in self.edges.items():
+            acts = seen.step.activations[site].float()
+            bins = torch.searchsorted(edges, acts.T.contiguous()).T  # a lies in (edge below, edge above]
+            flat = bins + torch.arange(len(edges), device=acts.device) * self.bins
+            histogram, sums = self.histograms[site].view(-1), self.sums[site].flatten(0, 1)
+            self.squares[site] += acts.double().square().sum(0)
+            one = torch.ones((), dtype=torch.int32, device=acts.device).expand(flat.numel())
+            for column in rows.T:
+                cell = (half + column)[:, None] * (len(edges) * self.bins) + flat
+                histogram.scatter_add_(0, cell.flatten(), one)
+                sums.index_add_(0, half + column, acts.double())
+
+    def compute(self) -> Result:
+        results: dict[str, dict[str, float]] = {}
+        arrays: dict[str, Array] = {
+            "value/factor": Array(np.array([value.factor for value in self.values.of_factors]), ("value",)),
+            "value/name": Array(np.array([value.name for value in self.values.of_factors]), ("value",)),
+            "value/count": array(self.counts.sum(0)[: self.values.n_factor_values], "value", unit="tokens"),
+        }
+        for site in self.edges:
+            found = Detectors(
+                self.values, self.counts, self.histograms[site], self.sums[site], self.squares[site], self.fewest
+            )
+            results[site] = found.metrics(self.covered)
+            arrays |= found.arrays(site)
+        return Result(by_layer(results), arrays)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a factor; of the factor ``form``, a word in one of its senses."""
+
+    factor: str
+    name: str
+    word: int = -1
+    sense: str = ""
+
+
+class Values:
+    """All values of the factors one behind the other, and behind them *forms*: (word, sense) of homonyms and synonyms.
+
+    A token is in exactly one value of every factor (``none`` is one) and in one form, of which the first is no form.
+    """
+
+    def __init__(self, grammar: StoryGrammar) -> None:
+        self.columns = {name: slice(0, 0) for name in grammar.factors}
+        self.of_factors: list[Value] = []
+        for factor, names in grammar.factors.items():
+            self.columns[factor] = slice(len(self.of_factors), len(self.of_factors) + len(names))
+            self.of_factors += [Value(factor, name) for name in names]
+        ids = grammar.tokenizer().get_vocab(with_added_tokens=True)
+        word_of = {token.replace("\u0120", " "): number for token, number in ids.items()}
+        self.homonyms = {word_of[text]: senses for text, senses in grammar.homonyms.items()}
+        self.synonyms = {sense: [word_of[text] for text in texts] for sense, texts in grammar.synonyms.items()}
+        self.senses = grammar.factors["sense"]
+        self.forms = [Value("form", NONE)]
+        self.forms += [
+            Value("form", f"{word}/{sense}", word, sense)
+            for word, senses in self.homonyms.items()
+            for sense in dict.fromkeys((*senses, NONE))
+        ]
+        known = {(form.word, form.sense) for form in self.forms}
+        self.forms += [
+            Value("form", f"{word}/{sense}", word, sense)
+            for sense, words in self.synonyms.items()
+            for word in words
+            if (word, sense) not in known
+        ]
+        self.columns["form"] = slice(len(self.of_factors), len(self.of_factors) + len(self.forms))
+        self._form = np.zeros((len(ids) + 1, len(self.senses)), np.int64)
+        for number, form in enumerate(self.forms[1:], start=1):
+            self._form[form.word, self.senses.index(form.sense)] = number
+        self._sense_column = list(grammar.factors).index("sense")
+        self._starts = np.array([self.columns[name].start for name in grammar.factors])
+
+    def __len__(self) -> int:
+        return len(self.of_factors) + len(self.forms)
+
+    @property
+    def n_factor_values(self) -> int:
+        """Values that are no forms."""
+        return len(self.of_factors)
+
+    def rows(
+        self, factors: Int[np.ndarray, "token factor"], tokens: Int[np.ndarray, "token"]
+    ) -> Int[np.ndarray, "token column"]:
+        """The value of every factor, and the form, of every token."""
+        forms = self.columns["form"].start + self._form[tokens, factors[:, self._sense_column]]
+        return np.column_stack([factors + self._starts, forms])
+
+    def form(self, word: int, sense: str) -> int:
+        """The row of a form; that of no form where there is none."""
+        return self.columns["form"].start + int(self._form[word, self.senses.index(sense)])
+
+    def sense(self, name: str) -> int:
+        """The row of a sense."""
+        return self.columns["sense"].start + self.senses.index(name)
+
+
+class Detectors:
+    """What the counts of one site say."""
+
+    def __init__(
+        self,
+        values: Values,
+        counts: Int[Tensor, "half value"],
+        histogram: Int[Tensor, "half value width bin"],
+        sums: Float[Tensor, "half value width"],
+        squares: Float[Tensor, "width"],
+        fewest: int,
+    ) -> None:
+        self.values, self.counts, self.histogram = values, counts.cpu(), histogram.cpu()
+        self.sums, self.squares, self.fewest = sums.cpu(), squares.cpu(), fewest
+        # tokens above each edge of the neuron's bins; the first has none below: everything is above it
+        self.above = self.histogram.flip(-1).cumsum(-1).flip(-1)
+        everything = values.columns["tense"]
+        self.tokens = self.counts[:, everything].sum(1)  # [half]
+        self.all_above = self.above[:, everything].sum(1)  # [half, width, bin]
+        self.mean = self.sums[:, everything].sum((0, 1)) / self.tokens.sum()
+
+    # -- detection --------------------------------------------------------------------------------------------------
+
+    def f1(self, half: int | slice) -> Float[Tensor, "value width direction bin"]:
+        """F1 of every neuron for every value of the factors, at every threshold, from above and from below."""
+        hits = self.above[half, : self.values.n_factor_values]
+        said, carriers = self.all_above[half], self.counts[half, : self.values.n_factor_values]
+        tokens = self.tokens[half]
+        if isinstance(half, slice):
+            hits, said, carriers, tokens = hits.sum(0), said.sum(0), carriers.sum(0), tokens.sum()
+        carriers = carriers[:, None, None]
+        from_above = 2 * hits / (said + carriers).clamp_min(1)
+        from_below = 2 * (carriers - hits) / (tokens - said + carriers).clamp_min(1)
+        return torch.stack([from_above, from_below], 2)
+
+    @cached_property
+    def chosen(self) -> Int[Tensor, "value"]:
+        """For each value the best (neuron, direction, bin), flattened, on the first half."""
+        return self.f1(0).flatten(1).argmax(1)
+
+    @cached_property
+    def neuron(self) -> Int[Tensor, "value"]:
+        """The best neuron of each value."""
+        return self.chosen // (2 * self.histogram.shape[-1])
+
+    @cached_property
+    def direction(self) -> Int[Tensor, "value"]:
+        """+1 where it detects from above, -1 from below."""
+        return 1 - 2 * (self.chosen // self.histogram.shape[-1] % 2)
+
+    @cached_property
+    def held_out(self) -> Float[Tensor, "value"]:
+        """F1 of the best detector of each value on the other half."""
+        return self.f1(1).flatten(1).gather(1, self.chosen[:, None])[:, 0]
+
+    @cached_property
+    def counted(self) -> Tensor:
+        """Which values of factors occur often enough, ``none`` left out."""
+        often = (self.counts[:, : self.values.n_factor_values] >= self.fewest).all(0)
+        named = torch.tensor([value.name != NONE for value in self.values.of_factors])
+        return often & named
+
+    # -- information and correlation --------------------------------------------------------------------------------
+
+    def information(self) -> Float[Tensor, "factor width"]:
+        """I(A; F) / H(F) of every neuron about every factor, corrected for bias."""
+        names = [name for name in self.values.columns if name != "form"]
+        return torch.stack([self._information(self.histogram[:, self.values.columns[name]].sum(0)) for name in names])
+
+    def _information(self, table: Int[Tensor, "value width bin"]) -> Float[Tensor, "width"]:
+        tokens = table[:, 0].sum().double()
+        joint = table.double() / tokens
+        factor, acts = joint.sum(2), joint.sum(0)  # [value, width], [width, bin]
+        entropy = torch.special.entr(factor).sum(0)
+        information = entropy + torch.special.entr(acts).sum(1) - torch.special.entr(joint).sum((0, 2))
+        used = (table > 0).sum((0, 2)) - (factor > 0).sum(0) - (acts > 0).sum(1) + 1
+        return ((information - used / (2 * tokens)) / entropy.clamp_min(1e-12)).clamp_min(0)
+
+    def correlation(self) -> Float[Tensor, "value width"]:
+        """Of the indicator of each counted value with each neuron, over all tokens."""
+        tokens = self.tokens.sum()
+        share = self.counts[:, : self.values.n_factor_values].sum(0).double()[self.counted] / tokens
+        together = self.sums[:, : self.values.n_factor_values].sum(0)[self.counted] / tokens
+        variance = (self.squares / tokens - self.mean.square()).clamp_min(0)
+        scale = ((share * (1 - share))[:, None] * variance).sqrt()
+        return torch.where(scale > 0, (together - share[:, None] * self.mean) / scale.where(scale > 0, 1), 0)
+
+    # -- word or meaning --------------------------------------------------------------------------------------------
+
+    def homonyms(self) -> dict[str, float]:
+        """``homonym_semantic`` and ``homonym_auc``."""
+        semantic, auc = [], []
+        for word, senses in self.values.homonyms.items():
+            rows = [self.values.form(word, sense) for sense in dict.fromkeys((*senses, NONE))]
+            rows = [row for row in rows if bool((self.counts[:, row] >= self.fewest).all())]
+            for sense in senses:
+                row = self.values.form(word, sense)
+                others = [other for other in rows if other != row]
+                if row in rows and others:
+                    semantic.append(self._follows_meaning(self.values.sense(sense), row, others))
+                    auc.append(self._auc(row, others))
+        return {"homonym_semantic": _mean(semantic), "homonym_auc": _mean(auc), "homonym_senses": float(len(auc))}
+
+    def synonyms(self) -> dict[str, float]:
+        """``synonym_evenness``."""
+        evenness = []
+        for sense, words in self.values.synonyms.items():
+            rows = [self.values.form(word, sense) for word in words]
+            rows = [row for row in rows if bool((self.counts[:, row] >= self.fewest).all())]
+            if len(rows) > 1:
+                value = self.values.sense(sense)
+                lifts = [self._level([row], value) - self._level_elsewhere([value], value) for row in rows]
+                evenness.append(max(min(lifts), 0.0) / max(lifts) if max(lifts) > 0 else float("nan"))
+        return {"synonym_evenness": _mean(evenness), "synonym_senses": float(len(evenness))}
+
+    def _follows_meaning(self, value: int, row: int, others: list[int]) -> float:
+        here, other = self._level([row], value), self._level(others, value)
+        room = here - self._level_elsewhere([row, *others], value)
+        return min(max((here - other) / room, 0.0), 1.0) if room > 0 else float("nan")
+
+    def _level(self, rows: list[int], value: int) -> float:
+        """Mean activation, on the held-out half, of the detector of ``value`` in these rows, in its direction."""
+        total = self.sums[1, rows, self.neuron[value]].sum()
+        return float(self.direction[value] * total / self.counts[1, rows].sum())
+
+    def _level_elsewhere(self, rows: list[int], value: int) -> float:
+        neuron, everything = self.neuron[value], self.values.columns["tense"]
+        total = self.sums[1, everything, neuron].sum() - self.sums[1, rows, neuron].sum()
+        return float(self.direction[value] * total / (self.tokens[1] - self.counts[1, rows].sum()))
+
+    def _auc(self, row: int, others: list[int]) -> float:
+        """Area under the curve of the best neuron for telling one form from others."""
+        areas = []
+        for half in (0, 1):
+            positive = self.histogram[half, row].double()
+            negative = self.histogram[half, others].double().sum(0)
+            below = negative.cumsum(-1) - negative
+            areas.append((positive * (below + negative / 2)).sum(-1) / (positive.sum(-1) * negative.sum(-1)))
+        best = (areas[0] - 0.5).abs().argmax()
+        area = float(areas[1][best])
+        return area if areas[0][best] > 0.5 else 1 - area
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def metrics(self, covered: float) -> dict[str, float]:
+        """Named numbers of the site; ``f1_<factor>`` for each factor."""
+        f1 = self.held_out[self.counted].double()
+        share = self.counts[1, : self.values.n_factor_values][self.counted].double() / self.tokens[1]
+        chance = 2 * share / (1 + share)
+        correlation = self.correlation().abs().numpy()
+        matched = correlation[linear_sum_assignment(correlation, maximize=True)]
+        best = self.information().topk(2, 0).values
+        factors = [value.factor for value in self.values.of_factors]
+        of_counted = np.array(factors)[self.counted.numpy()]
+        return {
+            "f1": _mean(f1.tolist()),
+            "f1_above_chance": _mean(((f1 - chance) / (1 - chance)).tolist()),
+            "coverage": float((f1 >= covered).double().mean()) if len(f1) else float("nan"),
+            "values": float(len(f1)),
+            "gap": float((best[0] - best[1]).mean()),
+            "information": float(best[0].mean()),
+            "matched_correlation": _mean(matched.tolist()),
+            **self.homonyms(),
+            **self.synonyms(),
+            **{f"f1_{name}": _mean(f1.numpy()[of_counted == name].tolist()) for name in dict.fromkeys(factors)},
+        }
+
+    def arrays(self, site: str) -> dict[str, Array]:
+        """As the schema has them."""
+        f1 = self.f1(slice(None)).amax((2, 3))
+        counted = f1.masked_fill(~self.counted[:, None], -1).max(0)
+        best = self.information().topk(2, 0).values
+        left_out = ~self.counted
+        return {
+            f"{site}/f1": array(f1.half(), "value", "width"),
+            f"{site}/best_f1": array(self.held_out.masked_fill(left_out, torch.nan), "value"),
+            f"{site}/best_neuron": array(self.neuron.masked_fill(left_out, -1).int(), "value"),
+            **per_neuron(
+                site,
+                gap=best[0] - best[1],
+                best_value=counted.indices,
+                best_value_f1=counted.values,
+            ),
+        }
+
+
+def _mean(values: list[float]) -> float:
+    return mean_defined(torch.tensor(values, dtype=torch.float64)) if values else float("nan")

@@ -1,0 +1,15 @@
+"""How much memory the process has taken at most."""
+
+import resource
+import sys
+
+import torch
+
+
+def peak_mib(device: torch.device) -> float:
+    """MiB, at most so far: allocated on a GPU, else resident (Linux; not a number elsewhere)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform != "linux":
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

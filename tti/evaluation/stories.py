@@ -1,0 +1,130 @@
+"""The stories of a split as evaluation sees them: every scored token once, in an order that is the data's alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tti.data import tokenizers
+from tti.data.cache import PackedStories
+from tti.data.module import EvaluationOrder, Portion, StoryData
+from tti.models.stories import Stories
+from tti.step import Batch
+
+SEED = 0  # of everything that is drawn: the same tokens for every run with the same data
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some whole stories of a split.
+
+    Attributes:
+        batch: their tokens; types are numbered over the whole split.
+        places: where each token stands in the packed split.
+        stories: which stories of the split these are.
+        first: scored tokens before these in the pass.
+    """
+
+    batch: Batch
+    places: Int[Tensor, "token"]
+    stories: Int[Tensor, "story"]
+    first: int
+
+    def to(self, device: torch.device) -> "Chunk":
+        """The same on ``device``."""
+        return replace(
+            self, batch=self.batch.to(device), places=self.places.to(device), stories=self.stories.to(device)
+        )
+
+    @cached_property
+    def story(self) -> Int[Tensor, "token"]:
+        """Which story of the chunk each token is of."""
+        lengths = torch.tensor(self.batch.stories.lengths, device=self.places.device)
+        return torch.repeat_interleave(lengths)
+
+
+class StorySet:
+    """A split of a run's data.
+
+    Args:
+        data: the run's data module.
+        split: which split.
+        tokens: roughly the tokens of a chunk.
+    """
+
+    def __init__(self, data: StoryData, split: str, tokens: int) -> None:
+        self.packed: PackedStories = data.split(split)
+        self.split, self.tokens_per_chunk, self.max_length = split, tokens, data.max_length
+        self.layout: Callable[[Sequence[int]], Stories] = data.layout
+        self._stories = data.evaluation_stories(split)
+        self.members: Int[np.ndarray, "story"] = np.arange(len(self.packed))
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "story"]:
+        """Scored tokens of each story."""
+        return self._stories.lengths[self.members]
+
+    def subset(self, tokens: int) -> "StorySet":
+        """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
+        part = copy(self)
+        part.members = self._drawn(tokens)
+        return part
+
+    @property
+    def tokens(self) -> int:
+        """Scored tokens."""
+        return int(self.lengths.sum())
+
+    @property
+    def types(self) -> Int[np.ndarray, "type"]:
+        """The ids of the token types that occur in the split, in the order of ``Batch.types``."""
+        return self._stories.present
+
+    @cached_property
+    def type_counts(self) -> Int[Tensor, "type"]:
+        """How often each of ``types`` occurs in the packed split, ends of text and what is cut off included."""
+        return torch.from_numpy(np.bincount(self.packed.tokens)[self.types])
+
+    @cached_property
+    def token_bytes(self) -> Int[np.ndarray, "vocab"]:
+        """UTF-8 bytes of each token."""
+        return tokenizers.token_bytes(self.packed.tokenizer())
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Every story once, shortest first."""
+        first = 0
+        for portion in EvaluationOrder(self.lengths, self.tokens_per_chunk):
+            chunk = self._chunk(self.members[portion.stories], first)
+            first += len(chunk.batch)
+            yield chunk
+
+    def __len__(self) -> int:
+        """Chunks of a pass."""
+        return len(EvaluationOrder(self.lengths, self.tokens_per_chunk))
+
+    def drawn(self, tokens: int) -> Chunk:
+        """Whole stories drawn at random, of about that many tokens; all where there are fewer."""
+        return self._chunk(self._drawn(tokens), 0)
+
+    def sample(self, tokens: int) -> Int[np.ndarray, "token"]:
+        """Numbers of tokens in the pass, drawn without replacement, ascending; all where there are fewer."""
+        if tokens >= self.tokens:
+            return np.arange(self.tokens)
+        return np.sort(np.random.default_rng(SEED).choice(self.tokens, tokens, replace=False))
+
+    def _drawn(self, tokens: int) -> Int[np.ndarray, "story"]:
+        order = np.random.default_rng(SEED).permutation(self.members)
+        count = int(np.searchsorted(np.cumsum(self._stories.lengths[order]), tokens)) + 1
+        return np.sort(order[:count])
+
+    def _chunk(self, stories: Int[np.ndarray, "story"], first: int) -> Chunk:
+        starts, lengths = self.packed.offsets[stories], self._stories.lengths[stories]
+        places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
+        return Chunk(
+            self._stories[Portion(stories, 1.0)], torch.from_numpy(places), torch.from_numpy(stories.copy()), first
+        )

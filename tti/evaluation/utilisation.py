@@ -1,0 +1,151 @@
+"""Utilisation and sparsity: how often, how strongly and how many neurons fire."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation_folder import Array, Result
+from tti.metrics.firing import FiringRates
+
+
+class Utilisation(SitePart):
+    """Moments, firing rates at the original's threshold and at a scale-free one, and a histogram of every neuron.
+
+    ``dead`` and ``always_on`` follow the threshold; ``silent`` neurons are exactly 0 on every token. ``density`` has no
+    threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a
+    neuron that is either 0 or at one value, on a fraction ``p`` of the tokens; ``token_density`` is the same over the
+    neurons of a token. Memory: ``4 width x bins`` bytes a site.
+
+    What games it: whatever has the absolute threshold follows scale. What is ``_relative`` and ``density`` do not.
+
+    Args:
+        subjects: see :class:`Part`.
+        sites: globs.
+        threshold: absolute; the original project's is 0.01.
+        relative_threshold: in units of a neuron's own root mean square (of the calibration's sample).
+        bins: of the histogram, equally wide over the range of the calibration's sample.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        sites: str | Iterable[str],
+        threshold: float,
+        relative_threshold: float,
+        bins: int,
+    ) -> None:
+        super().__init__(subjects, sites)
+        self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
+
+    def attach(self, subject: Subject) -> None:
+        widths = subject.net.sites
+        self.statistics = {
+            site: NeuronStatistics(
+                subject.calibration[site].quantiles[:, [0, -1]],
+                subject.calibration[site].rms * self.relative_threshold,
+                self.threshold,
+                self.bins,
+            )
+            for site in self.sites(widths)
+        }
+
+    def update(self, seen: Seen) -> None:
+        for site, statistics in self.statistics.items():
+            statistics.update(seen.step.activations[site], seen)
+
+    def compute(self) -> Result:
+        arrays: dict[str, Array] = {}
+        values: dict[str, dict[str, float]] = {}
+        for site, statistics in self.statistics.items():
+            table = statistics.table()
+            values[site] = {
+                **statistics.named(),
+                "silent": float((table["zero_rate"] == 1).double().mean()),
+                "positive_rate": float(table["positive_rate"].mean()),
+                "density": mean_defined(table["density"]),
+                "token_density": float(statistics.token_density / statistics.tokens),
+            }
+            arrays |= per_neuron(site, **table)
+            arrays[f"{site}/histogram"] = array(statistics.histogram.to(torch.uint32), "width", "bin", unit="tokens")
+            arrays[f"{site}/histogram_edges"] = array(statistics.edges, "width", "end")
+        return Result(by_layer(values), arrays)
+
+
+class NeuronStatistics:
+    """Of one site."""
+
+    def __init__(
+        self, edges: Float[Tensor, "width 2"], relative: Float[Tensor, "width"], threshold: float, bins: int
+    ) -> None:
+        width, device = len(edges), edges.device
+        self.edges, self.bins = edges.clone(), bins
+        self.edges[:, 1] = torch.maximum(self.edges[:, 1], self.edges[:, 0] + torch.finfo(torch.float32).eps)
+        self.absolute = FiringRates(width, 0, threshold).to(device)
+        # A neuron that was silent in the sample fires whenever it is not 0.
+        relative = relative.clamp_min(torch.finfo(torch.float32).tiny)
+        self.relative = FiringRates(width, 0, relative).to(device)  # type: ignore[arg-type]
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.sum, self.sum_abs, self.sum_squares = (zeros(width) for _ in range(3))
+        self.zeros, self.positive = zeros(width), zeros(width)
+        self.low = torch.full((width,), torch.inf, device=device)
+        self.high = torch.full((width,), -torch.inf, device=device)
+        self.histogram = torch.zeros(width, bins, dtype=torch.int64, device=device)
+        self.token_density = zeros(())
+        self.tokens = 0
+
+    def update(self, acts: Float[Tensor, "token width"], seen: Seen) -> None:
+        """Take in some tokens."""
+        acts = acts.float()
+        size, squares = acts.abs(), acts.square()
+        self.absolute.update(acts, seen.step)
+        self.relative.update(acts, seen.step)
+        self.sum += acts.sum(0, dtype=torch.float64)
+        self.sum_abs += size.sum(0, dtype=torch.float64)
+        self.sum_squares += squares.sum(0, dtype=torch.float64)
+        self.zeros += (acts == 0).sum(0)
+        self.positive += (acts > 0).sum(0)
+        self.low, self.high = torch.minimum(self.low, acts.amin(0)), torch.maximum(self.high, acts.amax(0))
+        energy = squares.sum(1) * acts.shape[1]
+        self.token_density += (size.sum(1).square() / energy.where(energy > 0, 1)).sum(dtype=torch.float64)
+        self.tokens += len(acts)
+        self._count(acts)
+
+    def _count(self, acts: Float[Tensor, "token width"]) -> None:
+        low, high = self.edges.unbind(1)
+        bins = ((acts - low) * (self.bins / (high - low))).clamp_(0, self.bins - 1).nan_to_num_(0).long()
+        bins += torch.arange(len(self.edges), device=acts.device) * self.bins
+        self.histogram += torch.bincount(bins.flatten(), minlength=self.histogram.numel()).view_as(self.histogram)
+
+    def named(self) -> dict[str, float]:
+        """Both thresholds' rates over neurons; ``exactly_zero`` has none."""
+        absolute = {name: float(value) for name, value in self.absolute.compute().items()}
+        relative = {f"{name}_relative": float(value) for name, value in self.relative.compute().items()}
+        del relative["exactly_zero_relative"]
+        return {
+            "sparsity": 1 - absolute["active_fraction"],
+            "sparsity_relative": 1 - relative["active_fraction_relative"],
+            **absolute,
+            **relative,
+        }
+
+    def table(self) -> dict[str, Float[Tensor, "width"]]:
+        """A number a neuron."""
+        n = self.tokens
+        mean, square = self.sum / n, self.sum_squares / n
+        return {
+            "mean": mean,
+            "std": (square - mean.square()).clamp_min(0).sqrt(),
+            "min": self.low,
+            "max": self.high,
+            "mean_abs": self.sum_abs / n,
+            "rms": square.sqrt(),
+            "firing_rate": self.absolute.fired / n,
+            "firing_rate_relative": self.relative.fired / n,
+            "zero_rate": self.zeros / n,
+            "positive_rate": self.positive / n,
+            "density": (self.sum_abs / n).square() / square,
+        }

@@ -1,0 +1,182 @@
+"""The comparison as Markdown with its figures."""
+
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from tti.markdown import table
+from tti.reporting import comparison, markdown, plots
+from tti.reporting.analysis import Analysis
+from tti.reporting.statistics import CONFIDENCE
+from tti.runs import Run
+
+
+def text(analysis: Analysis, to: Path, more: list[str]) -> str:
+    """The Markdown; its figures go into the folder of that name beside it.
+
+    Args:
+        analysis: what is shown.
+        to: where the Markdown will be.
+        more: further sections.
+    """
+    sections = [*provenance(analysis), *_tables(analysis), *more, *_figures(analysis, to)]
+    return "\n\n".join(sections) + "\n"
+
+
+def provenance(analysis: Analysis) -> list[str]:
+    """Heading, and where the figures come from."""
+    config, finished = analysis.config, analysis.selection.finished
+    environments = pd.DataFrame([run.environment for run in finished])
+    steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
+    tokens = [run.summary["tokens"] for run in finished]
+    lines = [
+        f"{len(finished)} of {len(analysis.selection.found)} runs finished; {steps} steps, {min(tokens):,} to "
+        f"{max(tokens):,} tokens a run",
+        f"overrides common to all: `{' '.join(_common_overrides(finished))}`",
+        f"commit: {', '.join(environments['commit'].unique())}; {', '.join(environments['device'].unique())}; "
+        f"{', '.join(environments['platform'].unique())}; torch {finished[0].environment['packages']['torch']}",
+        f"written by `python -m tti.report {' '.join(_spelled(config))}`",
+        *_first_step(analysis.logged),
+    ]
+    if "unigram_entropy" in finished[0].summary:
+        lines.append(f"unigram entropy of the validation tokens: {finished[0].summary['unigram_entropy']:.3f} nats")
+    lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
+              for run in analysis.selection.unfinished]  # fmt: skip
+    return [f"# {title(config)}", "\n".join(f"- {line}" for line in [*lines, *analysis.remarks])]
+
+
+def title(config: DictConfig) -> str:
+    """As given, or the folder's name."""
+    return str(config.title or Path(patterns(config)[0]).name)
+
+
+def patterns(config: DictConfig) -> list[str]:
+    """Folders and globs of runs."""
+    return [config.runs] if isinstance(config.runs, str) else [str(pattern) for pattern in config.runs]
+
+
+def _first_step(logged: pd.DataFrame) -> list[str]:
+    """Whether all variants of a seed began alike: same weights, same stories, same dropout."""
+    if "train/ce" not in logged:
+        return []
+    first = logged[logged["step"] == 1].groupby("seed")["train/ce"]
+    shown = ", ".join(f"seed {seed} {float(values.iloc[0])!r}" for seed, values in first if values.nunique() == 1)
+    differ = [str(seed) for seed, values in first if values.nunique() > 1]
+    lines = [f"cross-entropy of the first step, equal to the last digit in all variants: {shown}"] if shown else []
+    return lines + (
+        [f"cross-entropy of the first step differs between variants: seed {', '.join(differ)}"] if differ else []
+    )
+
+
+def _tables(analysis: Analysis) -> list[str]:
+    labels, digits, controls = analysis.labels, analysis.digits, analysis.controls
+    sections = ["## Final figures", "Mean ± standard deviation over seeds.",
+                markdown.means(comparison.over_seeds(analysis.table, list(labels)), labels, digits)]  # fmt: skip
+    if controls:
+        changed = {name: labels[name] for name in analysis.changes.columns.get_level_values(0).unique()}
+        sections += [
+            "## What it costs",
+            cost_note(analysis),
+            markdown.losses(analysis.losses),
+            "## Change, paired by seed",
+            f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds, and in how many seeds the figure "
+            'fell. *: the t test rejects "no change" after Holm\'s correction for all '
+            f"{_tests(analysis.changes)} tests in this table.",
+            markdown.changes(analysis.changes, changed, digits, controls),
+        ]
+    if controls and len(analysis.matched):
+        matched = {name: labels[name] for name in analysis.matched.columns.get_level_values(0).unique()}
+        sections += [
+            "## Change at matched loss",
+            f"{MATCHED_NOTE} Stars as above, {_tests(analysis.matched)} tests. -: no two validations enclose that "
+            "loss.",
+            markdown.changes(analysis.matched, matched, digits, controls),
+        ]
+    if analysis.fronts:
+        sections += ["## Fronts", FRONT_NOTE, _fronts(analysis)]
+    return sections
+
+
+FRONT_NOTE = (
+    "Variants that no other dominates in loss and the figure (means over seeds). Hypervolume: the area that they "
+    "dominate, from the loss of untrained networks and the worse of the baseline's and the untrained figure; beside it "
+    "that of the baseline alone. It is there where `random_init` was evaluated."
+)
+
+
+MATCHED_NOTE = (
+    "Both runs of a seed where their validation loss was the larger of the two final ones, read off the validations "
+    "of each training by interpolation: what is left is not explained by one being trained further."
+)
+
+
+def cost_note(analysis: Analysis) -> str:
+    """What the table of losses shows."""
+    return (
+        f"Change of `{analysis.primary}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
+        f"paired t test, and of the equivalence test (TOST) with the margin {analysis.config.margin} nats, both "
+        "corrected (Holm) for the number of variants. Last, each seed's own change ± its interval over stories, "
+        "paired by story: it tells two trainings apart, not two methods. Only the equivalence test makes a change "
+        "*free*; *undecided* means that neither test decides."
+    )
+
+
+def _tests(table: pd.DataFrame) -> int:
+    return int(table.xs("p", axis=1, level=1).notna().sum().sum())
+
+
+def _fronts(analysis: Analysis) -> str:
+    rows = []
+    for front in analysis.fronts:
+        names = ", ".join(f"`{v}`" for v, on in zip(front.variants, front.on_front, strict=True) if on)
+        rows.append([f"{front.label} ({'less' if front.less_is_better else 'more'} is better)", names,
+                     markdown.spread(front.hypervolume, float("nan"), 4),
+                     markdown.spread(front.baseline_alone, float("nan"), 4)])  # fmt: skip
+    return table(["figure", "on the front", "hypervolume", "baseline alone"], rows)
+
+
+def _figures(analysis: Analysis, to: Path) -> list[str]:
+    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.labels
+    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged))}
+    if fronts := {front.metric: front.label for front in analysis.fronts}:
+        shown = {"front": plots.front(table, (analysis.primary, label[analysis.primary]), fronts), **shown}
+    trained = [name.removesuffix("_weighted") for name in logged if name.endswith("_weighted")]
+    if analysis.controls and "train/ce" in logged:
+        excess = comparison.excess(logged, "train/ce", analysis.controls)
+        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above its control's, nats"})
+    if trained:
+        shown["penalties"] = plots.curves(
+            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}
+        )
+        weights = [f"{name}_{what}" for name in trained for what in ("coefficient", "to_ce_grad_ratio")]
+        weights = [name for name in weights if name in logged]
+        shown["weights"] = plots.curves(logged, {name: name.removeprefix("train/") for name in weights})
+    if set(config.figures.spread.quantiles) <= set(table):
+        shown["spread"] = plots.spreads(table, config.figures.spread.quantiles, config.figures.spread.label)
+    folder = to.with_suffix("")
+    for name, figure in shown.items():
+        plots.save(figure, folder / f"{name}.png")
+    return [f"![{name}]({folder.name}/{name}.png)" for name in shown]
+
+
+def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> dict[str, str]:
+    return {name: labels[name] for name in names if name in table and name in labels}
+
+
+def _common_overrides(runs: list[Run]) -> list[str]:
+    each = [list(OmegaConf.load(run.folder / "overrides.yaml")) for run in runs]
+    common = [override for override in each[0] if all(override in other for other in each[1:])]
+    return [_shortened(override) for override in common if not override.startswith(("variant=", "seed="))]
+
+
+def _shortened(override: str) -> str:
+    """Without the folders of one machine: a path keeps its last two parts."""
+    key, _, value = override.replace("\\", "").partition("=")
+    return f"{key}=.../{'/'.join(Path(value).parts[-2:])}" if Path(value).is_absolute() else f"{key}={value}"
+
+
+def _spelled(config: DictConfig) -> list[str]:
+    given = {key: config[key] for key in ("to", "baseline", "controls", "split", "primary", "margin") if config[key]}
+    runs = [_shortened(f"runs={pattern}") for pattern in patterns(config)]
+    return [*runs, *[_shortened(f"{key}={value}") for key, value in given.items()]]

@@ -1,0 +1,217 @@
+"""Blind rating of neurons: a sample that hides its methods, and what several raters said of it."""
+
+import hashlib
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tti.evaluation_folder import Evaluation
+from tti.markdown import table
+from tti.reporting import browser, encoding
+from tti.reporting.agreement import krippendorff_alpha
+from tti.reporting.analysis import Analysis
+from tti.reporting.browser import Browsed
+from tti.reporting.contexts import OUTSIDE, Contexts
+from tti.reporting.statistics import CONFIDENCE, wilson
+from tti.runs import write_atomically
+
+SCHEMA = 1
+CATEGORIES = ("monosemantic", "polysemantic", "unclear")
+KEY = "rating-key.json"
+CONTEXTS_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What raters said.
+
+    ``labels``: variant -> the label of each rated neuron, that of most raters (*unclear* where none has the most);
+    ``alpha``: Krippendorff's α; ``raters`` how many ratings each gave; ``remarks`` on files that could not be read.
+    """
+
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    alpha: float = math.nan
+    raters: Mapping[str, int] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    sampled: int = 0
+
+    def rates(self) -> list[dict[str, Any]]:
+        """A row a variant: how many neurons were rated, and each category's rate with its Wilson interval."""
+        rows = []
+        for variant, labels in self.labels.items():
+            counts, n = Counter(labels), len(labels)
+            rates = {c: (counts[c] / n, *wilson(counts[c], n)) for c in CATEGORIES}
+            rows.append({"variant": variant, "n": n, **rates})
+        return rows
+
+    def sections(self) -> list[str]:
+        """As Markdown; nothing where nobody rated."""
+        if not self.raters:
+            return []
+        rows = [
+            [f"`{row['variant']}`", str(row["n"]), *[_rate(*row[category]) for category in CATEGORIES]]
+            for row in self.rates()
+        ]
+        return ["## Blind rating", self.summary(), table(["variant", "neurons", *CATEGORIES], rows)]
+
+    def summary(self) -> str:
+        """Who rated, and how far they agree."""
+        alpha = (
+            "not defined (no neuron was rated twice, or all alike)" if math.isnan(self.alpha) else f"{self.alpha:.2f}"
+        )
+        raters = ", ".join(f"{name} ({count})" for name, count in self.raters.items())
+        return (
+            f"Raters who did not see the method: {raters}. A neuron counts as what most of them said, and as unclear "
+            f"where none has the most; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between "
+            f"raters: {alpha}."
+        )
+
+
+def rated(analysis: Analysis, folder: Path, runs: Sequence[Browsed]) -> Rated:
+    """Write the sample to rate into ``folder/rating`` and read the raters' files that there are.
+
+    The key to the sample stands outside that folder, so that the folder can be given away. Keys of former samples stay
+    in it: ratings of them still count.
+    """
+    settings = analysis.config.rating
+    items = list(sample(runs, settings.sites, settings.neurons, settings.seed))
+    key = _former_key(folder / KEY) | {item["id"]: item.pop("key") for item in items}
+    if items:
+        write_page(folder / "rating", items, settings.seed)
+        write_atomically(folder / KEY, json.dumps(key, indent=1))
+    patterns = settings.files or str(folder / "ratings" / "*.json")
+    found = read(_files(patterns), key)
+    analysis.remarks.extend(found.remarks)
+    return Rated(found.labels, found.alpha, found.raters, found.remarks, len(items))
+
+
+def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iterable[dict[str, Any]]:
+    """The same number of neurons of every variant, in an order that says nothing; those that never fire are left out.
+
+    Args:
+        runs: with contexts.
+        sites: glob; layers are drawn from evenly over neurons.
+        neurons: in all.
+        seed: of the choice and of the order.
+    """
+    draw = random.Random(seed)
+    variants: dict[str, list[Browsed]] = {}
+    for run in runs:
+        variants.setdefault(run.run.config.variant, []).append(run)
+    items = []
+    for variant, of_variant in variants.items():
+        firing = [place for run in of_variant for place in _firing(run, sites)]
+        chosen = random.Random(f"{seed} {variant}").sample(firing, min(len(firing), neurons // len(variants)))
+        items += [_item(*place, seed) for place in sorted(chosen, key=lambda place: (place[0].number, *place[1:]))]
+    draw.shuffle(items)
+    return items
+
+
+def write_page(folder: Path, items: Sequence[Mapping[str, Any]], seed: int) -> None:
+    """The folder that a rater is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    browser.copy_assets(("rating.html", "style.css", "data.js", "tokens.js", "rating.js"), folder)
+    (folder / "rating.html").rename(folder / "index.html")
+    digest = hashlib.sha256(" ".join(sorted(item["id"] for item in items)).encode()).hexdigest()[:12]
+    encoding.write(folder, "items", {"schema": SCHEMA, "sample": digest, "seed": seed, "items": items})
+
+
+def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
+    """What raters said of the neurons in the key; a file that cannot be read is remarked and left out."""
+    said: dict[str, dict[str, str]] = {}
+    remarks = []
+    for path in paths:
+        try:
+            rater, ratings = _ratings(path)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            remarks.append(f"ratings left out: {path.name}: {error}")
+            continue
+        unknown = [item for item in ratings if item not in key]
+        if unknown:
+            remarks.append(
+                f"{path.name}: {len(unknown)} of {len(ratings)} ratings are of neurons that no key here knows"
+            )
+        name = rater if rater not in said else f"{rater} ({path.stem})"
+        said[name] = {item: rating for item, rating in ratings.items() if item in key}
+    units: dict[str, list[str]] = {}
+    for ratings in said.values():
+        for item, rating in ratings.items():
+            units.setdefault(item, []).append(rating)
+    labels: dict[str, list[str]] = {}
+    for item in key:
+        if item in units:
+            labels.setdefault(key[item]["variant"], []).append(majority(units[item]))
+    return Rated(labels, krippendorff_alpha(units.values()), {name: len(r) for name, r in said.items()}, remarks)
+
+
+def majority(ratings: Sequence[str]) -> str:
+    """The rating given most often; *unclear* where two are."""
+    (first, count), *others = Counter(ratings).most_common()
+    return "unclear" if others and others[0][1] == count else first
+
+
+def _ratings(path: Path) -> tuple[str, dict[str, str]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema {content.get('schema')}, {SCHEMA} is read")
+    ratings = {item: given["rating"] for item, given in content["ratings"].items()}
+    if odd := sorted(set(ratings.values()) - set(CATEGORIES)):
+        raise ValueError(f"unknown ratings {', '.join(odd)}; there are {', '.join(CATEGORIES)}")
+    return content.get("rater") or path.stem, ratings
+
+
+def _files(patterns: Any) -> list[Path]:
+    every = [patterns] if isinstance(patterns, str) else list(patterns)
+    found = []
+    for pattern in every:
+        path = Path(pattern)
+        found += sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+    return found
+
+
+def _former_key(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _firing(browsed: Browsed, sites: str) -> Iterable[tuple[Browsed, str, int]]:
+    for site in browsed.sites:
+        activation = browsed.part.arrays.get(f"{site}/top_activation") if fnmatchcase(site, sites) else None
+        if activation is not None:
+            yield from ((browsed, site, int(j)) for j in np.flatnonzero(activation[:, 0] > 0))
+
+
+def _item(browsed: Browsed, site: str, neuron: int, seed: int) -> dict[str, Any]:
+    config, text, shown = browsed.run.config, browsed.run.tokenizer, slice(0, CONTEXTS_SHOWN)
+    contexts, tokens, before = _read(browsed.evaluation, site)
+    rows = []
+    for place, window in zip(
+        contexts.places["top"][neuron, shown], contexts.windows["top"][neuron, shown], strict=True
+    ):
+        inside = [i for i, level in enumerate(window) if place >= 0 and level != OUTSIDE]
+        if inside:
+            words = [text.decode([int(tokens[place - before + i])], skip_special_tokens=False) for i in inside]
+            rows.append({"tokens": words, "levels": [int(window[i]) for i in inside], "mark": inside.index(before)})
+    named = f"{seed} {config.variant} {config.seed} {site} {neuron}"
+    key = {"variant": config.variant, "seed": config.seed, "site": site, "neuron": neuron}
+    return {"id": hashlib.sha256(named.encode()).hexdigest()[:12], "contexts": rows, "key": key}
+
+
+@lru_cache(maxsize=1)  # items come site by site
+def _read(evaluation: Evaluation, site: str) -> tuple[Contexts, np.ndarray, int]:
+    part = evaluation.part("contexts")
+    contexts = Contexts.of(part, site)
+    assert contexts is not None
+    return contexts, part.arrays["tokens"], int(part.metrics["window_before"])
+
+
+def _rate(rate: float, low: float, high: float) -> str:
+    return f"{rate:.0%} ({low:.0%} to {high:.0%})"

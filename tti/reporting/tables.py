@@ -1,0 +1,187 @@
+"""Run folders as tidy tables."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from tti.evaluation_folder import RANDOM_INIT, TRAINED, Evaluation
+from tti.runs import Run
+
+AUDITS = ("gaming",)  # parts that measure metrics, not the run
+
+
+def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]]) -> pd.DataFrame:
+    """A row a finished run: who it is, every final figure of the training, and every metric of its evaluation.
+
+    Args:
+        runs: finished runs.
+        evaluated: ``<part>/<metric>`` of each variant and seed.
+    """
+    runs = list(runs)
+    rows = []
+    knobs = strengths(runs)
+    for run in runs:
+        summary = run.summary
+        figures = {name: summary[name] for name in ("steps", "tokens", "seconds", "tokens_per_second")}
+        metrics = {name: math.nan if value is None else value for name, value in summary["metrics"].items()}
+        gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
+        evaluation = evaluated.get((run.config.variant, run.config.seed), {})
+        knob = {"method": knobs[run.config.variant].method, "strength": knobs[run.config.variant].value}
+        rows.append({**labels(run), **knob, **figures, "flops": flops(run), **gap, **metrics, **evaluation})
+    return pd.DataFrame(rows)
+
+
+def history(runs: Iterable[Run]) -> pd.DataFrame:
+    """A row a logged step of every run."""
+    return pd.DataFrame([{**labels(run), **entry} for run in runs for entry in run.metrics()])
+
+
+def labels(run: Run) -> dict[str, Any]:
+    """Experiment, variant and seed."""
+    config = run.config
+    return {"experiment": config.experiment, "variant": config.variant, "seed": config.seed}
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The one number in which a variant differs from others of its method: its key and value."""
+
+    method: str
+    key: str
+    value: float
+
+
+def strengths(runs: Iterable[Run]) -> dict[str, Strength]:
+    """Method and strength of each variant, from the overrides that not all runs share.
+
+    A method is what two variants share when the one number among these overrides is set aside; a variant with none, or
+    with several, is a method of its own, of no strength.
+    """
+    overrides = {
+        run.config.variant: dict(str(o).lstrip("+").replace("\\", "").partition("=")[::2]
+                                 for o in OmegaConf.load(run.folder / "overrides.yaml"))
+        for run in runs
+    }  # fmt: skip
+    own = {variant: _uncommon(values, overrides.values()) for variant, values in overrides.items()}
+    return {variant: _strength(variant, values) for variant, values in own.items()}
+
+
+def _uncommon(values: Mapping[str, str], all_values: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    others = list(all_values)
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in ("variant", "seed") and any(other.get(key) != value for other in others)
+    }
+
+
+def _strength(variant: str, overrides: Mapping[str, str]) -> Strength:
+    numbers = {key: float(value) for key, value in overrides.items() if _is_number(value)}
+    words = [value for key, value in overrides.items() if key not in numbers]
+    if len(numbers) != 1:
+        return Strength(variant, "", math.nan)
+    ((key, number),) = numbers.items()
+    return Strength(" ".join(words) or key, key, number)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def flops(run: Run) -> float:
+    """Floating-point operations of the training, ``6 (P + V d)`` a token, those of attention over positions left out.
+
+    P: parameters in the matrices of the blocks, V: token types, d: ``d_model``. NaN for another kind of model.
+    """
+    model: Any = run.config.get("model") or {}
+    if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
+        return math.nan
+    matrices = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * model.mlp.d_ff)
+    vocabulary = model.get("vocab_size") or run.tokenizer.get_vocab_size()
+    return float(6 * (matrices + vocabulary * model.d_model) * run.summary["tokens"])
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluations of the runs on one split, as far as they can be read.
+
+    ``metrics`` and ``untrained``: ``<part>/<metric>`` by variant and seed, of the trained model and of the random-init
+    control; ``evaluations`` the trained models' folders; ``remarks`` says what could not be read and why.
+    """
+
+    metrics: dict[tuple[str, int], dict[str, float]]
+    untrained: dict[tuple[str, int], dict[str, float]]
+    evaluations: dict[tuple[str, int], Evaluation]
+    remarks: list[str]
+
+
+def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
+    """Read what there is; a part that is damaged or of another schema version is left out and named."""
+    found = Evaluated({}, {}, {}, [])
+    without = []
+    for run in runs:
+        key = (run.config.variant, run.config.seed)
+        for subject, into in ((TRAINED, found.metrics), (RANDOM_INIT, found.untrained)):
+            evaluation = Evaluation(run.folder, split, subject)
+            if metrics := _readable(evaluation, found.remarks):
+                into[key] = metrics
+                if subject == TRAINED:
+                    found.evaluations[key] = evaluation
+        if key not in found.metrics:
+            without.append(f"`{key[0]}` seed {key[1]}")
+    if without and found.metrics:
+        found.remarks.append(f"not evaluated on {split}: {', '.join(without)} (`python -m tti.evaluate run=...`)")
+    elif without:
+        found.remarks.append(
+            f"no run was evaluated on {split}, so figures of the training are all there is: "
+            "`python -m tti.evaluate run=...` measures the rest"
+        )
+    return found
+
+
+def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name in evaluation.parts():
+        if name in AUDITS:
+            continue
+        try:
+            part = evaluation.part(name).metrics
+        except (ValueError, LookupError, TypeError) as error:
+            remarks.append(f"left out: {shortened(str(error), evaluation)}")
+            continue
+        metrics |= {f"{name}/{metric}": value for metric, value in part.items()}
+    return metrics
+
+
+def shortened(message: str, evaluation: Evaluation) -> str:
+    """Without the folders of this machine."""
+    return message.replace(str(evaluation.run.parent.parent) + "/", "")
+
+
+@dataclass(frozen=True)
+class StoryLosses:
+    """Nats and scored tokens of each story of a split."""
+
+    nll: np.ndarray
+    tokens: np.ndarray
+
+
+def story_losses(found: Evaluated, remarks: list[str]) -> dict[tuple[str, int], StoryLosses]:
+    """By variant and seed, where the evaluation has them; what cannot be read is added to ``remarks``."""
+    losses = {}
+    for key, evaluation in found.evaluations.items():
+        try:
+            arrays = evaluation.part("performance").arrays
+            losses[key] = StoryLosses(arrays["story/nll"], arrays["story/tokens"].astype(float))
+        except (ValueError, LookupError) as error:
+            remarks.append(f"no losses of stories: {shortened(str(error), evaluation)}")
+    return losses
