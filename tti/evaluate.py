@@ -24,7 +24,7 @@ from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
 from tti.evaluation.run_through import Rotation, examine, unchanged
 from tti.evaluation.stories import Chunk, StorySet
-from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, write
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
 from tti.models.gpt import GPT
 from tti.runs import Run, commit, find, root_cause
 
@@ -162,9 +162,9 @@ class RunEvaluation:
             return False
         try:
             part = evaluation.part(name)
-        except ValueError as error:
-            if "schema version" in str(error):
-                raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
+        except OtherSchemaError as error:
+            raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
+        except ValueError:  # damaged
             return False
         about = self._about(name)
         return part.content.get("of") == about["of"] and part.content.get("settings") == about["settings"]

@@ -25,6 +25,10 @@ TRAINED, RANDOM_INIT, ROTATION = "trained", "random_init", "rotation"
 NEURON = "/neuron/"
 
 
+class OtherSchemaError(ValueError):
+    """A part was written under another version of the schema."""
+
+
 @dataclass(frozen=True)
 class Array:
     """An array with the names of its dimensions and its unit."""
@@ -141,7 +145,7 @@ class Part:
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}). Delete it and evaluate again.") from error
         if schema != SCHEMA:
-            raise ValueError(
+            raise OtherSchemaError(
                 f"{path} is of schema version {schema}; this version of tti reads {SCHEMA}. Delete it and evaluate "
                 "again, or read it with the version that wrote it."
             )
