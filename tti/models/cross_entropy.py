@@ -73,4 +73,5 @@ class _LinearCrossEntropy(Function):
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         each = grad / len(grad_hidden)
-        return (grad_hidden * each).to(ctx.hidden_dtype), grad_weight * each, None, None
+        hidden_dtype = ctx.hidden_dtype  # type: ignore[attr-defined]
+        return (grad_hidden * each).to(hidden_dtype), grad_weight * each, None, None
