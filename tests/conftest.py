@@ -1,6 +1,7 @@
 """What many tests share: composed configurations, small networks, flat batches, a small corpus, the real one."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
@@ -23,6 +24,12 @@ from tti.step import Batch, Step
 
 Compose = Callable[..., DictConfig]
 VOCAB = 37
+
+
+def pytest_configure() -> None:
+    """Tests interrupt processes, which a shell's background jobs would have ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

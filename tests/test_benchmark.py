@@ -53,7 +53,10 @@ def run(monkeypatch, *arguments):
 
 def test_an_unknown_table_names_those_that_there_are(monkeypatch, tmp_path):
     message = run(monkeypatch, "table=[loops,lops]", f"to={tmp_path}/out")
-    assert message == "error: no table lops; there are: loops, regularizers, overhead, start, operations, profile"
+    assert (
+        message
+        == "error: no table lops; there are: loops, regularizers, overhead, evaluation, start, operations, profile"
+    )
 
 
 def test_no_memory_says_what_to_lower(monkeypatch, tmp_path):
