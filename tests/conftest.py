@@ -26,12 +26,6 @@ Compose = Callable[..., DictConfig]
 VOCAB = 37
 
 
-def pytest_configure() -> None:
-    """Tests interrupt processes, which a shell's background jobs would have ignore it."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Every token cache of the tests is in here, never in the user's."""
@@ -74,7 +68,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Make the mark known, and SIGINT heard: tests interrupt processes, and a shell's background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "each_option(group, name='option'): run for every YAML of a group, as that argument"
     )
