@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from tti.configuration import conf_dir
 
-SUFFIXES = {".py", ".yaml"}
+SUFFIXES = {".py", ".yaml", ".html", ".css", ".js"}  # the last three: what a report writes for browsers
 
 
 def folders() -> dict[str, Path]:
