@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from tti import benchmark
-from tti.benchmark import _of_training, _shortened
+from tti.benchmark import _of_training
+from tti.configuration import without_folders
 
 SMALL = [
     "model=tiny", "model.d_model=16", "data=grammar_small", "data.corpus.train=60", "data.corpus.validation=20",
@@ -87,6 +88,6 @@ def test_overrides_of_the_benchmark_are_no_overrides_of_the_training():
 
 
 def test_folders_of_one_machine_are_left_out():
-    assert _shortened("data.corpus.train=/a/b/c/d.txt") == "data.corpus.train=.../c/d.txt"
-    assert _shortened("x=['/a/b/c','/e/f/g']") == "x=['.../b/c','.../f/g']"
-    assert _shortened("regularizer.l1.sites='blocks.*.mlp/x'") == "regularizer.l1.sites='blocks.*.mlp/x'"
+    assert without_folders("data.corpus.train=/a/b/c/d.txt") == "data.corpus.train=.../c/d.txt"
+    assert without_folders("x=['/a/b/c','/e/f/g']") == "x=['.../b/c','.../f/g']"
+    assert without_folders("regularizer.l1.sites='blocks.*.mlp/x'") == "regularizer.l1.sites='blocks.*.mlp/x'"

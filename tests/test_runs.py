@@ -5,7 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tti import runs
-from tti.runs import Run, find, write_atomically
+from tti.durable import write_atomically
+from tti.runs import Run, find
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from rich.console import Console
 from tti.benchmarking import machine
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting, composed
-from tti.configuration import alternatives, conf_dir
-from tti.runs import commit, root_cause, write_atomically
+from tti.configuration import alternatives, conf_dir, without_folders
+from tti.durable import write_atomically
+from tti.runs import commit, root_cause
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
@@ -58,14 +59,9 @@ def _head(name: str, setting: Setting, overrides: list[str]) -> str:
     lines = [
         machine.described(setting.threads),
         f"commit {commit()}",
-        f"written by `python -m tti.benchmark {' '.join(map(_shortened, overrides))}`",
+        f"written by `python -m tti.benchmark {' '.join(map(without_folders, overrides))}`",
     ]
     return "\n\n".join([f"# Benchmark: {name}", "\n".join(f"- {line}" for line in lines)])
-
-
-def _shortened(override: str) -> str:
-    """Without the folders of one machine: an absolute path keeps its last two parts."""
-    return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", lambda path: "/".join(["...", *path[0].split("/")[1:][-2:]]), override)
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="benchmark")

@@ -1,6 +1,7 @@
 """How configurations are found, spelled into folder names, and told apart."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -120,6 +121,16 @@ def alternatives(error: BaseException | None) -> str:
         return ""
     where = parent._get_full_key(None) or "the configuration"
     return f"{where} has: {', '.join(sorted(map(str, parent)))}\n"
+
+
+def identity_digest(config: DictConfig) -> str:
+    """Twelve characters that stand for what identifies a run."""
+    return digest(json.dumps(identity(config), sort_keys=True))
+
+
+def without_folders(override: str) -> str:
+    """Without the folders of one machine: an absolute path keeps its last two parts."""
+    return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", lambda path: "/".join(["...", *path[0].split("/")[1:][-2:]]), override)
 
 
 def digest(text: str) -> str:

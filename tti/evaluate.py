@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tti.configuration import alternatives, conf_dir, digest, quoted
+from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
@@ -72,7 +73,7 @@ class RunEvaluation:
         self.data: StoryData = instantiate(data_config)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
         packed = self.stories.packed.manifest
-        if packed["tokenizer_sha256"] != digest_of(run.tokenizer.to_str().encode()):
+        if packed["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
             raise ValueError(
                 f"the data of {run.folder} have another tokenizer by now than the run has; give the ones that it was "
                 "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
@@ -200,11 +201,6 @@ def wanted_parts(config: DictConfig) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no part {', '.join(map(str, unknown))}; there are: {', '.join(known)}")
     return names
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _digest_of_weights(net: torch.nn.Module) -> str:

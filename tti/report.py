@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from tti.configuration import conf_dir, quoted
+from tti.durable import write_atomically
 from tti.reporting import browser, comparison, document, markdown, page, rating
 from tti.reporting.analysis import Analysis
 from tti.reporting.selection import select
-from tti.runs import write_atomically
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
 from tti.configuration import identity
-from tti.durable import write_atomically as write_atomically
+from tti.durable import write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -109,12 +109,6 @@ class Run:
                 continue  # cut short by a kill; the resumed run wrote it again
             steps.setdefault(entry["step"], {}).update(entry)
         return [steps[step] for step in sorted(steps)]
-
-    @property
-    def progress(self) -> dict[str, float]:
-        """How far a run is that goes on, or that stopped before its end: steps, seconds left, latest figures."""
-        path = self.folder / "progress.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     @property
     def start_config(self) -> DictConfig:

@@ -1,7 +1,6 @@
 """``python -m tti.train``: compose, instantiate, fit, leave a run folder behind; the result is the validation loss."""
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -19,7 +18,7 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from tti.configuration import alternatives, conf_dir, digest, identity
+from tti.configuration import alternatives, conf_dir, identity_digest
 from tti.loggers.protocols import Summarizing
 from tti.runs import Run, root_cause
 
@@ -84,7 +83,7 @@ def _fit(config: DictConfig, run: Run) -> float:
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
     module: Any = instantiate(config.task)
-    module.identity = digest(json.dumps(identity(run.config), sort_keys=True))
+    module.identity = identity_digest(run.config)
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=list(instantiate(config.callbacks).values()),

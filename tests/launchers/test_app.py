@@ -65,7 +65,7 @@ def test_the_image_gets_sources_and_configurations():
                 layers.append(part)
     wanted = ["tti/train.py", "conf/train.yaml", "conf/experiment/expt1.yaml", "conf/hydra/launcher/modal.yaml"]
     wanted += ["hydra_plugins/tti_variants/variants_sweeper.py", "tti/launchers/app.py"]
-    assert {f"/root/{name}" for name in wanted} <= mounted.keys()
+    assert {f"{app.SOURCE}/{name}" for name in wanted} <= mounted.keys()
     assert not [name for name in mounted if name.endswith(".pyc")]
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from tti import flops
 from tti.benchmarking.setting import Setting
 
 # Dense bf16 operations a second by what the device's name contains, from NVIDIA's data sheets; the first that fits.
@@ -15,11 +16,9 @@ FORMULA = (
 def per_token(setting: Setting) -> float:
     """Floating-point operations of a training step per real token; nothing is counted for what is recomputed."""
     model = setting.config.model
-    layer = 4 * model.d_model**2 + 2 * model.d_model * model.mlp.d_ff
     lengths = torch.tensor([length for sample in setting.samples for length in sample.batch.stories.lengths]).double()
     attended = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
-    matrices = model.n_layers * layer + model.vocab_size * model.d_model
-    return 6 * matrices + 12 * model.n_layers * model.d_model * attended
+    return flops.per_token(model, model.vocab_size) + 12 * model.n_layers * model.d_model * attended
 
 
 def peak() -> float | None:

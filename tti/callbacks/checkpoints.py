@@ -1,7 +1,6 @@
 """When and how checkpoints are written: a run killed at any moment goes on from one as if nothing had happened."""
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -13,6 +12,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tti.durable import replacing
 
 log = logging.getLogger("tti.train")
 
@@ -107,13 +108,5 @@ class DurableCheckpoints(TorchCheckpointIO):
         """Save ``checkpoint`` whole or not at all."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)  # room for what is still to be written, such as the reason
-            raise
+        with replacing(target) as file:
+            torch.save(checkpoint, file)

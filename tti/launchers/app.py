@@ -8,8 +8,8 @@ from typing import Any
 import modal
 
 from tti.launchers import remote, source
+from tti.launchers.volume import CHECKPOINTS, DATA
 
-DATA, CHECKPOINTS = "/data", "/checkpoints"  # where the volumes are mounted
 SOURCE = "/root"  # on Python's path in Modal's containers
 HOUR = 3600
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
+from tti.launchers.volume import DATA
 from tti.runs import require_same
 
-DATA = "/data"  # where a job finds the data volume
 CACHE = "modal run scripts/modal_app.py::cache_dataset"
 
 

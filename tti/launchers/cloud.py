@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import modal
 from modal import exception
 
 from tti.launchers import source, volume
@@ -89,9 +90,7 @@ def connect(options: Options) -> Cloud:
     Raises:
         ValueError: there is no account on this machine, or it is refused.
     """
-    import modal
-
-    from tti.launchers import app
+    from tti.launchers import app  # defines image and volumes
 
     try:
         modal.Client.from_env().hello()
@@ -121,8 +120,6 @@ def connect(options: Options) -> Cloud:
 
 
 def _has_secret(name: str) -> bool:
-    import modal
-
     try:
         modal.Secret.from_name(name).hydrate()
     except exception.NotFoundError:

@@ -1,13 +1,12 @@
 """One job of a sweep that is to run elsewhere."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tti.configuration import digest, identity
+from tti.configuration import identity_digest
 from tti.launchers.calls import Calls
 from tti.runs import Run
 
@@ -53,4 +52,4 @@ class Job:
     @cached_property
     def identity(self) -> str:
         """Stands for the configuration."""
-        return digest(json.dumps(identity(self.config), sort_keys=True))
+        return identity_digest(self.config)

@@ -6,7 +6,10 @@ from typing import Any
 
 from modal import exception
 
+from tti.durable import replacing
+
 ABSENT = (FileNotFoundError, exception.NotFoundError)
+DATA, CHECKPOINTS = "/data", "/checkpoints"  # where a job finds the volumes
 KEPT_THERE = (".lock", ".partial")
 PASSING = ("failure.json", "progress.json")  # what a run that goes on, or finishes, takes away
 
@@ -50,8 +53,6 @@ def fetch_run(volume: Any, run: str, to: Path, leave: Sequence[str]) -> None:
 
 def _download(volume: Any, path: str, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(to) as file:
         for piece in volume.read_file(path):
             file.write(piece)
-    partial.replace(to)

@@ -63,8 +63,7 @@ class _LinearCrossEntropy(Function):
                     else:
                         grad_weight += torch.mm(residual.T, h[chunk], out=grad_product)
         if with_gradient:
-            ctx.save_for_backward(grad_hidden, grad_weight)  # of the sum over tokens
-        ctx.hidden_dtype = hidden.dtype  # type: ignore[attr-defined]
+            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight)  # of the sum over tokens
         ctx.mark_non_differentiable(nll)
         return nll.mean(), nll
 
@@ -73,5 +72,4 @@ class _LinearCrossEntropy(Function):
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         each = grad / len(grad_hidden)
-        hidden_dtype = ctx.hidden_dtype  # type: ignore[attr-defined]
-        return (grad_hidden * each).to(hidden_dtype), grad_weight * each, None, None
+        return grad_hidden * each, grad_weight * each, None, None

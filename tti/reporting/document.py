@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from tti.configuration import without_folders
 from tti.markdown import table
 from tti.reporting import comparison, markdown, plots
 from tti.reporting.analysis import Analysis
@@ -167,16 +168,14 @@ def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> d
 def _common_overrides(runs: list[Run]) -> list[str]:
     each = [list(OmegaConf.load(run.folder / "overrides.yaml")) for run in runs]
     common = [override for override in each[0] if all(override in other for other in each[1:])]
-    return [_shortened(override) for override in common if not override.startswith(("variant=", "seed="))]
-
-
-def _shortened(override: str) -> str:
-    """Without the folders of one machine: a path keeps its last two parts."""
-    key, _, value = override.replace("\\", "").partition("=")
-    return f"{key}=.../{'/'.join(Path(value).parts[-2:])}" if Path(value).is_absolute() else f"{key}={value}"
+    return [
+        without_folders(override.replace("\\", ""))
+        for override in common
+        if not override.startswith(("variant=", "seed="))
+    ]
 
 
 def _spelled(config: DictConfig) -> list[str]:
     given = {key: config[key] for key in ("to", "baseline", "controls", "split", "primary", "margin") if config[key]}
-    runs = [_shortened(f"runs={pattern}") for pattern in patterns(config)]
-    return [*runs, *[_shortened(f"{key}={value}") for key, value in given.items()]]
+    runs = [without_folders(f"runs={pattern}") for pattern in patterns(config)]
+    return [*runs, *[without_folders(f"{key}={value}") for key, value in given.items()]]

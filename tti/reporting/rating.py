@@ -1,6 +1,5 @@
 """Blind rating of neurons: a sample that hides its methods, and what several raters said of it."""
 
-import hashlib
 import json
 import math
 import random
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tti.configuration import digest
+from tti.durable import write_atomically
 from tti.evaluation_folder import Evaluation
 from tti.markdown import table
 from tti.reporting import browser, encoding
@@ -22,7 +23,6 @@ from tti.reporting.analysis import Analysis
 from tti.reporting.browser import Browsed
 from tti.reporting.contexts import OUTSIDE, Contexts
 from tti.reporting.statistics import CONFIDENCE, wilson
-from tti.runs import write_atomically
 
 SCHEMA = 1
 CATEGORIES = ("monosemantic", "polysemantic", "unclear")
@@ -121,8 +121,8 @@ def write_page(folder: Path, items: Sequence[Mapping[str, Any]], seed: int) -> N
     folder.mkdir(parents=True, exist_ok=True)
     browser.copy_assets(("rating.html", "style.css", "data.js", "tokens.js", "rating.js"), folder)
     (folder / "rating.html").rename(folder / "index.html")
-    digest = hashlib.sha256(" ".join(sorted(item["id"] for item in items)).encode()).hexdigest()[:12]
-    encoding.write(folder, "items", {"schema": SCHEMA, "sample": digest, "seed": seed, "items": items})
+    sample = digest(" ".join(sorted(item["id"] for item in items)))
+    encoding.write(folder, "items", {"schema": SCHEMA, "sample": sample, "seed": seed, "items": items})
 
 
 def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
@@ -202,7 +202,7 @@ def _item(browsed: Browsed, site: str, neuron: int, seed: int) -> dict[str, Any]
             rows.append({"tokens": words, "levels": [int(window[i]) for i in inside], "mark": inside.index(before)})
     named = f"{seed} {config.variant} {config.seed} {site} {neuron}"
     key = {"variant": config.variant, "seed": config.seed, "site": site, "neuron": neuron}
-    return {"id": hashlib.sha256(named.encode()).hexdigest()[:12], "contexts": rows, "key": key}
+    return {"id": digest(named), "contexts": rows, "key": key}
 
 
 @lru_cache(maxsize=1)  # items come site by site

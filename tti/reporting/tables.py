@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from tti import flops
 from tti.evaluation_folder import RANDOM_INIT, TRAINED, Evaluation
 from tti.runs import Run
 
@@ -32,7 +33,7 @@ def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, f
         gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
         evaluation = evaluated.get((run.config.variant, run.config.seed), {})
         knob = {"method": knobs[run.config.variant].method, "strength": knobs[run.config.variant].value}
-        rows.append({**labels(run), **knob, **figures, "flops": flops(run), **gap, **metrics, **evaluation})
+        rows.append({**labels(run), **knob, **figures, "flops": operations(run), **gap, **metrics, **evaluation})
     return pd.DataFrame(rows)
 
 
@@ -97,17 +98,13 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def flops(run: Run) -> float:
-    """Floating-point operations of the training, ``6 (P + V d)`` a token, those of attention over positions left out.
-
-    P: parameters in the matrices of the blocks, V: token types, d: ``d_model``. NaN for another kind of model.
-    """
+def operations(run: Run) -> float:
+    """Floating-point operations of the training (``flops.per_token``); NaN for another kind of model."""
     model: Any = run.config.get("model") or {}
     if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
         return math.nan
-    matrices = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * model.mlp.d_ff)
     vocabulary = model.get("vocab_size") or run.tokenizer.get_vocab_size()
-    return float(6 * (matrices + vocabulary * model.d_model) * run.summary["tokens"])
+    return float(flops.per_token(model, vocabulary) * run.summary["tokens"])
 
 
 @dataclass(frozen=True)
