@@ -19,6 +19,8 @@ from tti.measures import type_entropy
 from tti.models.stories import Stories
 from tti.step import Batch
 
+COUNTED = 2**24  # tokens counted at a time
+
 
 class StoryData(LightningDataModule):
     """Streams a corpus as flat batches of whole stories.
@@ -229,7 +231,12 @@ def _ignore_interruptions(worker: int) -> None:
 
 def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[np.ndarray, "vocab"]]:
     """The token types of a split, and for every type of the vocabulary its place among them."""
-    counts = np.bincount(packed.tokens, minlength=packed.manifest["vocab_size"])
+    vocab, size = packed.manifest["vocab_size"], len(packed.tokens)
+    # In portions: counting makes int64 of what it counts, gigabytes of a whole training split.
+    counts = sum(
+        (np.bincount(packed.tokens[first : first + COUNTED], minlength=vocab) for first in range(0, size, COUNTED)),
+        np.zeros(vocab, np.int64),
+    )
     present = np.flatnonzero(counts)
     rows = np.zeros(len(counts), np.int64)
     rows[present] = np.arange(len(present))

@@ -11,11 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tti.data import tokenizers
-from tti.data.cache import PackedStories
 from tti.data.module import EvaluationOrder, Portion, StoryData
 from tti.models.stories import Stories
 from tti.step import Batch
 
+TRAINING = "train"
 SEED = 0  # of everything that is drawn: the same tokens for every run with the same data
 
 
@@ -58,7 +58,7 @@ class StorySet:
     """
 
     def __init__(self, data: StoryData, split: str, tokens: int) -> None:
-        self.packed: PackedStories = data.split(split)
+        self._data, self.packed = data, data.split(split)
         self.split, self.tokens_per_chunk, self.max_length = split, tokens, data.max_length
         self.layout: Callable[[Sequence[int]], Stories] = data.layout
         self._stories = data.evaluation_stories(split)
@@ -74,6 +74,10 @@ class StorySet:
         part = copy(self)
         part.members = self._drawn(tokens)
         return part
+
+    def training(self) -> "StorySet":
+        """The training split of the same data, for what has to be fitted to activations before it is measured."""
+        return StorySet(self._data, TRAINING, self.tokens_per_chunk)
 
     @property
     def tokens(self) -> int:
