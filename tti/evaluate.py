@@ -5,6 +5,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from tti.autoencoders.base import SparseAutoencoder
 from tti.configuration import alternatives, conf_dir, digest, quoted
 from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
 from tti.evaluation.run_through import Rotation, examine, unchanged
+from tti.evaluation.sae import autoencoders_in
 from tti.evaluation.stories import Chunk, StorySet
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
 from tti.models.gpt import GPT
@@ -107,25 +110,38 @@ class RunEvaluation:
         """Fresh parts, by name, of those that are asked for and can be done."""
         return {name: instantiate(self.config.evaluation[name]) for name in self.possible}
 
-    def networks(self) -> Iterator[tuple[tuple[str, ...], GPT]]:
-        """The subjects asked for, by the network that they share."""
+    @cached_property
+    def cotrained(self) -> dict[str, SparseAutoencoder]:
+        """The autoencoders that were trained with the network, by site."""
+        return autoencoders_in(self.run.regularizers(self.net.sites, self.config.checkpoint), self.net.sites)
+
+    def networks(self) -> Iterator[tuple[tuple[str, ...], GPT, Mapping[str, SparseAutoencoder]]]:
+        """The subjects asked for, by the network that they share, with the autoencoders that were trained with it."""
         asked = [subject for subject in VIEWS if subject in self.config.subjects]
         if shared := tuple(subject for subject in asked if subject != RANDOM_INIT):
-            yield shared, self.net
+            yield shared, self.net, self.cotrained
         if RANDOM_INIT in asked:
-            yield (RANDOM_INIT,), self._untrained()
+            yield (RANDOM_INIT,), self._untrained(), {}
 
     def evaluate(self) -> int:
         """Do what is not there yet; how many parts that was."""
         done = 0
-        for subjects, net in self.networks():
+        for subjects, net, cotrained in self.networks():
             evaluations = {subject: Evaluation(self.run.folder, self.config.split, subject) for subject in subjects}
             pending = {subject: self._pending(evaluation) for subject, evaluation in evaluations.items()}
             if any(pending.values()):
-                done += self._do(net.to(self.device).eval(), evaluations, pending)
+                for autoencoder in cotrained.values():
+                    autoencoder.to(self.device)
+                done += self._do(net.to(self.device).eval(), cotrained, evaluations, pending)
         return done
 
-    def _do(self, net: GPT, evaluations: Mapping[str, Evaluation], pending: Mapping[str, Mapping[str, Part]]) -> int:
+    def _do(
+        self,
+        net: GPT,
+        cotrained: Mapping[str, SparseAutoencoder],
+        evaluations: Mapping[str, Evaluation],
+        pending: Mapping[str, Mapping[str, Part]],
+    ) -> int:
         title = ", ".join(f"{subject}: {' '.join(parts)}" for subject, parts in pending.items() if parts)
         CONSOLE.print(f"  {title}")
         views = {subject: VIEWS[subject] for subject, parts in pending.items() if parts}
@@ -136,12 +152,13 @@ class RunEvaluation:
             {subject: list(pending[subject].values()) for subject in views},
             self.config.calibration_tokens,
             shown,
+            cotrained,
         )
         failures = []
         for subject in views:
             for name, part in pending[subject].items():
                 try:
-                    with torch.no_grad(), part.timed(), CONSOLE.status(f"  {subject}: {name}"):
+                    with torch.no_grad(), part.timed(), telling(part, f"  {subject}: {name}"):
                         result = part.compute()
                 except ValueError as error:  # the others are written all the same
                     failures.append(f"{subject}: {name}: {error}")
@@ -219,6 +236,14 @@ def _as_gpt(net: torch.nn.Module) -> GPT:
 def shown(chunks: Iterable[Chunk], total: int) -> Iterable[Chunk]:
     """The chunks, while a bar shows how many are done."""
     return track(chunks, "  all tokens", total, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
+
+
+@contextmanager
+def telling(part: Part, title: str) -> Iterator[None]:
+    """Show how far a part says that it is."""
+    with CONSOLE.status(title) as status:
+        part.say = lambda text: status.update(f"{title}: {text}")
+        yield
 
 
 def evaluate(config: DictConfig) -> Sequence[tuple[Run, str]]:

@@ -165,21 +165,40 @@ class Run:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
         config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        net: torch.nn.Module = instantiate(config.model)
+        self._load(net, "net", checkpoint)
+        return net.eval()
+
+    def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
+        """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
+
+        Args:
+            sites: of the network, with their widths.
+
+        Raises:
+            ValueError: as for :meth:`model`.
+        """
+        made = {name: instantiate(each, _convert_="all") for name, each in self.config.regularizer.items()}
+        for regularizer in made.values():
+            regularizer.attach(sites)
+        regularizers = torch.nn.ModuleDict(made)
+        self._load(regularizers, "regularizers", checkpoint)
+        return regularizers.eval()
+
+    def _load(self, module: torch.nn.Module, name: str, checkpoint: str) -> None:
         path = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
             raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
-        net: torch.nn.Module = instantiate(config.model)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+        prefix = f"{name}."
         try:
-            net.load_state_dict(weights)
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         except RuntimeError as error:
             raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
-        return net.eval()
 
     # -- starting and finishing -------------------------------------------------------------------------------------
 

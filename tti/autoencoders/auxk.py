@@ -1,6 +1,7 @@
 """AuxK: dead latents learn to reconstruct what the live ones leave over."""
 
 from abc import ABC
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,9 @@ class KLargest(SparseAutoencoder, ABC):
             raise ValueError(f"k={k} latents a token: from 1 to {d_sae}, all there are")
         self.k = k
         self.k_aux = min(d_sae, max(1, d_in // 2))
+
+    def sparser(self, factor: float) -> dict[str, Any]:
+        return {"k": min(self.d_sae, max(1, round(self.k / factor)))}
 
     def auxiliary(self, x: Tensor, reconstruction: Tensor, weights: dict[str, Tensor]) -> Float[Tensor, ""]:
         residual = x - reconstruction

@@ -1,7 +1,10 @@
 """The contract of a sparse autoencoder, and what all kinds share. Names and conventions are SAELens'."""
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -79,7 +82,8 @@ class SparseAutoencoder(nn.Module, ABC):
                 f"an autoencoder needs at least one latent (d_sae={d_sae}), dead_after={dead_after} of at least one "
                 f"token and sparsity_weight={sparsity_weight} of at least 0"
             )
-        self.d_in, self.d_sae, self.dead_after, self.sparsity_weight = d_in, d_sae, dead_after, sparsity_weight
+        self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
+        self.dead_after, self.sparsity_weight = dead_after, sparsity_weight
         directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
         directions = nn.functional.normalize(directions, dim=1)
         self.W_enc = nn.Parameter(directions.T.clone())
@@ -99,6 +103,32 @@ class SparseAutoencoder(nn.Module, ABC):
             "W_dec": nn.functional.normalize(self.W_dec, dim=1),
             "b_dec": self.location + self.b_dec * self.scale,
         }
+
+    @torch.no_grad()
+    def load_folded(self, weights: Mapping[str, Tensor]) -> None:
+        """Act as one whose :meth:`folded` weights these are."""
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            getattr(self, name).copy_(weights[name])
+        self.location.zero_()
+        self.scale.fill_(1)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made from, by the names of its constructor."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def again(self, **changes: Any) -> Self:
+        """A new, untrained one of the same kind, made from the same but for ``changes``."""
+        return type(self)(**self.arguments | changes)
+
+    @abstractmethod
+    def sparser(self, factor: float) -> dict[str, Any]:
+        """The argument that makes one whose L0 is smaller, about by ``factor``; below 1: larger."""
+
+    @property
+    @abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """SAELens' name of what :meth:`folded` is in evaluation, ``architecture``, and what it must be told of it."""
 
     def encode(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_sae"]:
         """The latents, at least 0."""

@@ -1,5 +1,8 @@
 """The batch-top-k sparse autoencoder: a batch keeps its k * tokens largest latents, wherever they are."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,15 @@ class BatchTopK(KLargest):
     def folded(self) -> dict[str, Tensor]:
         """As the others', with ``threshold [d_sae]``: in evaluation it is SAELens' ``jumprelu``."""
         return super().folded() | {"threshold": (self.threshold * self.scale).expand(self.d_sae)}
+
+    @torch.no_grad()
+    def load_folded(self, weights: Mapping[str, Tensor]) -> None:
+        super().load_folded(weights)
+        self.threshold.copy_(weights["threshold"][0])
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"architecture": "jumprelu"}
 
     def activate(self, pre: Tensor) -> Tensor:
         latents = pre.relu()

@@ -1,5 +1,7 @@
 """The standard sparse autoencoder: ReLU, and an L1 penalty on what each latent writes."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,3 +30,10 @@ class Standard(SparseAutoencoder):
     def sparsity(self, latents: Tensor, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
         varies = variance > 0
         return over(latents.sum(-1).mean(), variance.where(varies, 1).sqrt() * varies)
+
+    def sparser(self, factor: float) -> dict[str, Any]:
+        return {"sparsity_weight": self.sparsity_weight * factor}
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"architecture": "standard"}

@@ -1,5 +1,7 @@
 """The top-k sparse autoencoder: each token keeps its k largest latents."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,3 +14,7 @@ class TopK(KLargest):
     def activate(self, pre: Tensor) -> Tensor:
         values, kept = pre.relu().topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter(-1, kept, values)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"architecture": "topk", "k": self.k, "rescale_acts_by_decoder_norm": False}

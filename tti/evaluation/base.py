@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tti.autoencoders.base import SparseAutoencoder
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
@@ -33,6 +34,7 @@ class Subject:
         stories: the split.
         view: what becomes of activations before parts see them.
         calibration: for every site that a part asked for, what a sample of stories says of its neurons.
+        cotrained: the autoencoders that were trained with the network, by site.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Subject:
     stories: StorySet
     view: View
     calibration: Mapping[str, Calibration]
+    cotrained: Mapping[str, SparseAutoencoder] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +88,7 @@ class Part(ABC):
     def __init__(self, subjects: Sequence[str]) -> None:
         self.subjects = tuple(subjects)
         self.seconds = 0.0
+        self.say: Callable[[str], None] = lambda text: None  # how far a long computation is
 
     @contextmanager
     def timed(self) -> Iterator[None]:

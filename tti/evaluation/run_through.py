@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tti.autoencoders.base import SparseAutoencoder
 from tti.evaluation.base import Part, Seen, Subject, View
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.stories import SEED, Chunk, StorySet
@@ -100,8 +101,13 @@ def examine(
     parts: Mapping[str, Sequence[Part]],
     calibration_tokens: int,
     progress: Progress,
+    cotrained: Mapping[str, SparseAutoencoder] | None = None,
 ) -> float:
     """Attach the parts to the views of a network and run it through all stories once; then they can ``compute``.
+
+    Args:
+        cotrained: the autoencoders that were trained with the network, by site.
+        (for the others see :func:`run_through` and :func:`calibrated`)
 
     Returns:
         Seconds that went into what the parts share: forward passes and views.
@@ -110,7 +116,7 @@ def examine(
     sites = _union(part.sites(net.sites) for each in parts.values() for part in each)
     calibration = calibrated(net, stories, views, sites, calibration_tokens) if sites else {name: {} for name in views}
     for name, each in parts.items():
-        subject = Subject(name, net, stories, views[name], calibration[name])
+        subject = Subject(name, net, stories, views[name], calibration[name], cotrained or {})
         for part in each:
             part.seconds = 0.0
             part.attach(subject)

@@ -1,0 +1,203 @@
+"""SAE quality: what autoencoders trained afterwards make of a site, and how much better one trained with it does."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+from torch import Tensor, nn
+
+from tti.autoencoders.base import SparseAutoencoder
+from tti.autoencoders.fit import Fit
+from tti.autoencoders.sweep import Sweep, chosen
+from tti.evaluation.base import SitePart, Subject, by_layer
+from tti.evaluation.splicing import Quality, quality, recorded, references
+from tti.evaluation.stories import TRAINING, StorySet
+from tti.evaluation_folder import Array, Result
+from tti.models.taps import choose, kind_of
+
+COMPARED = ("variance_explained", "loss_recovered")
+BESIDE = 0.02  # of L0: so little beyond the fresh ones is as good as within them
+TINY = 1e-6
+
+
+class SAEQuality(SitePart):
+    """Fresh autoencoders at several sparsities and seeds, trained on the training split, measured on the one evaluated.
+
+    ``<figure>/<kind>_<sparsity>`` for every figure of :class:`tti.evaluation.splicing.Quality`, the mean over seeds;
+    ``ablation_increase`` is what mean ablation of the site costs, in nats, and so how much there is to recover.
+
+    Where the run's checkpoint has an autoencoder of its own at a site (``regularizer=online_sae``), that site is
+    measured too: ``cotrained/<figure>`` is that autoencoder's, ``fresh/<figure>`` what fresh ones of its kind and width
+    reach *at its L0*, by interpolation over log L0 between fresh ones that are sparser and denser by ``gap_factors``
+    (top-k: the one of equal ``k`` decides; not a number where it lies beyond all of them), and ``gap/<figure>`` the
+    difference. A model that pleases only its own autoencoder has a large gap; but so has one whose own was trained on
+    more tokens: read it beside a run with ``gradient_into_model=false``, whose gap is that alone.
+
+    What games it: activations of low rank or with a few large directions are easy to reconstruct (read
+    ``loss_recovered`` beside ``variance_explained``, and both beside those of ``random_init``); a site that does not
+    matter loses nothing by any autoencoder (read ``ablation_increase``).
+
+    Cost: ``4 tokens x width`` bytes of every site; the training of all autoencoders on ``tokens``; a forward pass over
+    ``measured_tokens`` for each of them. None of it grows with the splits.
+
+    Args:
+        subjects: see :class:`Part`.
+        sites: globs.
+        layers: how many of the layers that match, spaced evenly: 1 is the middle one. None: all.
+        kinds: name -> kind at several sparsities.
+        kind: the names of those that are trained.
+        seeds: of their initialisation.
+        expansion: latents over the site's width.
+        dead_after: tokens of training without firing after which a latent counts as dead and is revived.
+        tokens: of whole stories of the training split, drawn at random, that they are trained on.
+        measured_tokens: of whole stories of the evaluated split that all figures are over.
+        fit: how they are trained.
+        gap_factors: by how much sparser and denser than a co-trained one the fresh ones beside it are.
+    """
+
+    streams = False
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        sites: str | Iterable[str],
+        layers: int | None,
+        kinds: Mapping[str, Sweep],
+        kind: Sequence[str],
+        seeds: Sequence[int],
+        expansion: float,
+        dead_after: int,
+        tokens: int,
+        measured_tokens: int,
+        fit: Fit,
+        gap_factors: Sequence[float],
+    ) -> None:
+        super().__init__(subjects, sites)
+        self.layers, self.seeds, self.expansion, self.dead_after = layers, seeds, expansion, dead_after
+        self.makes = chosen(kinds, kind)
+        self.tokens, self.measured_tokens, self.fit, self.gap_factors = tokens, measured_tokens, fit, gap_factors
+
+    def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
+        matching: dict[str, list[str]] = defaultdict(list)
+        for site in choose(self.patterns, widths):
+            matching[kind_of(site)].append(site)
+        self.chosen = tuple(site for each in matching.values() for site in spaced(each, self.layers))
+        return self.chosen
+
+    def inapplicable(self, stories: StorySet) -> str:
+        return "it trains on the split that is evaluated here" if stories.split == TRAINING else ""
+
+    def attach(self, subject: Subject) -> None:
+        self.subject, widths = subject, subject.net.sites
+        self.fresh = {site: self._fresh(widths[site]) for site in self.sites(widths)}
+        self.around = {site: self._around(own) for site, own in subject.cotrained.items()}
+
+    def _fresh(self, width: int) -> dict[tuple[str, int], SparseAutoencoder]:
+        common = {"d_in": width, "d_sae": round(self.expansion * width), "dead_after": self.dead_after}
+        return {(name, seed): make(**common, seed=seed) for name, make in self.makes.items() for seed in self.seeds}
+
+    def _around(self, own: SparseAutoencoder) -> dict[tuple[int, float], SparseAutoencoder]:
+        return {
+            (seed, factor): own.again(seed=seed, dead_after=self.dead_after, **own.sparser(factor))
+            for seed in self.seeds
+            for factor in self.gap_factors
+        }
+
+    def compute(self) -> Result:
+        net, cotrained = self.subject.net, self.subject.cotrained
+        sites = tuple(dict.fromkeys([*self.fresh, *cotrained]))
+        training = self.subject.stories.training().subset(self.tokens)
+        stories = self.subject.stories.subset(self.measured_tokens)
+        self.say("recording activations")
+        acts = recorded(net, training, sites)
+        self.say("the sites without autoencoders")
+        reference = references(net, stories, sites)
+        values: dict[str, dict[str, float]] = {}
+        arrays: dict[str, Array] = {}
+        for site in sites:
+            fresh, around = self.fresh.get(site, {}), self.around.get(site, {})
+            self._fit(site, [*fresh.values(), *around.values()], acts.pop(site))
+            self.say(f"{site}: measuring")
+            measure = partial(quality, net, stories, site, reference=reference[site])
+            measured = {key: measure(autoencoder=each) for key, each in fresh.items()}
+            values[site] = {"ablation_increase": reference[site].ablated_loss - reference[site].loss}
+            values[site] |= over_seeds(measured)
+            arrays |= table(site, measured.values())
+            if site in cotrained:
+                beside = {key: measure(autoencoder=each) for key, each in around.items()}
+                values[site] |= against(measure(autoencoder=cotrained[site]), beside)
+        metrics = by_layer(values) | {"tokens": float(training.tokens), "measured_tokens": float(stories.tokens)}
+        return Result(metrics, arrays | which(self.makes, self.seeds), self._notes(training.tokens))
+
+    def _fit(self, site: str, autoencoders: Sequence[SparseAutoencoder], acts: Tensor) -> None:
+        title = f"{site}: training {len(autoencoders)} autoencoders"
+        self.fit(autoencoders, acts, lambda text: self.say(f"{title}, {text}"))
+
+    def _notes(self, tokens: int) -> dict[str, str]:
+        trained = f"fresh ones: {tokens} tokens of the training split, {self.fit.passes} times; seeds {[*self.seeds]}"
+        own = {site: f"{type(each).__name__} {each.arguments}" for site, each in self.subject.cotrained.items()}
+        return {"training": trained} | {f"cotrained/{site}": text for site, text in own.items()}
+
+
+def over_seeds(measured: Mapping[tuple[str, int], Quality]) -> dict[str, float]:
+    """``<figure>/<name>``: the mean over seeds."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for (name, _), each in measured.items():
+        for figure, value in asdict(each).items():
+            figures[f"{figure}/{name}"].append(value)
+    return {name: float(np.mean(each)) for name, each in figures.items()}
+
+
+def table(site: str, measured: Iterable[Quality]) -> dict[str, Array]:
+    """``<site>/<figure>`` of every autoencoder."""
+    rows = [asdict(each) for each in measured]
+    names = rows[0] if rows else {}
+    return {f"{site}/{name}": Array(np.array([row[name] for row in rows]), ("autoencoder",)) for name in names}
+
+
+def which(names: Iterable[str], seeds: Sequence[int]) -> dict[str, Array]:
+    """Which autoencoders the rows of the tables are."""
+    rows = [(name, seed) for name in names for seed in seeds]
+    return {
+        "autoencoder/name": Array(np.array([name for name, _ in rows]), ("autoencoder",)),
+        "autoencoder/seed": Array(np.array([seed for _, seed in rows]), ("autoencoder",)),
+    }
+
+
+def against(own: Quality, fresh: Mapping[tuple[int, float], Quality]) -> dict[str, float]:
+    """An autoencoder that was trained with the model, fresh ones at its L0, and by how much it is better."""
+    by_seed: dict[int, list[Quality]] = defaultdict(list)
+    for (seed, _), each in fresh.items():
+        by_seed[seed].append(each)
+    values = {f"cotrained/{figure}": value for figure, value in asdict(own).items()}
+    for figure in COMPARED:
+        reached = float(np.mean([at_l0(own.l0, each, figure) for each in by_seed.values()]))
+        values |= {f"fresh/{figure}": reached, f"gap/{figure}": getattr(own, figure) - reached}
+    return values
+
+
+def at_l0(l0: float, measured: Sequence[Quality], figure: str) -> float:
+    """A figure at an L0, linear in log L0 between the autoencoders nearest to it; not a number beyond all of them."""
+    ordered = sorted(measured, key=lambda each: each.l0)
+    known = np.array([each.l0 for each in ordered])
+    if not known[0] * (1 - BESIDE) <= l0 <= known[-1] * (1 + BESIDE):
+        return math.nan
+    return float(
+        np.interp(math.log(max(l0, TINY)), np.log(known.clip(TINY)), [getattr(each, figure) for each in ordered])
+    )
+
+
+def autoencoders_in(module: nn.Module, sites: Iterable[str]) -> dict[str, SparseAutoencoder]:
+    """The autoencoders within a module, by site: those whose name in it is a site's, with slashes for its dots."""
+    named = {name.rpartition(".")[2].replace("/", "."): each for name, each in module.named_modules()}
+    return {site: named[site] for site in sites if isinstance(named.get(site), SparseAutoencoder)}
+
+
+def spaced(sites: Sequence[str], count: int | None) -> list[str]:
+    """That many of the sites, evenly spaced; one is the middle one (the later of two). All where there are fewer."""
+    if count is None or count >= len(sites):
+        return list(sites)
+    return [sites[(2 * i + 1) * len(sites) // (2 * count)] for i in range(count)]
