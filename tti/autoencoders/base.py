@@ -80,7 +80,7 @@ class SparseAutoencoder(nn.Module, ABC):
                 f"token and sparsity_weight={sparsity_weight} of at least 0"
             )
         self.d_in, self.d_sae, self.dead_after, self.sparsity_weight = d_in, d_sae, dead_after, sparsity_weight
-        directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
+        directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed), device="cpu")
         directions = nn.functional.normalize(directions, dim=1)
         self.W_enc = nn.Parameter(directions.T.clone())
         self.W_dec = nn.Parameter(directions)  # up to the norm of its rows
