@@ -84,7 +84,7 @@ class SparseAutoencoder(nn.Module, ABC):
             )
         self.d_in, self.d_sae, self.seed = d_in, d_sae, seed
         self.dead_after, self.sparsity_weight = dead_after, sparsity_weight
-        directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
+        directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed), device="cpu")
         directions = nn.functional.normalize(directions, dim=1)
         self.W_enc = nn.Parameter(directions.T.clone())
         self.W_dec = nn.Parameter(directions)  # up to the norm of its rows
