@@ -9,7 +9,12 @@ from tests.evaluation.planted import run
 from tti.evaluation_folder import NEURON, RANDOM_INIT, ROTATION, TRAINED
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
-SMALL = {"causality": {"neurons": 3, "tokens": 100}, "gaming": {"tokens": 300}, "performance": {"resamples": 20}}
+SMALL = {
+    "causality": {"neurons": 3, "tokens": 100},
+    "gaming": {"tokens": 300},
+    "performance": {"resamples": 20},
+    "sae": {"tokens": 600, "measured_tokens": 300, "fit": {"batch": 64, "passes": 1}},
+}
 
 
 @pytest.mark.each_option("evaluation")
