@@ -16,12 +16,12 @@ from tti.models.taps import Tap
 
 
 class MLP(nn.Module, ABC):
-    """``out(hidden(inp(x)))`` without biases. Subclasses say what happens in the hidden layer."""
+    """``out(hidden(inp(x)))``, by default without biases. Subclasses say what happens in the hidden layer."""
 
-    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], bias: bool = False) -> None:
         super().__init__()
-        self.inp = nn.Linear(d_model, d_ff, bias=False)
-        self.out = nn.Linear(d_ff, d_model, bias=False)
+        self.inp = nn.Linear(d_model, d_ff, bias=bias)
+        self.out = nn.Linear(d_ff, d_model, bias=bias)
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
