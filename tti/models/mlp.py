@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from tti.models.taps import Tap
 
@@ -64,3 +65,8 @@ class TopKMLP(MLP):
         post = self.activation(pre)
         kept = post.abs().topk(self.k, dim=-1, sorted=False).indices
         return torch.zeros_like(post).scatter(-1, kept, post.gather(-1, kept))
+
+
+def gelu_tanh(pre: Tensor) -> Tensor:
+    """GELU as GPT-2 computes it (``gelu_new``): by a hyperbolic tangent, up to 5e-4 from the exact one."""
+    return gelu(pre, approximate="tanh")
