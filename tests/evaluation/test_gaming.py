@@ -46,7 +46,10 @@ def test_every_change_keeps_the_logits_of_a_model_with_biases(make, audit):
             if name.endswith("bias"):
                 bias.add_(torch.randn(bias.shape, generator=generator) * 0.3)
     metrics = audit(net=net).metrics
-    assert max(metrics[f"{change}/logit_difference"] for change in ("permute", "rescale", "duplicate", "rotate_residual")) < 1e-6
+    assert (
+        max(metrics[f"{change}/logit_difference"] for change in ("permute", "rescale", "duplicate", "rotate_residual"))
+        < 1e-6
+    )
 
 
 @pytest.mark.each_option("model/mlp")

@@ -31,7 +31,7 @@ def card(run: Run, about: Mapping[str, Any], name: str) -> str:
 {_front_matter(run, about)}
 # {name}
 
-A GPT-2 style language model trained with [tti](https://pypi.org/project/tti/) (training-time interpretability): run
+A GPT-2 style language model trained with tti (training-time interpretability): run
 `{run.config.run_dir}`, checkpoint `{about["checkpoint"]}` at step {about["step"]:,}{_unfinished(about)}.
 
 ```python
