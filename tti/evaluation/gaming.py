@@ -107,7 +107,8 @@ class RotateResidual(Change):
         head, bias = net.embed.weight * net.ln_final.weight, net.embed.weight @ net.ln_final.bias
         for block in blocks_of(net):
             block.attn.qkv = _folded(block.attn.qkv, block.ln1, q)
-            block.mlp.inp = _folded(block.mlp.inp, block.ln2, q)
+            reader = block.mlp.residual_reader
+            reader.inp = _folded(reader.inp, block.ln2, q)
             biases = [linear.bias for linear in (block.attn.out, block.mlp.out) if linear.bias is not None]
             for written in (block.attn.out.weight, *block.mlp.residual_writers, *biases):
                 written.data = q.T @ written

@@ -17,7 +17,8 @@ from tti.models.mlp import DenseMLP as RunMLP
 class TTIMLP(RunMLP):
     """The run's MLP under GPT-2's names: ``c_fc`` reads, ``c_proj`` writes, ``act`` is what ``c_proj`` reads.
 
-    Tools see what goes in and out of modules, so every site inside the MLP passes through a module, ``sites.<site>``.
+    Tools see what goes in and out of modules, so every site inside the MLP passes through a module, ``sites.<site>``
+    (``sites.dense_post`` for a site ``dense.post``).
 
     Args:
         config: whose ``tti`` has the constructor's arguments (``mlp``) and the names of the sites (``sites``).
@@ -29,7 +30,7 @@ class TTIMLP(RunMLP):
         self.c_fc, self.c_proj = _with_bias(self.inp), _with_bias(self.out)
         del self._modules["inp"], self._modules["out"]
         self.act = nn.Identity()
-        self.sites = nn.ModuleDict({site: nn.Identity() for site in config.tti["sites"]})
+        self.sites = nn.ModuleDict({_name(site): nn.Identity() for site in config.tti["sites"]})
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     @property
@@ -46,7 +47,7 @@ class TTIMLP(RunMLP):
         return self.resid_dropout(super().forward(hidden_states, self._tap))
 
     def _tap(self, site: str, activation: Tensor) -> Tensor:
-        activation = self.sites[site](activation)
+        activation = self.sites[_name(site)](activation)
         return self.act(activation) if site == "post" else activation
 
 
@@ -58,6 +59,10 @@ class TTIForCausalLM(GPT2LMHeadModel):
         for block in self.transformer.h:
             block.mlp = TTIMLP(config)
         self.post_init()
+
+
+def _name(site: str) -> str:
+    return site.replace(".", "_")
 
 
 def _argument(value: Any) -> Any:

@@ -50,6 +50,7 @@ def place(site: str) -> Place:
     assert found, site
     layer, name = found.groups()
     if name not in BLOCK:
-        return Place("", f"transformer.h.{layer}.mlp.sites.{name.removeprefix('mlp.')}", "output")
+        module = name.removeprefix("mlp.").replace(".", "_")
+        return Place("", f"transformer.h.{layer}.mlp.sites.{module}", "output")
     hook, module, side = BLOCK[name]
     return Place(f"blocks.{layer}.{hook}", f"transformer.h.{layer}.{module}".rstrip("."), side)
