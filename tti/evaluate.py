@@ -1,4 +1,7 @@
-"""``python -m tti.evaluate run=FOLDER``: the common evaluation of finished runs, into their ``evaluation/`` folders."""
+"""``python -m tti.evaluate run=FOLDER``: the common evaluation of finished runs, into their ``evaluation/`` folders.
+
+``hf=FOLDER data=…`` evaluates a GPT-2 that was not trained here.
+"""
 
 import glob
 import hashlib
@@ -14,7 +17,6 @@ from typing import Any
 import hydra
 import torch
 from hydra.utils import instantiate
-from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -29,6 +31,7 @@ from tti.evaluation.run_through import Rotation, examine, unchanged
 from tti.evaluation.sae import autoencoders_in
 from tti.evaluation.stories import Chunk, StorySet
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
+from tti.huggingface.foreign import Foreign
 from tti.models.gpt import GPT
 from tti.runs import Run, commit, find, root_cause
 
@@ -57,7 +60,7 @@ def _runs_in(folder: Path) -> list[Run]:
 
 
 class RunEvaluation:
-    """The evaluation of one run.
+    """The evaluation of one run, or of a model from elsewhere.
 
     Args:
         run: which has finished.
@@ -67,13 +70,12 @@ class RunEvaluation:
         ValueError: it has not finished, its checkpoint is missing or damaged, or its data are others by now.
     """
 
-    def __init__(self, run: Run, config: DictConfig) -> None:
+    def __init__(self, run: Run | Foreign, config: DictConfig) -> None:
         _ = run.summary  # raises where it has not finished
         self.run, self.config = run, config
         self.device = torch.device(config.device)
         self.net = _as_gpt(run.model(config.checkpoint))
-        data_config = OmegaConf.merge(run.config.data, config.data)
-        self.data: StoryData = instantiate(data_config)
+        self.data: StoryData = instantiate(OmegaConf.merge(run.config, {"data": config.data}).data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
         packed = self.stories.packed.manifest
         if packed["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
@@ -121,7 +123,7 @@ class RunEvaluation:
         if shared := tuple(subject for subject in asked if subject != RANDOM_INIT):
             yield shared, self.net, self.cotrained
         if RANDOM_INIT in asked:
-            yield (RANDOM_INIT,), self._untrained(), {}
+            yield (RANDOM_INIT,), _as_gpt(self.run.untrained()), {}
 
     def evaluate(self) -> int:
         """Do what is not there yet; how many parts that was."""
@@ -196,12 +198,6 @@ class RunEvaluation:
         environment = {"commit": commit(), "torch": torch.__version__, "device": device, "made": made}
         return {"of": self.of, "settings": {**settings, **shared}, "environment": environment}
 
-    def _untrained(self) -> GPT:
-        config = self.run.config.copy()
-        seed_everything(config.seed, verbose=False)
-        config.model.vocab_size = self.net.vocab_size
-        return _as_gpt(instantiate(config.model))
-
 
 def wanted_parts(config: DictConfig) -> list[str]:
     """The names of the parts that are asked for.
@@ -246,19 +242,48 @@ def telling(part: Part, title: str) -> Iterator[None]:
         yield
 
 
-def evaluate(config: DictConfig) -> Sequence[tuple[Run, str]]:
-    """Evaluate the runs; those that could not be, each with the reason.
+def foreign(config: DictConfig) -> tuple[Foreign, DictConfig]:
+    """The model that ``hf`` names, and the command's configuration with its tokenizer and its only checkpoint.
+
+    Raises:
+        ValueError: there is none, it is not supported, or it is not said where it is evaluated or where to put that.
+    """
+    if "corpus" not in config.data:
+        raise ValueError(
+            "hf= needs the data that the model is evaluated on, which its own tokenizer makes into tokens: "
+            "data=tinystories, data.corpus.validation=FILE for files of yours"
+        )
+    if config.to is None and not Path(config.hf).is_dir():
+        raise ValueError(f"{config.hf} is no folder here: give to=FOLDER for the evaluation of a model of the Hub")
+    own: dict[str, Any] = {"checkpoint": "model"}
+    if "tokenizer" in config.data.corpus:  # else the corpus brings one, which is compared
+        own["data"] = {"corpus": {"tokenizer": config.hf}}
+    return Foreign(str(config.hf), Path(config.to or config.hf)), OmegaConf.merge(config, own)
+
+
+def evaluate(config: DictConfig) -> Sequence[tuple[Run | Foreign, str]]:
+    """Evaluate the runs, or the model from elsewhere; those that could not be, each with the reason.
 
     Raises:
         ValueError: there are no runs, or an unknown part is asked for.
     """
+    if (config.run is None) == (config.hf is None):
+        raise ValueError(
+            "what? Either run=FOLDER (a run, a folder of runs, a glob) or hf=FOLDER (a Hugging Face GPT-2)"
+        )
     wanted_parts(config)
     unknown = [subject for subject in config.subjects if subject not in VIEWS]
     if unknown:
         raise ValueError(f"no subject {', '.join(unknown)}; there are: {', '.join(VIEWS)}")
     torch.set_num_threads(config.threads)
+    subjects: Sequence[Run | Foreign]
+    if config.hf is None:
+        subjects = chosen_runs(str(config.run))
+    else:
+        model, config = foreign(config)
+        subjects = [model]
     failed = []
-    for run in chosen_runs(str(config.run)):
+    for run in subjects:
         CONSOLE.print(f"{run.folder}")
         try:
             done = RunEvaluation(run, config).evaluate()
@@ -286,7 +311,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = quoted(sys.argv[1:], ("run",))
+        sys.argv[1:] = quoted(sys.argv[1:], ("run", "hf", "to"))
     try:
         main()
     except SystemExit as error:

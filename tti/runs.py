@@ -200,6 +200,16 @@ class Run:
         except RuntimeError as error:
             raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
 
+    def untrained(self) -> torch.nn.Module:
+        """The network that training began with."""
+        from lightning import seed_everything  # seconds of imports, which a report need not wait for
+
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        seed_everything(config.seed, verbose=False)
+        net: torch.nn.Module = instantiate(config.model)
+        return net
+
     # -- starting and finishing -------------------------------------------------------------------------------------
 
     @contextmanager

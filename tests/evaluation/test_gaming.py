@@ -38,6 +38,20 @@ def moves(result, change):
     }
 
 
+def test_every_change_keeps_the_logits_of_a_model_with_biases(make, audit):
+    net = make("+model.bias=true", "+model.mlp.bias=true", "model/mlp=relu")
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, bias in net.named_parameters():
+            if name.endswith("bias"):
+                bias.add_(torch.randn(bias.shape, generator=generator) * 0.3)
+    metrics = audit(net=net).metrics
+    assert (
+        max(metrics[f"{change}/logit_difference"] for change in ("permute", "rescale", "duplicate", "rotate_residual"))
+        < 1e-6
+    )
+
+
 @pytest.mark.each_option("model/mlp")
 def test_every_change_that_is_possible_keeps_the_logits(make, audit, option):
     result = audit(net=make(f"model/mlp={option}"))

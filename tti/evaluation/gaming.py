@@ -46,7 +46,8 @@ class Permute(Change):
         for block in blocks_of(net):
             mlp = block.mlp
             order = torch.randperm(len(mlp.inp.weight), generator=generator).to(mlp.inp.weight.device)
-            mlp.inp.weight.data = mlp.inp.weight[order]
+            for parameter in mlp.inp.parameters():
+                parameter.data = parameter[order]
             mlp.out.weight.data = mlp.out.weight[:, order]
             if isinstance(mlp, HardConcreteMLP):
                 mlp.gates.log_alpha.data = mlp.gates.log_alpha[order]
@@ -68,7 +69,8 @@ class Rescale(Change):
 
     def __call__(self, net: GPT) -> Head:
         for block in blocks_of(net):
-            block.mlp.inp.weight.data *= self.factor
+            for parameter in block.mlp.inp.parameters():
+                parameter.data *= self.factor
             block.mlp.out.weight.data /= self.factor
         return net.logits
 
@@ -83,7 +85,8 @@ class Duplicate(Change):
     def __call__(self, net: GPT) -> Head:
         for block in blocks_of(net):
             mlp = block.mlp
-            mlp.inp.weight.data = mlp.inp.weight.repeat(2, 1)
+            for parameter in mlp.inp.parameters():
+                parameter.data = torch.cat([parameter, parameter])
             mlp.out.weight.data = mlp.out.weight.repeat(1, 2) / 2
             if isinstance(mlp, HardConcreteMLP):
                 mlp.gates.log_alpha.data = mlp.gates.log_alpha.repeat(2)
@@ -104,9 +107,11 @@ class RotateResidual(Change):
         head, bias = net.embed.weight * net.ln_final.weight, net.embed.weight @ net.ln_final.bias
         for block in blocks_of(net):
             block.attn.qkv = _folded(block.attn.qkv, block.ln1, q)
-            block.mlp.inp = _folded(block.mlp.inp, block.ln2, q)
-            for weight in (block.attn.out.weight, *block.mlp.residual_writers):
-                weight.data = q.T @ weight
+            reader = block.mlp.residual_reader
+            reader.inp = _folded(reader.inp, block.ln2, q)
+            biases = [linear.bias for linear in (block.attn.out, block.mlp.out) if linear.bias is not None]
+            for written in (block.attn.out.weight, *block.mlp.residual_writers, *biases):
+                written.data = q.T @ written
         _neutral(net.ln_final)
         for embedding in (net.embed, net.pos_embed):
             embedding.weight.data = embedding.weight @ q
@@ -116,7 +121,7 @@ class RotateResidual(Change):
 def _folded(linear: nn.Linear, norm: nn.LayerNorm, q: Float[Tensor, "d d"]) -> nn.Linear:
     folded = nn.Linear(linear.in_features, linear.out_features, device=q.device, dtype=q.dtype)
     folded.weight.data = linear.weight * norm.weight @ q
-    folded.bias.data = linear.weight @ norm.bias
+    folded.bias.data = linear.weight @ norm.bias + (0 if linear.bias is None else linear.bias)
     _neutral(norm)
     return folded
 

@@ -21,10 +21,10 @@ INIT_STD = 0.02
 class Attention(nn.Module):
     """Multi-head causal attention within each story; ``dropout`` acts on the attention weights."""
 
-    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, d_model: int, n_heads: int, dropout: float, bias: bool = False) -> None:
         super().__init__()
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
+        self.out = nn.Linear(d_model, d_model, bias=bias)
         self.n_heads = n_heads
         self.dropout = dropout
 
@@ -38,10 +38,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-LayerNorm block: attention, then the MLP, each added to the residual stream after dropout."""
 
-    def __init__(self, d_model: int, n_heads: int, mlp: MLP, dropout: float, attention_dropout: float) -> None:
+    def __init__(self, attn: Attention, mlp: MLP, d_model: int, dropout: float) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(d_model)
-        self.attn = Attention(d_model, n_heads, attention_dropout)
+        self.attn = attn
         self.ln2 = nn.LayerNorm(d_model)
         self.mlp = mlp
         self.dropout = nn.Dropout(dropout)
@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Decoder with learned positions, biased LayerNorms, unbiased linears, and the embedding tied to the head.
+    """Decoder with learned positions, biased LayerNorms, and the embedding tied to the head.
 
     Args:
         vocab_size: token types.
@@ -63,8 +63,10 @@ class GPT(nn.Module):
         mlp: makes a block's MLP from ``d_model`` (a class of ``tti.models.mlp`` with its other arguments bound).
         dropout: on the embedding and on what attention and MLP write into the residual stream.
         attention_dropout: on the attention weights; off by default (0.1 in ``model=original``).
+        bias: of attention's linears, which only models from elsewhere have (``tti.huggingface.gpt2``); an MLP has its
+            own say.
 
-    Initialisation is N(0, 0.02), what writes into the residual stream divided by ``sqrt(2 * n_layers)``
+    Initialisation is N(0, 0.02), biases 0, what writes into the residual stream divided by ``sqrt(2 * n_layers)``
     (Radford et al. 2019, section 2.3).
 
     Raises:
@@ -81,6 +83,7 @@ class GPT(nn.Module):
         mlp: Callable[[int], MLP],
         dropout: float,
         attention_dropout: float,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         if d_model % n_heads:
@@ -90,7 +93,8 @@ class GPT(nn.Module):
         self.pos_embed = nn.Embedding(context, d_model)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(d_model, n_heads, mlp(d_model), dropout, attention_dropout) for _ in range(n_layers)
+            Block(Attention(d_model, n_heads, attention_dropout, bias), mlp(d_model), d_model, dropout)
+            for _ in range(n_layers)
         )
         self.ln_final = nn.LayerNorm(d_model)
         self._initialise()
@@ -140,10 +144,16 @@ class GPT(nn.Module):
         return self.embed.num_embeddings
 
     def _initialise(self) -> None:
+        """Draw all weights; what an MLP has beside a dense one last, so that all else begins as in a dense model."""
+        blocks = [module for module in self.modules() if isinstance(module, Block)]
+        added = [linear for block in blocks for linear in block.mlp.added]
+        writers = [weight for block in blocks for weight in (block.attn.out.weight, *block.mlp.residual_writers)]
+        small = {id(weight): INIT_STD / (2 * len(blocks)) ** 0.5 for weight in writers}
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Linear | nn.Embedding) and module not in added:
                 nn.init.normal_(module.weight, std=INIT_STD)
-        for module in self.modules():
-            if isinstance(module, Block):
-                for weight in (module.attn.out.weight, *module.mlp.residual_writers):
-                    nn.init.normal_(weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        again = [weight for block in blocks for weight in (block.attn.out.weight, block.mlp.residual_reader.out.weight)]
+        for weight in (*again, *(linear.weight for linear in added)):
+            nn.init.normal_(weight, std=small.get(id(weight), INIT_STD))

@@ -11,17 +11,18 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from tti.models.taps import Tap
 
 
 class MLP(nn.Module, ABC):
-    """``out(hidden(inp(x)))`` without biases. Subclasses say what happens in the hidden layer."""
+    """``out(hidden(inp(x)))``, by default without biases. Subclasses say what happens in the hidden layer."""
 
-    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], bias: bool = False) -> None:
         super().__init__()
-        self.inp = nn.Linear(d_model, d_ff, bias=False)
-        self.out = nn.Linear(d_ff, d_model, bias=False)
+        self.inp = nn.Linear(d_model, d_ff, bias=bias)
+        self.out = nn.Linear(d_ff, d_model, bias=bias)
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
@@ -31,6 +32,16 @@ class MLP(nn.Module, ABC):
     def residual_writers(self) -> list[Tensor]:
         """The weights that write into the residual stream, which the transformer initialises smaller."""
         return [self.out.weight]
+
+    @property
+    def residual_reader(self) -> "MLP":
+        """The MLP whose ``inp`` reads the residual stream: this one, unless another stands before it."""
+        return self
+
+    @property
+    def added(self) -> list[nn.Linear]:
+        """The linears that a dense MLP has no counterpart of, whose weights the transformer draws last."""
+        return []
 
     @abstractmethod
     def hidden(self, pre: Float[Tensor, "token d_ff"]) -> Float[Tensor, "token d_ff"]:
@@ -64,3 +75,8 @@ class TopKMLP(MLP):
         post = self.activation(pre)
         kept = post.abs().topk(self.k, dim=-1, sorted=False).indices
         return torch.zeros_like(post).scatter(-1, kept, post.gather(-1, kept))
+
+
+def gelu_tanh(pre: Tensor) -> Tensor:
+    """GELU as GPT-2 computes it (``gelu_new``): by a hyperbolic tangent, up to 5e-4 from the exact one."""
+    return gelu(pre, approximate="tanh")

@@ -1,0 +1,143 @@
+"""``python -m tti.export run=FOLDER to=FOLDER``: a run as a Hugging Face folder, which other tools open."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Int
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from torch import Tensor
+
+from tti.configuration import conf_dir, quoted
+from tti.data import tokenizers
+from tti.data.module import StoryData
+from tti.durable import replacing_folder, write_atomically
+from tti.huggingface.card import card
+from tti.huggingface.folder import largest_difference, open_model, write
+from tti.huggingface.gpt2 import is_gpt2
+from tti.huggingface.names import place
+from tti.models.gpt import GPT
+from tti.runs import Run, commit, root_cause
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+ABOUT = "export.json"
+TOLERANCE = 1e-4
+
+
+def export(config: DictConfig) -> Path:
+    """Write the export, compare it with the original, and put it in its place.
+
+    Raises:
+        ValueError: no such run or checkpoint, one that has not finished, a folder that is there already, data that are
+            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then.
+    """
+    run, to = Run(Path(config.run)), Path(config.to)
+    _require_finished(run, config.unfinished)
+    _require_free(to, config.overwrite)
+    net = run.model(config.checkpoint)
+    assert isinstance(net, GPT)
+    stories = _stories(run, config)
+    with replacing_folder(to.absolute()) as folder, CONSOLE.status("writing and comparing"):
+        write(folder, net, run.config.model.mlp, run.tokenizer)
+        about = _about(run, config, net) | {"compared": _compared(folder, net, stories)}
+        write_atomically(folder / ABOUT, json.dumps(about, indent=2))
+        write_atomically(folder / "README.md", card(run, about, to.absolute().name))
+    difference = about["compared"]["largest_logit_difference"]
+    CONSOLE.print(f"{to}: the same logits to {difference['float32']:.1e} over {about['compared']['tokens']:,} tokens")
+    return to
+
+
+def _require_finished(run: Run, unfinished: bool) -> None:
+    _ = run.config  # raises where there is no run, and says which are nearby
+    if run.status != "finished" and not unfinished:
+        step = run.checkpoint_step
+        way_out = f", or export its last checkpoint, of step {step}, with unfinished=true" if step else ""
+        raise ValueError(f"{run.folder} is {run.status}: start it again to finish it{way_out}")
+
+
+def _require_free(to: Path, overwrite: bool) -> None:
+    if to.exists() and not (overwrite and (to / ABOUT).exists()):
+        raise ValueError(
+            f"{to} is an export already: overwrite=true replaces it"
+            if (to / ABOUT).exists()
+            else f"{to} is there already and is no export: name a folder that is not there"
+        )
+
+
+def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
+    """The first stories of the run's validation split, each cut at the model's context."""
+    data: StoryData = instantiate(OmegaConf.merge(run.config.data, config.data))
+    packed = data.split("validation")
+    if packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
+        raise ValueError(
+            f"the data of {run.folder} have another tokenizer by now than the run has; give the ones that it was "
+            "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
+        )
+    lengths = packed.lengths[: config.stories].clip(max=data.max_length)
+    return [
+        torch.from_numpy(packed.tokens[start : start + length].astype("int64"))
+        for start, length in zip(packed.offsets, lengths, strict=False)
+        if length
+    ]
+
+
+def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -> dict[str, Any]:
+    """The largest differences of the logits, as transformers computes them from the folder.
+
+    Judged in double precision. In single precision too they are equal but for rounding; yet rounding may choose another of two
+    hidden units that are about equally large under top-k, and that difference is the model's own sensitivity.
+
+    Raises:
+        ValueError: they are larger than ``TOLERANCE``, or not numbers.
+    """
+    theirs = open_model(folder)
+    largest = {
+        name: largest_difference(net, theirs, stories, dtype)
+        for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
+    }
+    if not largest["float64"] <= TOLERANCE:
+        raise ValueError(
+            f"the exported model is another one: its logits differ by up to {largest['float64']:.1e} from the original's "
+            f"(allowed: {TOLERANCE:.0e}). If its MLP is one of yours: does its forward use a weight other than through its "
+            "module, or state that is no parameter and no persistent buffer?"
+        )
+    return {"stories": len(stories), "tokens": sum(map(len, stories)), "largest_logit_difference": largest}
+
+
+def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
+    return {
+        "run": str(run.folder.resolve()),
+        "status": run.status,
+        "checkpoint": config.checkpoint,
+        "step": torch.load(
+            run.folder / "checkpoints" / f"{config.checkpoint}.ckpt", map_location="cpu", weights_only=True, mmap=True
+        )["global_step"],
+        "commit": commit(),
+        "remote_code": not is_gpt2(net),
+        "licence": config.licence,
+        "data_licence": config.data_licence,
+        "sites": {site: vars(place(site)) for site in net.sites},
+    }
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    try:
+        export(config)
+    except Exception as error:
+        root = root_cause(error)
+        if not isinstance(root, ValueError):
+            raise
+        sys.exit(f"error: {root}")
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to", "data_licence"))
+    main()

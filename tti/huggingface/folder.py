@@ -1,0 +1,117 @@
+"""The files of an export, and how far what transformers makes of them is from the original."""
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from tti.data import tokenizers
+from tti.data.sources import END_OF_TEXT
+from tti.huggingface import gpt2
+from tti.huggingface.source import carried
+from tti.models.gpt import GPT
+from tti.models.stories import Separate
+
+MODEL = "modeling_tti.TTIForCausalLM"
+
+
+def write(folder: Path, net: GPT, mlp: DictConfig, tokenizer: Tokenizer) -> None:
+    """Configuration, weights and tokenizer, and the source of an MLP that is not GPT-2's.
+
+    Args:
+        folder: which is there.
+        net: the network.
+        mlp: what its MLPs are made of: the configuration ``model.mlp`` of its run.
+        tokenizer: its tokenizer.
+
+    Raises:
+        ValueError: the MLP cannot be written down: it has no source, or takes a function that is not torch's.
+    """
+    from transformers import GPT2Config  # seconds of imports
+
+    plain, end = gpt2.is_gpt2(net), tokenizers.end_of_text(tokenizer)
+    about = {**gpt2.sizes(net), "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    if plain:
+        about |= {"architectures": ["GPT2LMHeadModel"], "activation_function": gpt2.activation_name(net)}
+    else:
+        about |= _with_code(folder, net, mlp)
+    GPT2Config(**about).save_pretrained(folder)
+    save_file(gpt2.weights(net, plain), folder / "model.safetensors", metadata={"format": "pt"})
+    _write_tokenizer(folder, tokenizer, net.context)
+
+
+def open_model(folder: Path) -> Any:
+    """What transformers makes of an export, in evaluation mode.
+
+    Raises:
+        ValueError: weights are missing or left over.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
+    if wrong:
+        raise ValueError(f"transformers does not find what it needs in the export: {wrong}")
+    return model.eval()
+
+
+@torch.no_grad()
+def largest_difference(
+    net: GPT, theirs: nn.Module, stories: Sequence[Int[Tensor, "token"]], dtype: torch.dtype
+) -> float:
+    """The largest absolute difference of two models' logits over all tokens of some stories."""
+    net, theirs = deepcopy(net).to(dtype), deepcopy(theirs).to(dtype)
+    differences = [
+        net.logits(net(story, Separate.of([len(story)]))) - theirs(input_ids=story[None]).logits[0] for story in stories
+    ]
+    return float(torch.cat(differences).abs().max())
+
+
+def _with_code(folder: Path, net: GPT, mlp: DictConfig) -> dict[str, Any]:
+    from tti.huggingface import modeling_tti  # imports transformers
+
+    first = next(gpt2.mlps(net))
+    for name, text in carried(modeling_tti, "RunMLP", type(first)).items():
+        (folder / name).write_text(text)
+    scope = "blocks.0.mlp."
+    return {
+        "architectures": [MODEL.partition(".")[2], "GPT2LMHeadModel"],  # the second is what TransformerLens goes by
+        "auto_map": {"AutoModelForCausalLM": MODEL},
+        "tti": {
+            "mlp": _arguments(mlp),
+            "sites": [site.removeprefix(scope) for site in net.sites if site.startswith(scope)],
+        },
+    }
+
+
+def _arguments(mlp: DictConfig) -> dict[str, Any]:
+    """The constructor's arguments, as ``modeling_tti`` reads them."""
+    given = OmegaConf.to_container(mlp, resolve=True)
+    assert isinstance(given, dict)
+    arguments = {str(name): value for name, value in given.items() if not str(name).startswith("_")}
+    for name, value in arguments.items():
+        if isinstance(value, Mapping) and not str(value.get("path", "")).startswith("torch."):
+            raise ValueError(
+                f"the MLP's {name} is {json.dumps(value)}: an export can only name functions of torch, since it is "
+                "opened where tti is not installed. Put the function into the MLP's own class."
+            )
+    return arguments
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=context, **special)
+    wrapped.save_pretrained(folder)
+    there = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    if there.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"transformers reads another vocabulary from {folder} than was written")

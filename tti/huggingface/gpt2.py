@@ -1,0 +1,166 @@
+"""Our network and transformers' GPT-2: a table of names, read in both directions."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tti.models.gpt import GPT
+from tti.models.mlp import MLP, DenseMLP, gelu_tanh
+
+WHOLE = (("embed", "wte"), ("pos_embed", "wpe"), ("ln_final", "ln_f"))
+BLOCK = (("ln1", "ln_1"), ("attn.qkv", "attn.c_attn"), ("attn.out", "attn.c_proj"), ("ln2", "ln_2"))
+READS_AND_WRITES = (("inp", "c_fc"), ("out", "c_proj"))  # of an MLP
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.nn.functional.gelu,
+    "relu": torch.nn.functional.relu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+}
+# What GPT2Config offers beside the sizes, where our network does one thing only.
+FIXED = {
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+
+def is_gpt2(net: GPT) -> bool:
+    """Whether transformers' own GPT-2 computes what this network does: dense MLPs with an activation that it knows."""
+    return all(type(mlp) is DenseMLP and mlp.activation in ACTIVATIONS.values() for mlp in mlps(net))
+
+
+def sizes(net: GPT) -> dict[str, Any]:
+    """The arguments of a ``GPT2Config`` that follow from the network; of its MLPs only the width."""
+    first = next(iter(net.blocks))
+    assert isinstance(first.dropout, nn.Dropout)
+    return {
+        "vocab_size": net.vocab_size,
+        "n_positions": net.context,
+        "n_embd": net.embed.embedding_dim,
+        "n_layer": len(net.blocks),
+        "n_head": first.attn.n_heads,
+        "n_inner": first.mlp.inp.out_features,
+        "resid_pdrop": first.dropout.p,
+        "embd_pdrop": net.dropout.p,
+        "attn_pdrop": first.attn.dropout,
+        **FIXED,
+    }
+
+
+def activation_name(net: GPT) -> str:
+    """What ``GPT2Config`` calls the activation function of a network that :func:`is_gpt2`."""
+    mlp = next(mlps(net))
+    return next(name for name, function in ACTIVATIONS.items() if function == mlp.activation)
+
+
+def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
+    """The weights under transformers' names, with biases of 0 where ours are absent; the head is the embedding.
+
+    Args:
+        net: ours.
+        plain: MLPs are GPT-2's, whose matrices are ``[in, out]``; else those of ``modeling_tti``, which are ours but for
+            the names ``c_fc`` and ``c_proj``.
+    """
+    state: dict[str, Tensor] = {}
+    for ours, theirs in names(len(net.blocks)):
+        state |= _named(theirs, net.get_submodule(ours))
+    for i, mlp in enumerate(mlps(net)):
+        state |= {f"transformer.h.{i}.mlp.{name}": value for name, value in _of_mlp(mlp, plain).items()}
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def from_gpt2(theirs: Any) -> GPT:
+    """Our network from a ``GPT2LMHeadModel``, in evaluation mode, without dropout.
+
+    Raises:
+        ValueError: its configuration has what ours cannot do; the message says what.
+    """
+    config = theirs.config
+    require_supported(config)
+    net = initialised(config)
+    with torch.no_grad():
+        for name, module in names(config.n_layer, ("mlp.inp", "mlp.c_fc"), ("mlp.out", "mlp.c_proj")):
+            own, other = net.get_submodule(name), theirs.get_submodule(module)
+            for parameter, value in own.named_parameters():
+                given = other.get_parameter(parameter)
+                value.copy_(given.T if isinstance(own, nn.Linear) and given.ndim == 2 else given)
+    return net.eval()
+
+
+def initialised(config: Any) -> GPT:
+    """Our network as a ``GPT2Config`` describes it, before training, from torch's random state."""
+    d_ff = config.n_inner or 4 * config.n_embd
+    mlp = partial(DenseMLP, d_ff=d_ff, activation=ACTIVATIONS[config.activation_function], bias=True)
+    return GPT(
+        vocab_size=config.vocab_size,
+        context=config.n_positions,
+        n_layers=config.n_layer,
+        d_model=config.n_embd,
+        n_heads=config.n_head,
+        mlp=mlp,
+        dropout=0.0,
+        attention_dropout=0.0,
+        bias=True,
+    )
+
+
+def require_supported(config: Any) -> None:
+    """Compare a configuration of transformers with what our network can do.
+
+    Raises:
+        ValueError: it is another architecture, or has an option that ours has not; the message says what is supported.
+    """
+    architecture = ", ".join(config.architectures or [config.model_type])
+    if config.model_type != "gpt2" or config.architectures not in (None, ["GPT2LMHeadModel"]):
+        raise ValueError(
+            f"{architecture} (model_type {config.model_type}) is not supported; supported is GPT2LMHeadModel, of any "
+            f"size, with activation_function {', '.join(ACTIVATIONS)}. (A run exported by tti.export with an MLP of its "
+            "own is evaluated from the run itself: run=FOLDER.)"
+        )
+    wrong = [f"{name}={getattr(config, name)}" for name, only in FIXED.items() if getattr(config, name) != only]
+    if config.activation_function not in ACTIVATIONS:
+        wrong.append(f"activation_function={config.activation_function}")
+    if wrong:
+        only = ", ".join(f"{name}={value}" for name, value in FIXED.items())
+        raise ValueError(
+            f"this GPT-2 has {', '.join(wrong)}; supported are {only} and activation_function {', '.join(ACTIVATIONS)}"
+        )
+
+
+def names(layers: int, *of_mlp: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Our name and theirs of every module with weights outside the MLPs (and of ``of_mlp``, within a block)."""
+    yield from ((ours, f"transformer.{theirs}") for ours, theirs in WHOLE)
+    for i in range(layers):
+        yield from ((f"blocks.{i}.{ours}", f"transformer.h.{i}.{theirs}") for ours, theirs in (*BLOCK, *of_mlp))
+
+
+def mlps(net: GPT) -> Iterator[MLP]:
+    """The MLPs, layer by layer."""
+    for block in net.blocks:
+        assert isinstance(block.mlp, MLP)
+        yield block.mlp
+
+
+def _of_mlp(mlp: MLP, plain: bool) -> dict[str, Tensor]:
+    state = {name: value for name, value in mlp.state_dict().items() if name.split(".")[0] not in ("inp", "out")}
+    for ours, theirs in READS_AND_WRITES:
+        linear = mlp.get_submodule(ours)
+        assert isinstance(linear, nn.Linear)
+        state |= _named(theirs, linear)
+        if not plain:
+            state[f"{theirs}.weight"] = linear.weight
+    return state
+
+
+def _named(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Weight and bias of an embedding, a LayerNorm or a linear, whose matrix is turned round as ``Conv1D`` has it."""
+    assert isinstance(module.weight, Tensor)
+    if isinstance(module, nn.Linear):
+        bias = torch.zeros(module.out_features) if module.bias is None else module.bias
+        return {f"{name}.weight": module.weight.T, f"{name}.bias": bias}
+    return {f"{name}.{parameter}": value for parameter, value in module.named_parameters()}
