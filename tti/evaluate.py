@@ -4,7 +4,6 @@
 """
 
 import glob
-import hashlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tti.autoencoders.base import SparseAutoencoder
-from tti.configuration import alternatives, conf_dir, digest, quoted
+from tti.configuration import alternatives, conf_dir, quoted
 from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, View
@@ -33,6 +32,7 @@ from tti.evaluation.stories import Chunk, StorySet
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
 from tti.huggingface.foreign import Foreign
 from tti.models.gpt import GPT
+from tti.models.identity import weights_digest
 from tti.runs import Run, commit, find, root_cause
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -77,16 +77,12 @@ class RunEvaluation:
         self.net = _as_gpt(run.model(config.checkpoint))
         self.data: StoryData = instantiate(OmegaConf.merge(run.config, {"data": config.data}).data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
+        self.stories.require(run.tokenizer, run.folder)
         packed = self.stories.packed.manifest
-        if packed["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
-            raise ValueError(
-                f"the data of {run.folder} have another tokenizer by now than the run has; give the ones that it was "
-                "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
-            )
         self.of = {
             "checkpoint": config.checkpoint,
             "step": run.summary["steps"],
-            "weights": digest(_digest_of_weights(self.net)),
+            "weights": weights_digest(self.net),
             "stories": len(self.stories.lengths),
             "tokens": self.stories.tokens,
             "token_types": len(self.stories.types),
@@ -214,14 +210,6 @@ def wanted_parts(config: DictConfig) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no part {', '.join(map(str, unknown))}; there are: {', '.join(known)}")
     return names
-
-
-def _digest_of_weights(net: torch.nn.Module) -> str:
-    state = hashlib.sha256()
-    for name, weight in sorted(net.state_dict().items()):
-        state.update(name.encode())
-        state.update(weight.cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def _as_gpt(net: torch.nn.Module) -> GPT:

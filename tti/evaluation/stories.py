@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from tti.data import tokenizers
@@ -74,6 +76,18 @@ class StorySet:
         part = copy(self)
         part.members = self._drawn(tokens)
         return part
+
+    def require(self, tokenizer: Tokenizer, folder: Path) -> None:
+        """Compare the tokenizer of the data with that of the run in ``folder``.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        if self.packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer):
+            raise ValueError(
+                f"the data of {folder} have another tokenizer by now than the run has; give the ones that it was "
+                "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
+            )
 
     def training(self) -> "StorySet":
         """The training split of the same data, for what has to be fitted to activations before it is measured."""

@@ -1,0 +1,224 @@
+"""``python -m tti.sae run=FOLDER site=blocks.2.mlp_out k=[16,32]``: sparse autoencoders on a finished run."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from tti.autoencoders import saelens
+from tti.autoencoders.base import SparseAutoencoder
+from tti.autoencoders.sweep import chosen
+from tti.configuration import alternatives, conf_dir, quoted
+from tti.evaluation.splicing import Quality, Splice, quality, recorded, references
+from tti.evaluation.stories import StorySet
+from tti.huggingface.names import place
+from tti.models.gpt import GPT
+from tti.models.identity import weights_digest
+from tti.models.taps import choose
+from tti.runs import Run, root_cause
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def load(folder: str | Path, net: GPT) -> Splice:
+    """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
+
+    ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it was trained on other weights than ``net`` has.
+    """
+    folder = Path(folder)
+    settings = saelens.about(folder)["settings"]
+    if settings["weights"] != (weights := weights_digest(net)):
+        raise ValueError(
+            f"{folder} was trained on another model: one with weights {settings['weights']}, and these are {weights}. "
+            "Is it the run's other checkpoint?"
+        )
+    return Splice(settings["site"], saelens.load(folder).to(net.embed.weight.device))
+
+
+@dataclass(frozen=True)
+class Job:
+    """An autoencoder of the command: where it goes, the settings that identify it, and itself, untrained."""
+
+    folder: Path
+    name: str
+    seed: int
+    settings: dict[str, Any]
+    autoencoder: SparseAutoencoder
+
+    def is_there(self, overwrite: bool) -> bool:
+        """Whether it has been trained already.
+
+        Raises:
+            ValueError: another one is in its folder; the message says in what they differ.
+        """
+        if overwrite or not self.folder.exists():
+            return False
+        there = saelens.about(self.folder)["settings"]
+        keys = sorted(key for key in there | self.settings if there.get(key) != self.settings.get(key))
+        if keys:
+            lines = [f"  {key}: {there.get(key)} there, {self.settings.get(key)} wanted" for key in keys]
+            other = "an autoencoder of another model" if "weights" in keys else "another autoencoder"
+            raise ValueError(
+                "\n".join([f"{self.folder} holds {other}:", *lines])
+                + "\nGive these a place of their own (to=FOLDER), or overwrite=true to train again in its place."
+            )
+        return True
+
+    @property
+    def quality(self) -> Quality:
+        """How good the saved one is."""
+        figures = saelens.about(self.folder)["quality"]
+        return Quality(**{name: math.nan if value is None else value for name, value in figures.items()})
+
+
+class Autoencoders:
+    """The autoencoders of one command.
+
+    Raises:
+        ValueError: the run has not finished or its data are others by now; a site or kind is unknown; or an autoencoder
+            makes no sense (more latents kept than there are).
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.run = Run(Path(config.run))
+        _ = self.run.summary  # raises where it has not finished
+        net = self.run.model(config.checkpoint)
+        assert isinstance(net, GPT)
+        self.net = net.to(config.device)
+        self.fit = instantiate(config.fit)
+        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), net.sites)
+        self.makes = chosen(instantiate(config.kinds), config.kind)
+        for site in self.sites:
+            for _ in self._made(site):  # makes no sense: known before the data are opened
+                pass
+        data = instantiate(OmegaConf.merge(self.run.config, {"data": config.data}).data)
+        self.stories = StorySet(data, config.split, config.tokens_per_chunk)
+        self.stories.require(self.run.tokenizer, self.run.folder)
+        self.training = self.stories.training()
+        if self.training.split == self.stories.split:
+            raise ValueError("split=train: autoencoders train on it, so it cannot say how good they are")
+        self.folder = Path(config.to or self.run.folder / "sae")
+
+    def jobs(self, site: str) -> list[Job]:
+        """The autoencoders of a site."""
+        return [
+            Job(self.folder / site / f"{name}_seed-{seed}", name, seed, self._settings(site, made), made)
+            for name, seed, made in self._made(site)
+        ]
+
+    def _made(self, site: str) -> Iterator[tuple[str, int, SparseAutoencoder]]:
+        width, config = self.net.sites[site], self.config
+        sizes = {"d_in": width, "d_sae": round(config.expansion * width), "dead_after": config.dead_after}
+        for name, make in self.makes.items():
+            for seed in config.seeds:
+                yield name, seed, make(**sizes, seed=seed)
+
+    def _settings(self, site: str, made: SparseAutoencoder) -> dict[str, Any]:
+        data = {
+            each.split: each.packed.manifest["arrays"]["tokens"]["sha256"] for each in (self.training, self.stories)
+        }
+        kept = ("checkpoint", "tokens", "measured_tokens", "split")
+        return {
+            "site": site,
+            "weights": weights_digest(self.net),
+            "data": data,
+            **{key: self.config[key] for key in kept},
+            **{f"fit.{key}": value for key, value in self.config.fit.items()},
+            **made.arguments,
+        }
+
+    def train(self) -> list[Job]:
+        """Train and save what is not there yet, a site at a time; all of them, in the order of sites.
+
+        Raises:
+            ValueError: a folder holds another autoencoder (before anything is trained), or there are too few tokens.
+        """
+        everything = {site: self.jobs(site) for site in self.sites}
+        missing = {
+            site: [job for job in jobs if not job.is_there(self.config.overwrite)] for site, jobs in everything.items()
+        }
+        for site, jobs in missing.items():
+            if jobs:
+                self._train(site, jobs)
+        return [job for jobs in everything.values() for job in jobs]
+
+    def _train(self, site: str, jobs: list[Job]) -> None:
+        with CONSOLE.status(f"{site}: recording activations") as status:
+            acts = recorded(self.net, self.training.subset(self.config.tokens), [site])[site]
+            title = f"{site}: training {', '.join(job.folder.name for job in jobs)}"
+            self.fit([job.autoencoder for job in jobs], acts, lambda text: status.update(f"{title}: {text}"))
+            del acts
+            stories = self.stories.subset(self.config.measured_tokens)
+            status.update(f"{site}: measuring")
+            reference = references(self.net, stories, [site])[site]
+            for job in jobs:
+                found = quality(self.net, stories, site, job.autoencoder, reference)
+                self._save(job, found)
+        CONSOLE.print(f"{site}: {len(jobs)} trained")
+
+    def _save(self, job: Job, found: Quality) -> None:
+        figures = {name: value if math.isfinite(value) else None for name, value in asdict(found).items()}
+        saelens.save(
+            job.autoencoder,
+            job.folder,
+            place(job.settings["site"]).hook,
+            {"settings": job.settings, "quality": figures},
+            model_name=self.run.folder.resolve().parent.name,
+            context_size=self.stories.max_length,
+        )
+
+
+def table(jobs: list[Job]) -> Table:
+    """How good they are."""
+    rows = Table("site", "autoencoder", "seed", "L0", "variance explained", "loss recovered", "loss increase", "dead")
+    for job in jobs:
+        found = job.quality
+        rows.add_row(
+            str(job.settings["site"]),
+            job.name,
+            str(job.seed),
+            f"{found.l0:.1f}",
+            f"{found.variance_explained:.3f}",
+            f"{found.loss_recovered:.3f}",
+            f"{found.loss_increase:.4f}",
+            f"{found.dead:.1%}",
+        )
+    return rows
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="sae")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    torch.set_num_threads(config.threads)
+    try:
+        autoencoders = Autoencoders(config)
+        jobs = autoencoders.train()
+    except Exception as error:
+        root = root_cause(error)
+        if not isinstance(root, ValueError):
+            raise
+        sys.exit(f"error: {root}")
+    Console(width=120 if not sys.stdout.isatty() else None).print(table(jobs))
+    print(f"in {autoencoders.folder}")
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to"))
+    try:
+        main()
+    except SystemExit as error:
+        sys.stderr.write(alternatives(error.__context__))
+        raise
