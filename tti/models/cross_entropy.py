@@ -44,9 +44,11 @@ class _LinearCrossEntropy(Function):
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
         probabilities = torch.empty(rows, len(weight), dtype=weight.dtype, device=hidden.device)
         if with_gradient:
-            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
             in_place = dtype == weight.dtype  # otherwise products are added up in float32 through a buffer
+            grad_hidden = torch.empty_like(h)
+            grad_weight = torch.empty_like(weight) if in_place else torch.zeros_like(weight)
             grad_product = None if in_place else torch.empty_like(w)
+        each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products costs nothing
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
@@ -59,17 +61,19 @@ class _LinearCrossEntropy(Function):
                     residual = log_p if in_place else logits.copy_(log_p)
                     torch.mm(residual, w, out=grad_hidden[chunk])
                     if in_place:
-                        grad_weight.addmm_(residual.T, h[chunk])
+                        grad_weight.addmm_(residual.T, h[chunk], beta=float(start > 0), alpha=each)
                     else:
-                        grad_weight += torch.mm(residual.T, h[chunk], out=grad_product)
+                        torch.mm(residual.T, h[chunk], out=grad_product)
+                        grad_weight.add_(grad_product, alpha=each)
         if with_gradient:
-            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight)  # of the sum over tokens
+            ctx.save_for_backward(grad_hidden.to(hidden.dtype).mul_(each), grad_weight)
         ctx.mark_non_differentiable(nll)
         return nll.mean(), nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        # In place: a fresh copy of the weight's gradient costs more than scaling it. A second backward is refused, as
+        # autograd sees that what was saved has changed.
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        each = grad / len(grad_hidden)
-        return grad_hidden * each, grad_weight * each, None, None
+        return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None
