@@ -44,10 +44,9 @@ class _LinearCrossEntropy(Function):
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
         probabilities = torch.empty(rows, len(weight), dtype=weight.dtype, device=hidden.device)
         if with_gradient:
-            in_place = dtype == weight.dtype  # otherwise products are added up in float32 through a buffer
-            grad_hidden = torch.empty_like(h)
-            grad_weight = torch.empty_like(weight) if in_place else torch.zeros_like(weight)
-            grad_product = None if in_place else torch.empty_like(w)
+            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
+            # Products of another dtype are added up in the weight's through a buffer.
+            grad_product = None if dtype == weight.dtype else torch.empty_like(w)
         each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products costs nothing
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
@@ -58,10 +57,10 @@ class _LinearCrossEntropy(Function):
                 nll[chunk] = -log_p.gather(-1, target).squeeze(-1)
                 if with_gradient:
                     log_p.exp_().scatter_add_(-1, target, log_p.new_full(target.shape, -1))
-                    residual = log_p if in_place else logits.copy_(log_p)
+                    residual = log_p if grad_product is None else logits.copy_(log_p)
                     torch.mm(residual, w, out=grad_hidden[chunk])
-                    if in_place:
-                        grad_weight.addmm_(residual.T, h[chunk], beta=float(start > 0), alpha=each)
+                    if grad_product is None:
+                        grad_weight.addmm_(residual.T, h[chunk], alpha=each)
                     else:
                         torch.mm(residual.T, h[chunk], out=grad_product)
                         grad_weight.add_(grad_product, alpha=each)
