@@ -222,6 +222,20 @@ def debiased_cka(x: Float[Tensor, "token width"], y: Float[Tensor, "token other"
     return sums.cka()[0, 1]
 
 
+# -- how much of an activation a reconstruction explains --------------------------------------------------------------
+
+
+def total_variance(acts: Float[Tensor, "token width"]) -> Float[Tensor, ""]:
+    """``mean_t |a_t - mean|^2``: the variances of all neurons over the tokens at hand, summed."""
+    acts = widened(acts)
+    return (acts - acts.mean(0)).square().sum() / len(acts)
+
+
+def squared_error(acts: Float[Tensor, "token width"], guess: Float[Tensor, "token width"]) -> Float[Tensor, ""]:
+    """``mean_t |a_t - guess_t|^2``. Over :func:`total_variance` it is 0 if perfect and 1 for the mean of the tokens."""
+    return (widened(acts) - guess).square().sum() / len(acts)
+
+
 # -- what a neuron that is on says of the token type ------------------------------------------------------------------
 
 

@@ -17,6 +17,12 @@ RUN = [*SMALL, "run_dir=run"]
     [
         (["regularizer=l1", "regularizer.l1.sites=blocks.*.nope"], "no site of this model matches 'blocks.*.nope'"),
         (["metrics.sparsity.sites=[nope]"], "no site of this model matches 'nope'"),
+        (["regularizer=online_sae", "regularizer.online_sae.sites=mlp_uot"], "no site of this model matches 'mlp_uot'"),
+        (["regularizer=online_sae", "regularizer.online_sae.expansion=0"], "expansion=0 must be above 0"),
+        (
+            ["regularizer=online_sae", "regularizer.online_sae.autoencoder.k=257"],
+            "k=257 latents a token: from 1 to 256",
+        ),
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
     ],

@@ -68,6 +68,11 @@ ADDED = [
     "+regularizer.linear={_target_: additions.Linear, sites: blocks.1.mlp_out, weight: 0.1, warmup: 0, width: 32}",
     "+regularizer.noisy={_target_: additions.Noisy, sites: blocks.0.mlp_out, weight: 0.1, warmup: 0}",
 ]  # fmt: skip
+ONLINE = [
+    *SMALL, "run_dir=run", "data.validation_tokens=1024", "callbacks.last.every_n_train_steps=2",
+    "task.grad_ratio_every=5", "weighting=ratio", "regularizer=online_sae", "regularizer/autoencoder=batch_topk",
+    "regularizer.online_sae.autoencoder.dead_after=2000", "regularizer.online_sae.every=2",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,14 @@ def test_killed_with_accumulated_gradients(tti, commands_in, tmp_path_factory):
     whole(*overrides).ok()
     assert tti(*overrides, patch=PLACES["in a step"]).code == -signal.SIGKILL
     tti(*overrides).ok()
+    assert_same(whole, tti)
+
+
+def test_killed_with_autoencoders_that_learn_along(tti, commands_in, tmp_path_factory):
+    whole = commands_in(tmp_path_factory.mktemp("whole"))
+    whole(*ONLINE).ok()
+    assert tti(*ONLINE, patch=PLACES["in a step"]).code == -signal.SIGKILL
+    tti(*ONLINE).ok()
     assert_same(whole, tti)
 
 

@@ -29,6 +29,14 @@ ARMS = {
     ],
     "never": ["regularizer=[l1,orthogonality]", LINEAR, NOISY, "task.grad_ratio_every=1000000"],
     "seed_43": ["seed=43"],
+    "online_sae": ["regularizer=online_sae", "regularizer/autoencoder=batch_topk", "regularizer.online_sae.warmup=0"],
+    "apart_sae": ["regularizer=online_sae", "regularizer.online_sae.gradient_into_model=false"],
+    "rare_sae": [
+        "regularizer=online_sae",
+        "regularizer/autoencoder=standard",
+        "regularizer.online_sae.gradient_into_model=false",
+        "regularizer.online_sae.every=3",
+    ],
 }
 
 
@@ -52,7 +60,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("arm", ["orthogonality", "anti_polysemantic", "l1", "linear"])
+@pytest.mark.parametrize("arm", ["orthogonality", "anti_polysemantic", "l1", "linear", "online_sae"])
 def test_the_first_step_is_the_same_in_every_arm(arms, arm):
     assert first_step(arms, arm)["train/ce"] == first_step(arms, "baseline")["train/ce"]
     assert summary(arms.folder / arm)["metrics"]["val/loss"] != summary(arms.folder / "baseline")["metrics"]["val/loss"]
@@ -65,6 +73,23 @@ def test_another_seed_is_another_run(arms):
 @pytest.mark.parametrize("arm", ["zero", "zero_linear"])
 def test_a_regularizer_without_weight_changes_no_bit(arms, arm):
     assert equal(weights(arms, arm), weights(arms, "baseline"))
+
+
+@pytest.mark.parametrize("arm", ["apart_sae", "rare_sae"])
+def test_autoencoders_that_only_watch_change_no_bit_and_learn(arms, arm):
+    assert equal(weights(arms, arm), weights(arms, "baseline"))
+    state = torch.load(arms.folder / arm / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    learned = [value for name, value in state.items() if name.endswith("b_dec")]
+    assert len(learned) == 2  # of two layers
+    assert all(value.abs().sum() > 0 for value in learned)
+
+
+def test_online_autoencoders_are_logged(arms):
+    entry = rows(arms.folder / "online_sae")[1]
+    assert {f"train/online_sae/{name}" for name in ("variance_explained", "l0", "dead")} <= entry.keys()
+    assert entry["train/online_sae/l0"] == pytest.approx(32)
+    assert entry["train/online_sae"] == pytest.approx(1 - entry["train/online_sae/variance_explained"])
+    assert rows(arms.folder / "online_sae")[0]["train/online_sae_to_ce_grad_ratio"] > 0
 
 
 def test_measuring_gradients_changes_no_bit(arms):

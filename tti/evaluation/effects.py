@@ -88,9 +88,10 @@ def written_by(net: GPT, site: str) -> Float[Tensor, "d_model width"]:
 
 
 def read_by(net: GPT, site: str) -> Float[Tensor, "width d_model"]:
-    """The weights that each neuron of a site reads with, a row a neuron; not numbers where it has none."""
-    if kind_of(site) == "mlp.post":
-        return _block(net, site).mlp.inp.weight
+    """The weights that each neuron of a site reads the stream with, a row a neuron; not numbers where it has none."""
+    mlp = _block(net, site).mlp
+    if kind_of(site) == "mlp.post" and mlp.residual_reader is mlp:
+        return mlp.inp.weight
     return torch.full((net.sites[site], 1), torch.nan, device=net.embed.weight.device)
 
 

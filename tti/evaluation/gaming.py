@@ -104,7 +104,8 @@ class RotateResidual(Change):
         head, bias = net.embed.weight * net.ln_final.weight, net.embed.weight @ net.ln_final.bias
         for block in blocks_of(net):
             block.attn.qkv = _folded(block.attn.qkv, block.ln1, q)
-            block.mlp.inp = _folded(block.mlp.inp, block.ln2, q)
+            reader = block.mlp.residual_reader
+            reader.inp = _folded(reader.inp, block.ln2, q)
             for weight in (block.attn.out.weight, *block.mlp.residual_writers):
                 weight.data = q.T @ weight
         _neutral(net.ln_final)

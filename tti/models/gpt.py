@@ -140,10 +140,14 @@ class GPT(nn.Module):
         return self.embed.num_embeddings
 
     def _initialise(self) -> None:
+        """Draw all weights; what an MLP has beside a dense one last, so that all else begins as in a dense model."""
+        blocks = [module for module in self.modules() if isinstance(module, Block)]
+        added = [linear for block in blocks for linear in block.mlp.added]
+        writers = [weight for block in blocks for weight in (block.attn.out.weight, *block.mlp.residual_writers)]
+        small = {id(weight): INIT_STD / (2 * len(blocks)) ** 0.5 for weight in writers}
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Linear | nn.Embedding) and module not in added:
                 nn.init.normal_(module.weight, std=INIT_STD)
-        for module in self.modules():
-            if isinstance(module, Block):
-                for weight in (module.attn.out.weight, *module.mlp.residual_writers):
-                    nn.init.normal_(weight, std=INIT_STD / (2 * len(self.blocks)) ** 0.5)
+        again = [weight for block in blocks for weight in (block.attn.out.weight, block.mlp.residual_reader.out.weight)]
+        for weight in (*again, *(linear.weight for linear in added)):
+            nn.init.normal_(weight, std=small.get(id(weight), INIT_STD))

@@ -32,6 +32,16 @@ class MLP(nn.Module, ABC):
         """The weights that write into the residual stream, which the transformer initialises smaller."""
         return [self.out.weight]
 
+    @property
+    def residual_reader(self) -> "MLP":
+        """The MLP whose ``inp`` reads the residual stream: this one, unless another stands before it."""
+        return self
+
+    @property
+    def added(self) -> list[nn.Linear]:
+        """The linears that a dense MLP has no counterpart of, whose weights the transformer draws last."""
+        return []
+
     @abstractmethod
     def hidden(self, pre: Float[Tensor, "token d_ff"]) -> Float[Tensor, "token d_ff"]:
         """What the output matrix reads, from what the input matrix wrote."""

@@ -126,8 +126,7 @@ class LanguageModel(LightningModule):
         cross_entropy, step = self.run(batch, self._training_sites)
         loss, values, self._coefficients = cross_entropy, {"ce": cross_entropy}, self.coefficients()
         for name, regularizer in self.terms.items():
-            penalty = regularizer(step)
-            weighted = self._coefficients[name] * penalty
+            penalty, weighted = regularizer.weighted(step, self._coefficients[name])
             loss = loss + weighted
             values |= {name: penalty, f"{name}_weighted": weighted}
             values |= {f"{name}/{note}": value for note, value in step.notes.items()}

@@ -42,6 +42,15 @@ class Regularizer(nn.Module, ABC):
     def forward(self, step: Step) -> Float[Tensor, ""]:
         """The unweighted penalty, differentiable with respect to the activations."""
 
+    def weighted(self, step: Step, coefficient: float | Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The penalty, and what it adds to the objective: a number that is ``coefficient * penalty``.
+
+        Its gradient is that too, unless the regularizer learns by a loss of its own, which the coefficient must not
+        scale: then it is so in the network only (``tti.regularizers.online_sae``).
+        """
+        penalty = self(step)
+        return penalty, coefficient * penalty
+
 
 class ActivationRegularizer(Regularizer):
     """A penalty on the activations of single sites, averaged over the sites. Heads are laid side by side."""

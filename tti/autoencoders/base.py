@@ -1,0 +1,184 @@
+"""The contract of a sparse autoencoder, and what all kinds share. Names and conventions are SAELens'."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from tti.measures import squared_error, total_variance, widened
+
+HORIZON = 1000  # batches that the running statistics of the activation reach back
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an autoencoder is trained on, each term a scalar, and what it did with the tokens at hand.
+
+    Attributes:
+        error: reconstruction error over the tokens' variance: 0 if perfect, 1 for the mean of the tokens.
+        sparsity: the term that makes latents few, unweighted; 0 where the kind itself keeps them few.
+        auxiliary: what keeps latents alive, weighted; its gradient reaches the autoencoder only, never ``x``.
+        penalty: ``error + sparsity_weight * sparsity``, what a model can be asked to please.
+        latents: of every token.
+    """
+
+    error: Float[Tensor, ""]
+    sparsity: Float[Tensor, ""]
+    auxiliary: Float[Tensor, ""]
+    penalty: Float[Tensor, ""]
+    latents: Float[Tensor, "token d_sae"]
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """What the autoencoder's own parameters are trained on."""
+        return self.penalty + self.auxiliary
+
+    @property
+    def l0(self) -> Float[Tensor, ""]:
+        """Latents that are on, mean over tokens."""
+        return (self.latents > 0).sum() / len(self.latents)
+
+
+class SparseAutoencoder(nn.Module, ABC):
+    """``x' = latents @ W_dec + b_dec`` with ``latents = activate((x - b_dec) @ W_enc + b_enc)``, few of them not 0.
+
+    As SAELens' with ``apply_b_dec_to_input=True``: ``W_enc [d_in, d_sae]``, ``W_dec [d_sae, d_in]``. :meth:`folded`
+    gives the four as they act, in a form that SAELens takes. Two things stand between them and the parameters:
+
+    * Decoder rows have norm 1 by construction: they are parameters divided by their norm (weight normalisation,
+      Salimans & Kingma 2016). So the gradient along a row is 0 and a latent cannot shrink while its row grows, with no
+      projection after each step that whoever optimises would have to know of. A latent's size is what it writes.
+    * The biases are in units of the activation's running mean and standard deviation (``location``, ``scale``), so that
+      one learning rate does for every site, and while a model that is trained with it grows its activations. As
+      ``activate`` commutes with positive factors, it needs no other normalisation of ``x``.
+
+    Encoder rows begin as the decoder's (Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.4).
+
+    Args:
+        d_in: width of the activation.
+        d_sae: latents.
+        seed: of the initialisation, which draws from a generator of its own.
+        dead_after: tokens without firing after which a latent counts as dead.
+        sparsity_weight: of the sparsity term beside the reconstruction error.
+
+    Raises:
+        ValueError: ``d_sae``, ``dead_after`` or ``sparsity_weight`` makes no sense.
+    """
+
+    location: Tensor
+    scale: Tensor
+    batches: Tensor
+    idle: Tensor
+
+    def __init__(self, d_in: int, d_sae: int, seed: int, dead_after: int, sparsity_weight: float = 0.0) -> None:
+        super().__init__()
+        if min(d_sae, dead_after) < 1 or sparsity_weight < 0:
+            raise ValueError(
+                f"an autoencoder needs at least one latent (d_sae={d_sae}), dead_after={dead_after} of at least one "
+                f"token and sparsity_weight={sparsity_weight} of at least 0"
+            )
+        self.d_in, self.d_sae, self.dead_after, self.sparsity_weight = d_in, d_sae, dead_after, sparsity_weight
+        directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed), device="cpu")
+        directions = nn.functional.normalize(directions, dim=1)
+        self.W_enc = nn.Parameter(directions.T.clone())
+        self.W_dec = nn.Parameter(directions)  # up to the norm of its rows
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))  # in units of scale, as is b_dec
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        self.register_buffer("location", torch.zeros(d_in))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("idle", torch.zeros(d_sae, dtype=torch.int64))  # tokens since each latent fired
+
+    def folded(self) -> dict[str, Tensor]:
+        """``W_enc``, ``b_enc``, ``W_dec`` (rows of norm 1) and ``b_dec`` as they act on activations."""
+        return {
+            "W_enc": self.W_enc,
+            "b_enc": self.b_enc * self.scale,
+            "W_dec": nn.functional.normalize(self.W_dec, dim=1),
+            "b_dec": self.location + self.b_dec * self.scale,
+        }
+
+    def encode(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_sae"]:
+        """The latents, at least 0."""
+        return self.activate(_before(x, self.folded()))
+
+    def decode(self, latents: Float[Tensor, "token d_sae"]) -> Float[Tensor, "token d_in"]:
+        """The activation that latents stand for."""
+        return _decoded(latents, self.folded())
+
+    def forward(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_in"]:
+        """The reconstruction."""
+        weights = self.folded()
+        return _decoded(self.activate(_before(x, weights)), weights)
+
+    def loss(self, x: Float[Tensor, "token d_in"]) -> Loss:
+        """The objective on these tokens, differentiable in the parameters and in ``x``.
+
+        In training mode it also takes notice of them: the activation's mean and scale, and which latents fired.
+        """
+        if self.training:
+            self._follow(x.detach())
+        weights = self.folded()
+        latents = self.activate(_before(x, weights))
+        if self.training:
+            self._observe(latents.detach())
+        reconstruction = _decoded(latents, weights)
+        variance = total_variance(x)
+        error = over(squared_error(x, reconstruction), variance)
+        sparsity = self.sparsity(latents, variance)
+        auxiliary = self.auxiliary(x.detach(), reconstruction.detach(), weights)
+        return Loss(error, sparsity, auxiliary, error + self.sparsity_weight * sparsity, latents.detach())
+
+    @property
+    def dead(self) -> Bool[Tensor, "d_sae"]:
+        """Which latents have not fired on the last ``dead_after`` tokens of training."""
+        return self.idle >= self.dead_after
+
+    @abstractmethod
+    def activate(self, pre: Float[Tensor, "token d_sae"]) -> Float[Tensor, "token d_sae"]:
+        """The latents from what the encoder wrote: a function with ``activate(c * pre) = c * activate(pre)``."""
+
+    def sparsity(self, latents: Float[Tensor, "token d_sae"], variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The sparsity term; none unless a kind has one."""
+        return latents.new_zeros(())
+
+    def auxiliary(
+        self,
+        x: Float[Tensor, "token d_in"],
+        reconstruction: Float[Tensor, "token d_in"],
+        weights: dict[str, Tensor],
+    ) -> Float[Tensor, ""]:
+        """What keeps latents alive, from the folded weights; nothing unless a kind has something."""
+        return x.new_zeros(())
+
+    def _observe(self, latents: Tensor) -> None:
+        """Take notice of the latents of one batch of training."""
+        self.idle = torch.where((latents > 0).any(0), 0, self.idle + len(latents))
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor) -> None:
+        """Follow the activation's mean and scale: a plain mean over the first batches, then one that forgets."""
+        self.batches = self.batches + 1
+        pace = self.pace(HORIZON)
+        self.location = torch.lerp(self.location, widened(x).mean(0), pace)
+        self.scale = torch.lerp(self.scale, (total_variance(x) / self.d_in).sqrt(), pace)
+
+    def pace(self, horizon: int) -> Float[Tensor, ""]:
+        """How much of a running mean over about ``horizon`` batches the last batch is."""
+        return (1 / self.batches.clamp_min(1)).clamp_min(1 / horizon)
+
+
+def _before(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    return (x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+
+
+def _decoded(latents: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    return latents @ weights["W_dec"] + weights["b_dec"]
+
+
+def over(value: Tensor, variance: Tensor) -> Tensor:
+    """``value / variance``; 0, with gradient 0, where nothing varies."""
+    varies = variance > 0
+    return torch.where(varies, value / variance.where(varies, 1), 0)

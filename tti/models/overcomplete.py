@@ -1,0 +1,59 @@
+"""MLPs whose output is written through an overcomplete dictionary: sparsity in the model itself."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from tti.models.mlp import MLP, DenseMLP, TopKMLP
+from tti.models.taps import Tap, scoped
+
+
+class Overcomplete(MLP):
+    """``out(hidden(inp(dense(x))))``: a dense MLP, then a wide ReLU layer, without biases, that reads what it wrote.
+
+    The wide layer is a dictionary in the network's only path: what the MLP writes is a sum of ``out``'s columns. It
+    stands at the usual sites, ``pre`` and ``post``, so that what is trained on or measured of an MLP's neurons is so of
+    the dictionary; those of the dense MLP are ``dense.pre`` and ``dense.post``. Nothing here makes it sparse: that is
+    the regularizer's (``l1``, ``decoder_l1``), or the subclass'.
+
+    Args:
+        d_model: width of the residual stream.
+        d_ff: hidden units of the dense MLP.
+        activation: of the dense MLP.
+        expansion: width of the dictionary over ``d_model``.
+        settings: of the class beside this one that says what happens in the wide layer.
+
+    Raises:
+        ValueError: ``expansion`` is not positive.
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], expansion: float, **settings: float
+    ) -> None:
+        if expansion <= 0:
+            raise ValueError(f"expansion={expansion} of the dictionary over d_model={d_model} must be above 0")
+        with torch.random.fork_rng(devices=[]):  # so that all else begins as with a dense MLP alone
+            super().__init__(d_model, round(expansion * d_model), relu, **settings)
+        self.dense = DenseMLP(d_model, d_ff, activation)
+
+    def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
+        return super().forward(self.dense(x, scoped(tap, "dense")), tap)
+
+    @property
+    def residual_reader(self) -> MLP:
+        return self.dense
+
+    @property
+    def added(self) -> list[nn.Linear]:
+        return [self.inp, self.out]
+
+
+class OvercompleteMLP(Overcomplete, DenseMLP):
+    """Every latent that ReLU leaves on takes part."""
+
+
+class OvercompleteTopKMLP(Overcomplete, TopKMLP):
+    """Keeps, per token, the ``keep`` fraction of the dictionary that is largest."""

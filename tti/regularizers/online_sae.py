@@ -1,0 +1,140 @@
+"""Online sparse autoencoders: activations should be what a sparse autoencoder that learns along can explain."""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from tti.autoencoders.base import Loss, SparseAutoencoder
+from tti.configuration import digest
+from tti.regularizers.base import Regularizer
+from tti.step import Step
+
+
+class OnlineSAE(Regularizer):
+    """``error + sparsity_weight * sparsity`` of a sparse autoencoder at each site, averaged over the sites.
+
+    The error is normalised by the variance of the tokens at hand: 0 if perfect, 1 for their mean. So the objective is
+    ``CE + lambda * (error + sparsity_weight * sparsity)``. The network gets lambda times the gradient of that. The
+    autoencoders get the gradient of their own loss, whatever lambda is: they learn while it rises from 0, where it is
+    small, and where nothing flows into the network. For that one backward pass suffices in which what comes out of an
+    autoencoder into the activation is scaled (:class:`_Scaled`): the coefficient is known before the step, be it fixed
+    or adapted, so nothing is computed twice, and accumulated and scaled gradients are as for any other term.
+
+    Each step logs, as means over the sites, ``variance_explained`` (1 - error), ``l0`` and ``dead`` (fraction).
+
+    What games it: activations that an autoencoder finds easy and that mean nothing, a model that pleases its own
+    autoencoders alone (train fresh ones on it), and activations of low rank. Scale is no way out.
+
+    Args:
+        autoencoder: makes one from ``d_in``, ``d_sae`` and ``seed`` (a class of ``tti.autoencoders``).
+        expansion: latents over the width of the site.
+        gradient_into_model: whether the network learns to please them. If not, its weights are those of the baseline.
+        learning_rate: of the autoencoders, which are clipped apart from all else.
+        every: they learn in one step of so many, on average, drawn anew at each. Above 1 several processes need
+            ``trainer.strategy=ddp_find_unused_parameters_true``.
+        seed: of their initialisation, together with the site.
+
+    Raises:
+        ValueError: ``expansion`` or ``every`` makes no sense.
+    """
+
+    def __init__(
+        self,
+        sites: str | Iterable[str],
+        weight: float,
+        warmup: float,
+        autoencoder: Callable[..., SparseAutoencoder],
+        expansion: float,
+        gradient_into_model: bool,
+        learning_rate: float,
+        every: int,
+        seed: int,
+    ) -> None:
+        super().__init__(sites, weight, warmup)
+        if expansion <= 0 or every < 1:
+            raise ValueError(f"expansion={expansion} must be above 0, and every={every} at least 1")
+        self.make = autoencoder
+        self.expansion = expansion
+        self.gradient_into_model = gradient_into_model
+        self.optimizer_settings = {"lr": learning_rate, "weight_decay": 0.0}
+        self.every = every
+        self.seed = seed
+        self.learning = True
+        self.autoencoders = nn.ModuleDict()
+
+    def attach(self, widths: Mapping[str, int]) -> None:
+        """Choose the sites, and make an autoencoder for each.
+
+        Raises:
+            ValueError: a glob matches no site, or the autoencoder refuses (``k`` above the number of latents, say).
+        """
+        super().attach(widths)
+        made = {}
+        for site in self.sites:
+            seed = int(digest(f"{self.seed}/{site}"), 16)
+            made[_key(site)] = self.make(d_in=widths[site], d_sae=round(self.expansion * widths[site]), seed=seed)
+        self.autoencoders = nn.ModuleDict(made)
+
+    def at(self, site: str) -> SparseAutoencoder:
+        """The autoencoder of a site."""
+        return cast(SparseAutoencoder, self.autoencoders[_key(site)])
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw whether this step is one in which they learn."""
+        self.learning = random.Random(generator.initial_seed()).random() < 1 / self.every
+
+    def forward(self, step: Step) -> Float[Tensor, ""]:
+        self.autoencoders.requires_grad_(True)
+        return self._mean(self._losses(step, 1.0))
+
+    def weighted(self, step: Step, coefficient: float | Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The penalty, and a term of ``coefficient`` times its value, with the gradient that the class promises."""
+        self.autoencoders.requires_grad_(self.learning)
+        losses = self._losses(step, coefficient / len(self.sites))
+        own = torch.stack([loss.total for loss in losses]).sum()
+        penalty = self._mean(losses).detach()
+        self._log(losses, step)
+        return penalty, coefficient * penalty + (own - own.detach())
+
+    def _losses(self, step: Step, factor: float | Tensor) -> list[Loss]:
+        """Each site's loss, whose gradient is scaled on its way into the network."""
+        losses = []
+        for site in self.sites:
+            acts = step.activations[site].flatten(1)
+            x = _Scaled.apply(acts, factor) if self.gradient_into_model else acts.detach()
+            losses.append(self.at(site).loss(x))
+        return losses
+
+    def _mean(self, losses: list[Loss]) -> Float[Tensor, ""]:
+        return torch.stack([loss.penalty for loss in losses]).mean()
+
+    def _log(self, losses: list[Loss], step: Step) -> None:
+        for site, loss in zip(self.sites, losses, strict=True):
+            step.note("variance_explained", (1 - loss.error) / len(losses))
+            step.note("l0", loss.l0 / len(losses))
+            step.note("dead", self.at(site).dead.float().mean() / len(losses))
+
+
+class _Scaled(Function):
+    """The same values; the gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, acts: Tensor, factor: float | Tensor) -> Tensor:
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return acts.view_as(acts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return (grad * ctx.factor).to(grad.dtype), None  # type: ignore[attr-defined]
+
+
+def _key(site: str) -> str:
+    """A site as the name of a module, which has no dots."""
+    return site.replace(".", "/")
