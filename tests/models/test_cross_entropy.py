@@ -117,3 +117,10 @@ def test_the_losses_of_tokens_are_detached():
     mean, nll = linear_cross_entropy(*problem(7))
     assert mean.requires_grad
     assert not nll.requires_grad
+
+
+def test_a_second_backward_is_refused():
+    mean, _ = linear_cross_entropy(*problem(7))
+    (2 * mean).backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        mean.backward()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation_folder import Array, Result
-from tti.metrics.firing import FiringRates
+from tti.metrics.firing import FiringRates, distribution
 
 
 class Utilisation(SitePart):
@@ -86,11 +86,10 @@ class NeuronStatistics:
         self.edges[:, 1] = torch.maximum(self.edges[:, 1], self.edges[:, 0] + torch.finfo(torch.float32).eps)
         self.absolute = FiringRates(width, 0, threshold).to(device)
         # A neuron that was silent in the sample fires whenever it is not 0.
-        relative = relative.clamp_min(torch.finfo(torch.float32).tiny)
-        self.relative = FiringRates(width, 0, relative).to(device)  # type: ignore[arg-type]
+        self.relative = relative.clamp_min(torch.finfo(torch.float32).tiny)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.sum, self.sum_abs, self.sum_squares = (zeros(width) for _ in range(3))
-        self.zeros, self.positive = zeros(width), zeros(width)
+        self.fired_relative, self.positive = zeros(width), zeros(width)
         self.low = torch.full((width,), torch.inf, device=device)
         self.high = torch.full((width,), -torch.inf, device=device)
         self.histogram = torch.zeros(width, bins, dtype=torch.int64, device=device)
@@ -98,16 +97,15 @@ class NeuronStatistics:
         self.tokens = 0
 
     def update(self, acts: Float[Tensor, "token width"], seen: Seen) -> None:
-        """Take in some tokens."""
+        """Take in some tokens. Their sums are in float32, those over chunks in float64."""
         acts = acts.float()
         size, squares = acts.abs(), acts.square()
         self.absolute.update(acts, seen.step)
-        self.relative.update(acts, seen.step)
-        self.sum += acts.sum(0, dtype=torch.float64)
-        self.sum_abs += size.sum(0, dtype=torch.float64)
-        self.sum_squares += squares.sum(0, dtype=torch.float64)
-        self.zeros += (acts == 0).sum(0)
-        self.positive += (acts > 0).sum(0)
+        self.fired_relative += (size >= self.relative).sum(0, dtype=torch.int32)
+        self.positive += (acts > 0).sum(0, dtype=torch.int32)
+        self.sum += acts.sum(0)
+        self.sum_abs += size.sum(0)
+        self.sum_squares += squares.sum(0)
         self.low, self.high = torch.minimum(self.low, acts.amin(0)), torch.maximum(self.high, acts.amax(0))
         energy = squares.sum(1) * acts.shape[1]
         self.token_density += (size.sum(1).square() / energy.where(energy > 0, 1)).sum(dtype=torch.float64)
@@ -123,8 +121,8 @@ class NeuronStatistics:
     def named(self) -> dict[str, float]:
         """Both thresholds' rates over neurons; ``exactly_zero`` has none."""
         absolute = {name: float(value) for name, value in self.absolute.compute().items()}
-        relative = {f"{name}_relative": float(value) for name, value in self.relative.compute().items()}
-        del relative["exactly_zero_relative"]
+        rates = distribution(self.fired_relative / self.tokens)
+        relative = {f"{name}_relative": float(value) for name, value in rates.items()}
         return {
             "sparsity": 1 - absolute["active_fraction"],
             "sparsity_relative": 1 - relative["active_fraction_relative"],
@@ -144,8 +142,8 @@ class NeuronStatistics:
             "mean_abs": self.sum_abs / n,
             "rms": square.sqrt(),
             "firing_rate": self.absolute.fired / n,
-            "firing_rate_relative": self.relative.fired / n,
-            "zero_rate": self.zeros / n,
+            "firing_rate_relative": self.fired_relative / n,
+            "zero_rate": self.absolute.zeros / n,
             "positive_rate": self.positive / n,
             "density": (self.sum_abs / n).square() / square,
         }

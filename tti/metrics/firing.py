@@ -29,27 +29,32 @@ class FiringRates(SiteMetric):
         super().__init__(width, n_types)
         self.threshold = threshold
         self.add_state("fired", torch.zeros(width, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("zeros", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("zeros", torch.zeros(width, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, acts: Float[Tensor, "token width"], step: Step) -> None:
         self.fired += (acts.abs() >= self.threshold).sum(0, dtype=torch.int32)
-        self.zeros += acts.numel() - torch.count_nonzero(acts)
+        self.zeros += (acts == 0).sum(0, dtype=torch.int32)
         self.tokens += len(acts)
 
     def compute(self) -> dict[str, Tensor]:
-        """Fractions, from 0 to 1.
+        """Fractions, from 0 to 1: those of :func:`distribution`, and ``exactly_zero``: of the (token, neuron) pairs,
+        those with ``a = 0``."""
+        zeros = self.zeros.double().mean() / self.tokens
+        return {**distribution(self.fired.double() / self.tokens), "exactly_zero": zeros}
 
-        ``active_fraction``: of the (token, neuron) pairs, those that fire; the mean firing rate. ``exactly_zero``: of
-        the pairs, those with ``a = 0``. ``dead`` and ``always_on``: of the neurons, those that fire on less than 1 %
-        and on more than 99 % of the tokens. ``firing_rate_p05`` to ``firing_rate_p95``: percentiles over neurons.
-        """
-        rates = self.fired.double() / self.tokens
-        percentiles = rates.quantile(rates.new_tensor(list(QUANTILES.values()))).unbind()
-        return {
-            "active_fraction": rates.mean(),
-            "exactly_zero": self.zeros.double() / (self.tokens * self.width),
-            "dead": (rates < DEAD).double().mean(),
-            "always_on": (rates > ALWAYS_ON).double().mean(),
-            **{f"firing_rate_{name}": rate for name, rate in zip(QUANTILES, percentiles, strict=True)},
-        }
+
+def distribution(rates: Float[Tensor, "width"]) -> dict[str, Float[Tensor, ""]]:
+    """Of firing rates over neurons.
+
+    ``active_fraction``: of the (token, neuron) pairs, those that fire; the mean firing rate. ``dead`` and
+    ``always_on``: of the neurons, those that fire on less than 1 % and on more than 99 % of the tokens.
+    ``firing_rate_p05`` to ``firing_rate_p95``: percentiles over neurons.
+    """
+    percentiles = rates.quantile(rates.new_tensor(list(QUANTILES.values()))).unbind()
+    return {
+        "active_fraction": rates.mean(),
+        "dead": (rates < DEAD).double().mean(),
+        "always_on": (rates > ALWAYS_ON).double().mean(),
+        **{f"firing_rate_{name}": rate for name, rate in zip(QUANTILES, percentiles, strict=True)},
+    }

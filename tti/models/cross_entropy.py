@@ -45,8 +45,9 @@ class _LinearCrossEntropy(Function):
         probabilities = torch.empty(rows, len(weight), dtype=weight.dtype, device=hidden.device)
         if with_gradient:
             grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
-            in_place = dtype == weight.dtype  # otherwise products are added up in float32 through a buffer
-            grad_product = None if in_place else torch.empty_like(w)
+            # Products of another dtype are added up in the weight's through a buffer.
+            grad_product = None if dtype == weight.dtype else torch.empty_like(w)
+        each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products costs nothing
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
@@ -56,20 +57,22 @@ class _LinearCrossEntropy(Function):
                 nll[chunk] = -log_p.gather(-1, target).squeeze(-1)
                 if with_gradient:
                     log_p.exp_().scatter_add_(-1, target, log_p.new_full(target.shape, -1))
-                    residual = log_p if in_place else logits.copy_(log_p)
+                    residual = log_p if grad_product is None else logits.copy_(log_p)
                     torch.mm(residual, w, out=grad_hidden[chunk])
-                    if in_place:
-                        grad_weight.addmm_(residual.T, h[chunk])
+                    if grad_product is None:
+                        grad_weight.addmm_(residual.T, h[chunk], alpha=each)
                     else:
-                        grad_weight += torch.mm(residual.T, h[chunk], out=grad_product)
+                        torch.mm(residual.T, h[chunk], out=grad_product)
+                        grad_weight.add_(grad_product, alpha=each)
         if with_gradient:
-            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight)  # of the sum over tokens
+            ctx.save_for_backward(grad_hidden.to(hidden.dtype).mul_(each), grad_weight)
         ctx.mark_non_differentiable(nll)
         return nll.mean(), nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        # In place: a fresh copy of the weight's gradient costs more than scaling it. A second backward is refused, as
+        # autograd sees that what was saved has changed.
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        each = grad / len(grad_hidden)
-        return grad_hidden * each, grad_weight * each, None, None
+        return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None
