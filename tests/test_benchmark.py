@@ -17,12 +17,20 @@ SMALL = [
 
 @pytest.mark.slow
 def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
-    tables = ["loops", "regularizers", "overhead", "start", "operations", "profile"]
+    tables = ["loops", "regularizers", "objectives", "overhead", "start", "operations", "profile"]
     left_out = [
         "loops.original_equal_dropout", "loops.nanogpt", "loops.huggingface", "loops.ours_bf16_compiled",
         "dropouts.everywhere", "dropouts.none",
     ]  # fmt: skip
-    fast = ["loops.rounds=2", "regularizers.rounds=1", "overhead.rounds=1", "overhead.steps=3", "start.starts=1"]
+    fast = [
+        "loops.rounds=2",
+        "regularizers.rounds=1",
+        "objectives.rounds=1",
+        "objectives.with_memory=false",
+        "overhead.rounds=1",
+        "overhead.steps=3",
+        "start.starts=1",
+    ]
     overhead = [each for each in SMALL if not each.startswith("st")] + ["regularizer=l1", "task.compile=false"]
     overrides = [
         f"table=[{','.join(tables)}]", f"to={tmp_path}/out", *(f"tables.{each}" for each in fast),
@@ -39,6 +47,7 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
         assert str(tmp_path.parent) not in text
     assert "| `original` |" in texts["loops"]
     assert "1.00 [1.00, 1.00]" in texts["loops"]
+    assert "| `online_sae_1` |" in texts["objectives"]
     assert "| ours | " in texts["operations"]
     assert "metrics are logged every" in texts["overhead"]
     assert "the first step begins" in texts["start"]
@@ -54,10 +63,8 @@ def run(monkeypatch, *arguments):
 
 def test_an_unknown_table_names_those_that_there_are(monkeypatch, tmp_path):
     message = run(monkeypatch, "table=[loops,lops]", f"to={tmp_path}/out")
-    assert (
-        message
-        == "error: no table lops; there are: loops, regularizers, overhead, evaluation, start, operations, profile"
-    )
+    known = "loops, regularizers, objectives, overhead, evaluation, start, operations, profile"
+    assert message == f"error: no table lops; there are: {known}"
 
 
 def test_no_memory_says_what_to_lower(monkeypatch, tmp_path):

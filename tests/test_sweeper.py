@@ -143,3 +143,26 @@ def test_a_misspelled_key_is_answered_with_those_there_are(override, there):
 
 def test_other_errors_have_no_alternatives():
     assert alternatives(None) == alternatives(ValueError("x")) == ""
+
+
+def test_experiment_5_has_24_jobs_whose_networks_and_terms_are_what_their_names_say():
+    configs = [composed(job) for job in jobs("expt5")]
+    assert len({config.run_dir for config in configs}) == len(configs) == 24
+    wide = {config.variant for config in configs if "overcomplete" in config.model.mlp._target_}
+    assert wide == {"overcomplete", "overcomplete_l1_3e-3", "overcomplete_l1_3e-2", "overcomplete_topk"}
+    found = {config.variant: dict(config.regularizer) for config in configs}
+    assert not found["baseline"]
+    assert not found["overcomplete"]
+    assert not found["online_sae_off"]["online_sae"].gradient_into_model
+    assert found["online_sae_1e-1"]["online_sae"].gradient_into_model
+    assert found["online_sae_1e-1"]["online_sae"].weight == 0.1
+    assert found["overcomplete_l1_3e-2"]["decoder_l1"].weight == 3e-2
+
+
+def test_the_kind_of_an_online_autoencoder_is_chosen_in_one_word():
+    given = ["regularizer=[online_sae,l1]", "regularizer/autoencoder=standard", "variant=v"]
+    config = composed(given)
+    assert config.regularizer.online_sae.autoencoder.sparsity_weight > 0
+    assert "l1" in config.regularizer
+    with pytest.raises(ConfigCompositionException, match="autoencoder/gated"):
+        composed(["regularizer=online_sae", "regularizer/autoencoder=gated"])

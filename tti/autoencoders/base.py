@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tti.measures import squared_error, total_variance, widened
 
-HORIZON = 1000  # batches that the running statistics of the activation reach back
+HORIZON = 20  # batches that running means reach back: a model that trains along moves its mean by standard deviations
 
 
 @dataclass(frozen=True)
@@ -159,15 +159,16 @@ class SparseAutoencoder(nn.Module, ABC):
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
-        """Follow the activation's mean and scale: a plain mean over the first batches, then one that forgets."""
+        """Follow the activation's mean and scale: plain means over the first batches, then ones that forget."""
         self.batches = self.batches + 1
-        pace = self.pace(HORIZON)
+        pace = self.pace
         self.location = torch.lerp(self.location, widened(x).mean(0), pace)
         self.scale = torch.lerp(self.scale, (total_variance(x) / self.d_in).sqrt(), pace)
 
-    def pace(self, horizon: int) -> Float[Tensor, ""]:
-        """How much of a running mean over about ``horizon`` batches the last batch is."""
-        return (1 / self.batches.clamp_min(1)).clamp_min(1 / horizon)
+    @property
+    def pace(self) -> Float[Tensor, ""]:
+        """How much of a running mean the last batch is."""
+        return (1 / self.batches.clamp_min(1)).clamp_min(1 / HORIZON)
 
 
 def _before(x: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -5,15 +5,13 @@ from torch import Tensor
 
 from tti.autoencoders.auxk import KLargest
 
-RECALL = 20  # batches that the threshold reaches back: the smallest of k * N latents is hardly noisy
-
 
 class BatchTopK(KLargest):
     """The ``k * N`` largest latents of ``N`` tokens (Bussmann, Leask & Nanda 2024): L0 is at most ``k`` on average.
 
     In evaluation a token's latents must not depend on its neighbours: those above ``threshold`` are kept, the running
-    mean of the smallest latent that training kept, in units of ``scale``. (A plain mean at first and a short one
-    then, so that it does not lag behind in short trainings.) Report the L0 of evaluation, which need not be ``k``.
+    mean of the smallest latent that training kept, in units of ``scale``. It reaches back few batches, so as not to lag
+    behind. Report the L0 of evaluation, which need not be ``k``.
     """
 
     threshold: Tensor
@@ -37,4 +35,4 @@ class BatchTopK(KLargest):
         super()._observe(latents)
         smallest = latents.masked_fill(latents == 0, torch.inf).min().float() / self.scale
         smallest = smallest.where(smallest.isfinite(), self.threshold)  # nothing fired: nothing is known of it
-        self.threshold = torch.lerp(self.threshold, smallest, self.pace(RECALL))
+        self.threshold = torch.lerp(self.threshold, smallest, self.pace)

@@ -1,0 +1,98 @@
+"""``table=objectives``: what a step of each variant of an experiment costs, beside that of its baseline."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from tti.benchmarking import memory
+from tti.benchmarking.clocks import Clock
+from tti.benchmarking.loop import seconds_a_token, warm_up
+from tti.benchmarking.ours import Ours
+from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.progress import shown
+from tti.benchmarking.section import Section
+from tti.benchmarking.setting import Setting
+from tti.configuration import conf_dir
+
+HEADER = ["variant", "parameters, M", "ms a step", "costs %", "peak MiB", "%"]
+NONE = "-"
+
+
+class Variants:
+    """Steps of all variants, in turn with those of the reference.
+
+    Args:
+        experiment: a file of ``conf/experiment``.
+        reference: the variant that the others are compared with.
+        rounds: how often they take turns.
+        with_memory: measure peak memory too, each variant in a process of its own.
+
+    Raises:
+        ValueError: the experiment has no such variant.
+    """
+
+    def __init__(self, experiment: str, reference: str, rounds: int, with_memory: bool) -> None:
+        self.variants = variants_of(experiment)
+        if reference not in self.variants:
+            raise ValueError(
+                f"experiment={experiment} has no variant {reference!r}; it has: {', '.join(self.variants)}"
+            )
+        self.experiment, self.reference, self.rounds, self.with_memory = experiment, reference, rounds, with_memory
+
+    def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The table."""
+        peaks = self._peaks(setting)
+        setting.seed()
+        loops = {name: Ours(setting, overrides) for name, overrides in self.variants.items()}
+        for name in shown(list(loops), "warm-up"):
+            warm_up(loops[name], setting.samples)
+        turns = {name: partial(seconds_a_token, loop, setting.samples, clock) for name, loop in loops.items()}
+        seconds = take_turns(turns, self.rounds, "rounds")
+        tokens = np.mean([len(sample.batch) for sample in setting.samples])
+        rows = []
+        for name, loop in loops.items():
+            cost = estimate(100 * (seconds[name] / seconds[self.reference] - 1))
+            peak = (
+                [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[self.reference]:.0f}"] if peaks else [NONE, NONE]
+            )
+            parameters = sum(parameter.numel() for parameter in loop.net.parameters()) / 1e6
+            step = f"{1e3 * tokens * np.median(seconds[name]):,.1f}"
+            rows.append([f"`{name}`", f"{parameters:,.1f}", step, cost.spelled(1, sign="+"), *peak])
+        yield Section(f"What a step of {self.experiment} costs", HEADER, rows, self._notes(setting))
+
+    def _peaks(self, setting: Setting) -> dict[str, float]:
+        if not (self.with_memory and memory.available()):
+            return {}
+        loops = {name: partial(Ours, overrides=overrides) for name, overrides in self.variants.items()}
+        return {name: memory.peak_mib(loops[name], setting) for name in shown(list(loops), "memory")}
+
+    def _notes(self, setting: Setting) -> tuple[str, ...]:
+        tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
+        return (
+            f"{self.rounds} rounds in which all variants take turns, after a warm-up; the ratio to `{self.reference}` "
+            f"within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} "
+            "tokens.",
+            "Parameters: all that are trained, those of regularizers too; with AdamW each is 16 bytes in float32 "
+            "(weight, gradient, two moments).",
+            "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps.",
+            memory.MEANING,
+        )
+
+
+def variants_of(experiment: str) -> dict[str, list[str]]:
+    """An experiment's variants, each a list of overrides.
+
+    Raises:
+        ValueError: there is no such experiment, or it names no variants.
+    """
+    path = Path(conf_dir(), "experiment", f"{experiment}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
+        raise ValueError(f"no experiment {experiment!r}; there are: {known}")
+    variants = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.variants")
+    if variants is None:
+        raise ValueError(f"experiment={experiment} names no variants")
+    return {str(name): list(overrides) for name, overrides in variants.items()}
