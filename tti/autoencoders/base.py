@@ -185,7 +185,7 @@ class SparseAutoencoder(nn.Module, ABC):
 
     def _observe(self, latents: Tensor) -> None:
         """Take notice of the latents of one batch of training."""
-        self.idle = torch.where((latents > 0).any(0), 0, self.idle + len(latents))
+        self.idle = torch.where(latents.amax(0) > 0, 0, self.idle + len(latents))
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:

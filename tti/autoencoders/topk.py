@@ -12,8 +12,8 @@ class TopK(KLargest):
     """A token's ``k`` largest latents, those below 0 as 0 (Gao et al. 2024, section 2.3): L0 is ``k`` at most."""
 
     def activate(self, pre: Tensor) -> Tensor:
-        values, kept = pre.relu().topk(self.k, dim=-1, sorted=False)
-        return torch.zeros_like(pre).scatter(-1, kept, values)
+        values, kept = pre.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre).scatter(-1, kept, values.relu())
 
     @property
     def architecture(self) -> dict[str, Any]:
