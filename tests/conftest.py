@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
@@ -68,7 +69,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, and SIGINT heard: tests interrupt processes, and a shell's background jobs ignore it."""
+    """Make the mark known, and SIGINT heard: tests interrupt processes, and a shell's background jobs ignore it.
+
+    Code that exports carry is copied by transformers, to where it is told before it is imported.
+    """
+    modules = tempfile.TemporaryDirectory()
+    config.add_cleanup(modules.cleanup)
+    os.environ["HF_MODULES_CACHE"] = modules.name
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(

@@ -52,11 +52,17 @@ def open_model(folder: Path) -> Any:
     """What transformers makes of an export, in evaluation mode.
 
     Raises:
-        ValueError: weights are missing or left over.
+        ValueError: weights are missing or left over, or the MLP's source needs what an export cannot carry.
     """
     from transformers import AutoModelForCausalLM
 
-    model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    except ImportError as error:
+        raise ValueError(
+            f"the source of the MLP cannot be used where tti is not installed ({error}). Write its imports as `from module "
+            "import name`, and keep what they bring to a few modules of yours and tti.models."
+        ) from error
     wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
     if wrong:
         raise ValueError(f"transformers does not find what it needs in the export: {wrong}")
