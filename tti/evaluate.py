@@ -22,7 +22,6 @@ from rich.progress import track
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.configuration import alternatives, conf_dir, quoted
-from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
