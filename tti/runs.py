@@ -164,10 +164,10 @@ class Run:
         Raises:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
-        config = self.config.copy()
+        path, config = self._checkpoint(checkpoint), self.config.copy()
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         net: torch.nn.Module = instantiate(config.model)
-        self._load(net, "net", checkpoint)
+        _load(net, "net", path)
         return net.eval()
 
     def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
@@ -179,26 +179,22 @@ class Run:
         Raises:
             ValueError: as for :meth:`model`.
         """
+        path = self._checkpoint(checkpoint)
         made = {name: instantiate(each, _convert_="all") for name, each in self.config.regularizer.items()}
         for regularizer in made.values():
             regularizer.attach(sites)
         regularizers = torch.nn.ModuleDict(made)
-        self._load(regularizers, "regularizers", checkpoint)
+        _load(regularizers, "regularizers", path)
         return regularizers.eval()
 
-    def _load(self, module: torch.nn.Module, name: str, checkpoint: str) -> None:
-        path = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
+    def _checkpoint(self, name: str) -> Path:
+        path = self.folder / "checkpoints" / f"{name}.ckpt"
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
-            raise ValueError(f"{self.folder} has no checkpoint {checkpoint!r}; it has: {known}")
+            raise ValueError(f"{self.folder} has no checkpoint {name!r}; it has: {known}")
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        prefix = f"{name}."
-        try:
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        except RuntimeError as error:
-            raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
+        return path
 
     def untrained(self) -> torch.nn.Module:
         """The network that training began with."""
@@ -269,6 +265,15 @@ class Run:
                 shutil.rmtree(path)
             elif path.name not in {".lock", "train.log"}:  # both are open
                 path.unlink()
+
+
+def _load(module: torch.nn.Module, name: str, path: Path) -> None:
+    """Fill a module with what the checkpoint has under ``name``."""
+    state, prefix = torch.load(path, map_location="cpu", weights_only=True)["state_dict"], f"{name}."
+    try:
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
 
 
 def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
