@@ -1,7 +1,7 @@
-"""``python -m tti.neuronpedia run=FOLDER to=FOLDER``: the contexts of a run's neurons as Neuronpedia's activation records.
+"""``python -m tti.neuronpedia run=FOLDER to=FOLDER``: contexts of a run's neurons as Neuronpedia's activation records.
 
-The layout is that of Neuronpedia's exports, ``<model>/<layer>-<set>/activations/batch-<n>.jsonl.gz``: a line a context, with
-the fields of the class ``Activation`` in its ``neuronpedia-utils``.
+The layout is that of Neuronpedia's exports, ``<model>/<layer>-<set>/activations/batch-<n>.jsonl.gz``: a line a context,
+with the fields of the class ``Activation`` in its ``neuronpedia-utils``.
 """
 
 import gzip
