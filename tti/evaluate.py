@@ -245,7 +245,7 @@ def foreign(config: DictConfig) -> tuple[Foreign, DictConfig]:
     own: dict[str, Any] = {"checkpoint": "model"}
     if "tokenizer" in config.data.corpus:  # else the corpus brings one, which is compared
         own["data"] = {"corpus": {"tokenizer": config.hf}}
-    return Foreign(str(config.hf), Path(config.to or config.hf)), OmegaConf.merge(config, own)
+    return Foreign(str(config.hf), Path(config.to or config.hf)), DictConfig(OmegaConf.merge(config, own))
 
 
 def evaluate(config: DictConfig) -> Sequence[tuple[Run | Foreign, str]]:

@@ -90,8 +90,8 @@ def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
 def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -> dict[str, Any]:
     """The largest differences of the logits, as transformers computes them from the folder.
 
-    Judged in double precision. In single precision too they are equal but for rounding; yet rounding may choose another of two
-    hidden units that are about equally large under top-k, and that difference is the model's own sensitivity.
+    Judged in double precision. In single precision they are equal too but for rounding; yet rounding may choose another
+    of two hidden units that are about equally large under top-k, and that is the model's own sensitivity.
 
     Raises:
         ValueError: they are larger than ``TOLERANCE``, or not numbers.
@@ -103,9 +103,9 @@ def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -
     }
     if not largest["float64"] <= TOLERANCE:
         raise ValueError(
-            f"the exported model is another one: its logits differ by up to {largest['float64']:.1e} from the original's "
-            f"(allowed: {TOLERANCE:.0e}). If its MLP is one of yours: does its forward use a weight other than through its "
-            "module, or state that is no parameter and no persistent buffer?"
+            f"the exported model is another one: its logits differ by up to {largest['float64']:.1e} (allowed: "
+            f"{TOLERANCE:.0e}). If its MLP is one of yours: does it need state that is no parameter and no persistent "
+            "buffer?"
         )
     return {"stories": len(stories), "tokens": sum(map(len, stories)), "largest_logit_difference": largest}
 

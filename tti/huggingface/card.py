@@ -1,10 +1,12 @@
-"""The model card of an export: what it is, what it was trained on, its figures, how it is opened."""
+"""The model card of an export: what it is, how it is opened, what it was trained on, its figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from tti.configuration import without_folders
 from tti.evaluation_folder import Evaluation
 from tti.markdown import table
 from tti.runs import Run
@@ -24,16 +26,39 @@ def card(run: Run, about: Mapping[str, Any], name: str) -> str:
         about: ``export.json``.
         name: of the folder.
     """
-    difference = about["compared"]["largest_logit_difference"]
-    own = any(not place["hook"] for place in about["sites"].values())
+    sections = [_front_matter(run, about), f"# {name}", _introduction(run, about), _opening(name, about)]
+    sections += ["## Training", _training(run, about), "## Figures", _figures(run, about["step"])]
+    return "\n\n".join([*sections, "## Is it the same model?", _compared(**about["compared"])]) + "\n"
+
+
+def _front_matter(run: Run, about: Mapping[str, Any]) -> str:
+    datasets = [source for source in sources(run) if source in DATA_LICENCES and "/" in source]
+    fields: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "language": "en",
+        "tags": ["gpt2", "interpretability", "tti"],
+        **({"license": about["licence"]} if about["licence"] else {}),
+        **({"datasets": datasets} if datasets else {}),
+    }
+    return f"---\n{OmegaConf.to_yaml(OmegaConf.create(fields))}---"
+
+
+def _introduction(run: Run, about: Mapping[str, Any]) -> str:
+    ended = "" if about["status"] == "finished" else f" (the run is {about['status']}: this is not its end)"
+    return (
+        "A GPT-2 style language model trained with tti (training-time interpretability): run "
+        f"`{run.config.run_dir}`, checkpoint `{about['checkpoint']}` at step {about['step']:,}{ended}."
+    )
+
+
+def _opening(name: str, about: Mapping[str, Any]) -> str:
     remote = ", trust_remote_code=True" if about["remote_code"] else ""
+    code = (
+        "Its MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need "
+        "torch and transformers alone.\n"
+    )
     return f"""\
-{_front_matter(run, about)}
-# {name}
-
-A GPT-2 style language model trained with tti (training-time interpretability): run
-`{run.config.run_dir}`, checkpoint `{about["checkpoint"]}` at step {about["step"]:,}{_unfinished(about)}.
-
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,88 +66,61 @@ model = AutoModelForCausalLM.from_pretrained("{name}"{remote})
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
 
-Stories begin without a token of their own: give prompts as they are (`prepend_bos=False` in TransformerLens and SAELens).
-{_about_code(own) if about["remote_code"] else ""}
-## Training
-
-| | |
-|---|---|
-| what differs from the defaults | {_code(OmegaConf.to_container(OmegaConf.load(run.folder / "overrides.yaml")) or ["nothing"])} |
-| MLP | `{run.config.model.mlp._target_}` |
-| data | {_code(_sources(run))} |
-| licence of the data | {about["data_licence"] or _data_licence(run)} |
-
-## Figures
-
-{_figures(run, about["step"])}
-
-## Is it the same model?
-
-Over {about["compared"]["tokens"]:,} tokens of {about["compared"]["stories"]} validation stories its logits differ from the run's by
-at most {difference["float32"]:.1e} in single and {difference["float64"]:.1e} in double precision.
-"""
+Stories begin without a token of their own: give prompts as they are, without `<|endoftext|>` before them.
+{code if about["remote_code"] else ""}\
+Where each of its sites is found in transformers, nnsight and TransformerLens stands in `export.json`."""
 
 
-def _front_matter(run: Run, about: Mapping[str, Any]) -> str:
-    hub = [source.partition("@")[0] for source in _sources(run) if DATA_LICENCES.get(source.partition("@")[0])]
-    fields: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "language": "en",
-        "tags": ["gpt2", "interpretability", "tti"],
-        **({"license": about["licence"]} if about["licence"] else {}),
-        **({"datasets": hub[:1]} if "/" in "".join(hub[:1]) else {}),
-    }
-    return f"---\n{OmegaConf.to_yaml(OmegaConf.create(fields))}---\n"
-
-
-def _unfinished(about: Mapping[str, Any]) -> str:
-    return "" if about["status"] == "finished" else f" (the run is {about['status']}: this is not its end)"
-
-
-def _about_code(own_sites: bool) -> str:
-    further = " Sites that only these MLPs have are `mlp.sites.<site>`." if own_sites else ""
-    return (
-        "\nIts MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need torch "
-        f"and transformers alone.{further}\n"
-    )
-
-
-def _sources(run: Run) -> list[str]:
-    corpus = run.config.data.corpus
-    return [str(corpus[split]) for split in ("train", "validation") if isinstance(corpus[split], str)] or [
-        corpus._target_
+def _training(run: Run, about: Mapping[str, Any]) -> str:
+    overrides = [without_folders(str(override)) for override in OmegaConf.load(run.folder / "overrides.yaml")]
+    rows = [
+        ["overrides of the defaults", _code(overrides) or "none"],
+        ["MLP", _code([run.config.model.mlp._target_])],
+        ["data", _code(sources(run))],
+        ["licence of the data", about["data_licence"] or DATA_LICENCES.get(sources(run)[0], UNKNOWN)],
     ]
+    return table(["", ""], rows)
 
 
-def _data_licence(run: Run) -> str:
-    return DATA_LICENCES.get(_sources(run)[0].partition("@")[0], UNKNOWN)
+def sources(run: Run) -> list[str]:
+    """What the training and validation split were made of: names on the Hub, names of files, or the corpus' class."""
+    corpus = run.config.data.corpus
+    named = [corpus[split] for split in ("train", "validation") if isinstance(corpus[split], str)]
+    return list(dict.fromkeys(_name(source) for source in named)) or [corpus._target_]
+
+
+def _name(source: str) -> str:
+    """A file's name without the folders of one machine, or a name on the Hub without its split."""
+    return Path(source).name if Path(source).is_absolute() else source.partition("@")[0]
 
 
 def _figures(run: Run, step: int) -> str:
-    """What validation logged last at or before the checkpoint, without single layers; and the evaluation's performance."""
-    logged = [
-        entry for entry in run.metrics() if entry["step"] <= step and any(key.startswith("val/") for key in entry)
-    ]
-    entry = logged[-1] if logged else {}
-    metrics = {key: value for key, value in entry.items() if key.startswith("val/") and "/layer_" not in key}
+    """What validation logged last at or before the checkpoint, and what was evaluated of it; no single layers."""
+    logged = [entry for entry in run.metrics() if entry["step"] <= step and "val/loss" in entry]
+    metrics = {key: value for key, value in (logged[-1] if logged else {}).items() if key.startswith("val/")}
     metrics |= _evaluated(run, step)
-    if not metrics:
-        return "None was logged before this checkpoint."
-    return table(["metric", "value"], [[f"`{key}`", f"{value:.5g}"] for key, value in metrics.items()])
+    rows = [[f"`{key}`", f"{value:.5g}"] for key, value in metrics.items() if "/layer_" not in key]
+    return table(["metric", "value"], rows) if rows else "None was logged before this checkpoint."
 
 
 def _evaluated(run: Run, step: int) -> dict[str, float]:
     evaluation = Evaluation(run.folder)
-    parts = [evaluation.part(name) for name in evaluation.parts()]
+    parts = {name: evaluation.part(name) for name in evaluation.parts()}
     return {
-        f"evaluation/{part.content['part']}/{key}": value
-        for part in parts
+        f"evaluation/{name}/{key}": value
+        for name, part in parts.items()
         if part.of["step"] == step
         for key, value in part.metrics.items()
-        if "/layer_" not in key
     }
 
 
-def _code(words: list[Any]) -> str:
+def _compared(stories: int, tokens: int, largest_logit_difference: Mapping[str, float]) -> str:
+    single, double = (f"{largest_logit_difference[dtype]:.1e}" for dtype in ("float32", "float64"))
+    return (
+        f"Over {tokens:,} tokens of {stories} validation stories its logits differ from the run's by at most {single} "
+        f"in single and {double} in double precision."
+    )
+
+
+def _code(words: Iterable[str]) -> str:
     return " ".join(f"`{word}`" for word in words)

@@ -57,12 +57,13 @@ def open_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+        opened: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
     except ImportError as error:
         raise ValueError(
-            f"the source of the MLP cannot be used where tti is not installed ({error}). Write its imports as `from module "
-            "import name`, and keep what they bring to a few modules of yours and tti.models."
+            f"the source of the MLP cannot be used where tti is not installed ({error}). Keep its class in a file of "
+            "its own, which imports names (`from tti.models.mlp import DenseMLP`), not modules."
         ) from error
+    model, info = opened
     wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
     if wrong:
         raise ValueError(f"transformers does not find what it needs in the export: {wrong}")

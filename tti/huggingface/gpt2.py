@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tti.models.gpt import GPT
+from tti.models.gpt import GPT, Block
 from tti.models.mlp import MLP, DenseMLP, gelu_tanh
 
 WHOLE = (("embed", "wte"), ("pos_embed", "wpe"), ("ln_final", "ln_f"))
@@ -36,8 +36,7 @@ def is_gpt2(net: GPT) -> bool:
 
 def sizes(net: GPT) -> dict[str, Any]:
     """The arguments of a ``GPT2Config`` that follow from the network; of its MLPs only the width."""
-    first = next(iter(net.blocks))
-    assert isinstance(first.dropout, nn.Dropout)
+    first = next(block for block in net.modules() if isinstance(block, Block))
     return {
         "vocab_size": net.vocab_size,
         "n_positions": net.context,
@@ -63,8 +62,8 @@ def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
 
     Args:
         net: ours.
-        plain: MLPs are GPT-2's, whose matrices are ``[in, out]``; else those of ``modeling_tti``, which are ours but for
-            the names ``c_fc`` and ``c_proj``.
+        plain: MLPs are GPT-2's, whose matrices are ``[in, out]``; else those of ``modeling_tti``, which are ours but
+            for the names ``c_fc`` and ``c_proj``.
     """
     state: dict[str, Tensor] = {}
     for ours, theirs in names(len(net.blocks)):
@@ -119,8 +118,8 @@ def require_supported(config: Any) -> None:
     if config.model_type != "gpt2" or config.architectures not in (None, ["GPT2LMHeadModel"]):
         raise ValueError(
             f"{architecture} (model_type {config.model_type}) is not supported; supported is GPT2LMHeadModel, of any "
-            f"size, with activation_function {', '.join(ACTIVATIONS)}. (A run exported by tti.export with an MLP of its "
-            "own is evaluated from the run itself: run=FOLDER.)"
+            f"size, with activation_function {', '.join(ACTIVATIONS)}. (An export with an MLP that is not GPT-2's is "
+            "evaluated from its run: run=FOLDER.)"
         )
     wrong = [f"{name}={getattr(config, name)}" for name, only in FIXED.items() if getattr(config, name) != only]
     if config.activation_function not in ACTIVATIONS:

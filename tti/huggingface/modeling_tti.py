@@ -1,7 +1,7 @@
 """GPT-2 whose MLPs are those of a tti run; transformers runs this file with ``trust_remote_code=True``.
 
-An export carries a copy of it, in which ``RunMLP`` is the run's own class (``tti.huggingface.source``). Everything but the
-MLPs is transformers' GPT-2, so that caching, generation and what hooks into it work as they do there.
+An export carries a copy of it, in which ``RunMLP`` is the run's own class (``tti.huggingface.source``). Everything but
+the MLPs is transformers' GPT-2, so that caching, generation and what hooks into it work as they do there.
 """
 
 from pydoc import locate
@@ -27,8 +27,7 @@ class TTIMLP(RunMLP):
     def __init__(self, config: GPT2Config) -> None:
         arguments = {name: _argument(value) for name, value in config.tti["mlp"].items()}
         super().__init__(config.n_embd, **arguments)
-        self.c_fc, self.c_proj = _with_bias(self.inp), _with_bias(self.out)
-        del self._modules["inp"], self._modules["out"]
+        self.c_fc, self.c_proj = (_with_bias(self._modules.pop(name)) for name in ("inp", "out"))
         self.act = nn.Identity()
         self.sites = nn.ModuleDict({_name(site): nn.Identity() for site in config.tti["sites"]})
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
@@ -70,8 +69,9 @@ def _argument(value: Any) -> Any:
     return locate(value["path"]) if isinstance(value, dict) else value
 
 
-def _with_bias(linear: nn.Linear) -> nn.Linear:
+def _with_bias(linear: nn.Module | None) -> nn.Linear:
     """With a bias, of 0: what GPT-2 has and tools that fold LayerNorms into weights rely on."""
+    assert isinstance(linear, nn.Linear)
     if linear.bias is None:
         linear.bias = nn.Parameter(torch.zeros(linear.out_features))
     return linear

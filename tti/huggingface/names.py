@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-# Site within a block -> its TransformerLens hook, and where transformers and nnsight find it. Attention's query, key and value
-# are thirds of one output.
+# Site within a block -> its TransformerLens hook, and where transformers and nnsight find it. Query, key and value are
+# thirds of one output.
 BLOCK = {
     "resid_pre": ("hook_resid_pre", "", "input"),
     "ln1.normalized": ("ln1.hook_out", "ln_1", "output"),

@@ -1,8 +1,8 @@
 """The source of a class as files that need neither this package nor the one that it was written in.
 
 transformers copies the files that a remote-code file imports relatively, from one folder and nothing else. So every
-module of ours that is needed becomes a file beside it: ``tti.models.mlp`` becomes ``tti_models_mlp.py``, and its imports
-of such modules become relative. What a reader finds there is the project's own source, comments included.
+module of ours that is needed becomes a file beside it: ``tti.models.mlp`` becomes ``tti_models_mlp.py``, and its
+imports of such modules become relative. What a reader finds there is the project's own source, comments included.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import re
 from types import ModuleType
 
 FROM = re.compile(r"^(?P<indent>\s*)from (?P<module>[\w.]+) import", re.MULTILINE)
-SHAPES = '''"""Shapes in annotations (``Float[Tensor, "token d_model"]``) are for the reader: here they say ``Tensor``."""
+SHAPES = '''"""Shapes in annotations, ``Float[Tensor, "token d_model"]``, are for the reader: a tensor, here."""
 
 
 class Shaped:

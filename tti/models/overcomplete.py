@@ -1,6 +1,7 @@
 """MLPs whose output is written through an overcomplete dictionary: sparsity in the model itself."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,7 +32,7 @@ class Overcomplete(MLP):
     """
 
     def __init__(
-        self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], expansion: float, **settings: float
+        self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], expansion: float, **settings: Any
     ) -> None:
         if expansion <= 0:
             raise ValueError(f"expansion={expansion} of the dictionary over d_model={d_model} must be above 0")

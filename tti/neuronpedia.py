@@ -1,0 +1,130 @@
+"""``python -m tti.neuronpedia run=FOLDER to=FOLDER``: contexts of a run's neurons as Neuronpedia's activation records.
+
+The layout is that of Neuronpedia's exports, ``<model>/<layer>-<set>/activations/batch-<n>.jsonl.gz``: a line a context,
+with the fields of the class ``Activation`` in its ``neuronpedia-utils``.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from tokenizers import Tokenizer
+
+from tti.configuration import conf_dir, quoted
+from tti.durable import replacing_folder
+from tti.evaluation_folder import Evaluation, Part
+from tti.models.taps import choose, kind_of
+from tti.runs import Run
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+TOP = "/top_place"
+NEURONS_PER_BATCH = 128  # as Neuronpedia's own
+
+
+class Contexts:
+    """The highest activations of a site's neurons, as the evaluation's part ``contexts`` has them."""
+
+    def __init__(self, part: Part, site: str, tokenizer: Tokenizer) -> None:
+        self.tokens = part.arrays["tokens"]
+        self.places = part.arrays[f"{site}/top_place"]
+        self.activations = part.arrays[f"{site}/top_activation"]
+        self.windows = part.arrays[f"{site}/top_window"]
+        self.before = int(part.metrics["window_before"])
+        self.tokenizer = tokenizer
+
+    def of(self, neuron: int) -> Iterator[dict[str, Any]]:
+        """Tokens, activations and the place of the token that the context is there for; highest first."""
+        for place, activation, window in zip(
+            self.places[neuron], self.activations[neuron], self.windows[neuron], strict=True
+        ):
+            if place >= 0:  # fewer than k contexts otherwise
+                yield self._context(int(place), float(activation), window.astype(float))
+
+    def _context(self, place: int, activation: float, window: np.ndarray) -> dict[str, Any]:
+        window[self.before] = activation  # which is kept exactly, its neighbours in half precision
+        there = np.flatnonzero(~np.isnan(window))  # the others are outside the story
+        values = window[there]
+        return {
+            "tokens": [self.tokenizer.decode([int(self.tokens[place - self.before + i])]) for i in there],
+            "values": values.tolist(),
+            "maxValue": float(values.max()),
+            "maxValueTokenIndex": int(values.argmax()),
+            "minValue": float(values.min()),
+            "qualifyingTokenIndex": int(np.flatnonzero(there == self.before)[0]),
+        }
+
+
+def records(contexts: Contexts, neuron: int, model: str, source: str, creator: str) -> Iterator[dict[str, Any]]:
+    """One record a context of a neuron."""
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    for rank, context in enumerate(contexts.of(neuron)):
+        id_ = hashlib.sha256(f"{model}/{source}/{neuron}/{rank}".encode()).hexdigest()[:25]
+        shared = {"id": id_, "modelId": model, "layer": source, "index": str(neuron), "creatorId": creator}
+        yield {**shared, **context, "createdAt": made}
+
+
+def source_of(site: str) -> str:
+    """``blocks.3.mlp.post`` -> ``3-mlp-post``: Neuronpedia's name of a layer's set of neurons."""
+    layer = re.match(r"blocks\.(\d+)\.", site)
+    kind = re.sub(r"[^a-z0-9]+", "-", kind_of(site))
+    return f"{layer[1]}-{kind}" if layer else kind
+
+
+def write(config: DictConfig) -> Path:
+    """Write the records of all chosen sites.
+
+    Raises:
+        ValueError: the run has no contexts, none of that site, or the folder is there already.
+    """
+    run, to = Run(Path(config.run)), Path(config.to)
+    _ = run.config  # raises where there is no run
+    if to.exists():
+        raise ValueError(f"{to} is there already: name a folder that is not there")
+    part = Evaluation(run.folder, config.split).part("contexts")
+    widths = {
+        key.removesuffix(TOP): part.content["arrays"][key]["shape"][0] for key in part.arrays if key.endswith(TOP)
+    }
+    sites = choose(config.sites, widths)
+    with replacing_folder(to.absolute()) as folder:
+        for site in sites:
+            source = source_of(site)
+            batches = folder / config.model / source / "activations"
+            batches.mkdir(parents=True)
+            contexts = Contexts(part, site, run.tokenizer)
+            for batch, first in enumerate(_shown(range(0, widths[site], NEURONS_PER_BATCH), site)):
+                neurons = range(first, min(first + NEURONS_PER_BATCH, widths[site]))
+                with gzip.open(batches / f"batch-{batch}.jsonl.gz", "wt", encoding="utf-8") as file:
+                    for neuron in neurons:
+                        for record in records(contexts, neuron, config.model, source, config.creator):
+                            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    CONSOLE.print(f"{to}: {', '.join(source_of(site) for site in sites)}")
+    return to
+
+
+def _shown(batches: range, site: str) -> Iterable[int]:
+    return track(batches, f"  {site}", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="neuronpedia")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    try:
+        write(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to"))
+    main()
