@@ -78,9 +78,25 @@ def end_of_text(tokenizer: Tokenizer) -> int:
     return end
 
 
-def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
-    """UTF-8 bytes of each token of a byte-level tokenizer, whose alphabet has one character a byte; 0 for specials."""
-    sizes = {id_: len(token) for token, id_ in tokenizer.get_vocab(with_added_tokens=False).items()}
+def token_texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The UTF-8 bytes of each token of a byte-level tokenizer; none for specials. A token may be part of a character."""
+    byte = _bytes_by_letter()
+    texts = {
+        id_: bytes(map(byte.__getitem__, token)) for token, id_ in tokenizer.get_vocab(with_added_tokens=False).items()
+    }
     for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text stands outside the byte alphabet
-        sizes[id_] = 0 if token.special else len(token.content.encode())
-    return np.array([sizes.get(id_, 0) for id_ in range(tokenizer.get_vocab_size())], dtype=np.int64)
+        texts[id_] = b"" if token.special else token.content.encode()
+    return [texts.get(id_, b"") for id_ in range(tokenizer.get_vocab_size())]
+
+
+def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
+    """UTF-8 bytes of each token of a byte-level tokenizer; 0 for specials."""
+    return np.array([len(text) for text in token_texts(tokenizer)], dtype=np.int64)
+
+
+def _bytes_by_letter() -> dict[str, int]:
+    """The byte alphabet of GPT-2: printable bytes stand for themselves, the others follow behind the first 256."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    themselves = {letter: ord(letter) for letter in letters if ord(letter) < 256}
+    others = sorted(set(range(256)) - set(themselves.values()))
+    return themselves | dict(zip(letters[len(themselves) :], others, strict=True))
