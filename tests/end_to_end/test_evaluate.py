@@ -17,6 +17,9 @@ QUICK = [
     "evaluation.causality.neurons=3",
     "evaluation.causality.tokens=100",
     "evaluation.gaming.tokens=300",
+    "evaluation.probes.story_tokens=800",
+    "evaluation.probes.tokens=500",
+    "evaluation.factor_probes.tokens=500",
     "evaluation.contexts.k=4",
     "evaluation.contexts.decile_tokens=60",
     "evaluation.geometry.sample_tokens=50",
@@ -53,7 +56,7 @@ def test_every_part_for_every_subject(evaluate, tmp_path):
         subjects = {each.subject: each for each in evaluations(run)}
         assert set(subjects) == {"trained", "random_init", "rotation"}
         assert {"performance", "geometry", "utilisation", "selectivity", "contexts", "effects", "ground_truth",
-                "causality", "gaming"} <= set(subjects["trained"].parts())  # fmt: skip
+                "factor_probes", "causality", "gaming"} <= set(subjects["trained"].parts())  # fmt: skip
         metrics = subjects["trained"].metrics()
         assert metrics["performance/loss"] == pytest.approx(summary(run)["metrics"]["val/loss"], rel=1e-5)
         for site in ("mlp.post", "mlp_out"):

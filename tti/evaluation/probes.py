@@ -23,22 +23,25 @@ SPLIT, CONTROL, TOKENS = 1, 2, 3  # streams of random numbers
 class Probes(Part):
     """Probes of each site for the tasks of a source of labels, trained on some stories and measured on others.
 
-    *Dense*: a multinomial logistic regression on all neurons, standardised on the training stories. ``accuracy``;
-    ``macro_f1``, the mean of F1 over classes; ``accuracy_above_type``, what it gains over reading off the input token
-    (the most frequent class of that type in the training stories, of all tokens for a type that they lack:
-    ``type_accuracy``); ``accuracy_ambiguous``, on tokens whose type has another class than its most frequent one in at
-    least ``ambiguous`` of its occurrences; ``control_accuracy``, of a probe for a control task (Hewitt & Liang 2019,
-    arXiv:1909.03368): every token type has one class, drawn at random as often as classes occur; and
-    ``control_selectivity = accuracy - control_accuracy``.
+    *Dense*: a multinomial logistic regression on all neurons, standardised on the training stories.
 
-    *k-sparse* (after Gurnee et al. 2023, arXiv:2305.01610): for each class against all others a logistic regression on
-    the k neurons with the largest absolute mean difference (of standardised activations: the order of F-statistics, too).
-    ``sparse_<k>_f1`` is the mean of F1 over classes. Theirs weights classes equally and cuts at 0; ours cuts where F1 is
-    highest on the training stories, since classes here are of very different sizes. ``always_f1`` is that of always yes.
+    ``accuracy``; ``macro_f1``, the mean of F1 over classes.
+    ``accuracy_above_type``: less ``type_accuracy``, what reading off the input token reaches: the most frequent class
+    of that type in the training stories (of all tokens, for a type that they lack).
+    ``accuracy_ambiguous``: on tokens whose type is outside its most frequent class at least ``ambiguous`` of the time.
+    ``control_accuracy``, ``control_selectivity = accuracy - control_accuracy``: of a probe for a control task (Hewitt &
+    Liang 2019, arXiv:1909.03368), in which every token type has one class, drawn at random as often as classes occur.
+
+    *k-sparse* (after Gurnee et al. 2023, arXiv:2305.01610): for each class against all others, a logistic regression on
+    the k neurons with the largest absolute mean difference of standardised activations (F-statistics order them alike).
+
+    ``sparse_<k>_f1``: the mean of F1 over classes. Theirs weights both sides equally and cuts at 0; ours cuts where F1
+    is highest on the training stories, since classes here are of very different sizes. ``always_f1`` is that of yes,
+    always.
 
     What games it: accuracy is high wherever the input token can be read off, in random networks too. A dense probe does
-    not see rotations (but for what a penalty does to it), a sparse one does. Mean differences take neurons that repeat
-    each other: five may know no more than one.
+    not see rotations (but for what standardising and the penalty make of them), a sparse one does. Mean differences
+    find neurons that repeat each other: five may know no more than one.
 
     Memory: ``2 tokens x width`` bytes a site.
 
@@ -100,9 +103,8 @@ class Probes(Part):
 
     def update(self, seen: Seen) -> None:
         rows = self.drawn_stories[seen.stories][seen.story].nonzero()[:, 0]
-        number = self.drawn - self.passed
-        rows = rows[number[(number >= 0) & (number < len(rows))]] if len(rows) else rows
-        self.passed += int(self.drawn_stories[seen.stories][seen.story].sum())
+        numbers, self.passed = self.drawn - self.passed, self.passed + len(rows)
+        rows = rows[numbers[(numbers >= 0) & (numbers < len(rows))]]
         here = slice(self.filled, self.filled + len(rows))
         self.filled = here.stop
         self.places[here], self.types[here] = seen.places[rows], seen.step.batch.types[rows]

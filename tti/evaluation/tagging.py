@@ -18,7 +18,8 @@ from tti.evaluation.labels import NO_LABEL, Labelled, Labels
 from tti.evaluation.stories import StorySet
 
 # The universal parts of speech (universaldependencies.org/u/pos) in alphabetical order. spaCy's SPACE is none of them.
-TAGS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
+        "SYM", "VERB", "X")  # fmt: skip
 NOT_READ = ("ner", "lemmatizer")  # the parser is: the rules that tell AUX from VERB read its output
 
 Words = Sequence[tuple[int, int, str]]
