@@ -53,7 +53,7 @@ def test_a_rotation_of_them_by_all_but_not_by_one(planted):
     assert metric(planted[mixed], "accuracy") == metric(planted[one_hot], "accuracy") == 1
     assert metric(planted[mixed], "macro_f1") == 1
     assert metric(planted[mixed], "sparse_1_f1") < 0.9
-    assert metric(planted[mixed], "sparse_1_f1") < metric(planted[mixed], "sparse_5_f1") < 1
+    assert metric(planted[mixed], "sparse_1_f1") < metric(planted[mixed], "sparse_5_f1")
 
 
 def test_noise_reaches_the_floor_and_no_more(planted):
