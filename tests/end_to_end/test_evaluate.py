@@ -105,6 +105,14 @@ def test_killed_within_a_part_the_others_are_there(evaluate, tmp_path):
     assert evaluation.parts() == ("geometry", "performance")
 
 
+def test_without_spacy_its_part_is_left_out_and_said(evaluate, tmp_path):
+    patch = "import tti.evaluation.tagging as t; t._version = lambda name: None"
+    done = evaluate("run=runs/dense", "parts=[probes,effects]", "subjects=[trained]", patch=patch).ok()
+    assert "probes: left out, parts of speech need spaCy" in done.output
+    assert "pip install 'tti[probes]'" in done.output
+    assert Evaluation(tmp_path / "runs/dense").parts() == ("effects",)
+
+
 def test_a_glob_and_a_sweep(evaluate, tmp_path):
     evaluate("run=runs/*", "parts=[effects]", "subjects=[trained]").ok()
     assert all(Evaluation(tmp_path / "runs" / name).parts() == ("effects",) for name in ("dense", "topk"))
