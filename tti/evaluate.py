@@ -100,7 +100,7 @@ class RunEvaluation:
         }
         for name, reason in reasons.items():
             if reason:
-                CONSOLE.print(f"  {name}: left out, {reason}")
+                CONSOLE.print(f"  {name}: left out, {reason}", markup=False)
         return [name for name, reason in reasons.items() if not reason]
 
     def parts(self) -> dict[str, Part]:

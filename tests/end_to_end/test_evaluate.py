@@ -20,6 +20,9 @@ QUICK = [
     "evaluation.sae.tokens=600",
     "evaluation.sae.measured_tokens=300",
     "evaluation.sae.fit.batch=64",
+    "evaluation.probes.story_tokens=800",
+    "evaluation.probes.tokens=500",
+    "evaluation.factor_probes.tokens=500",
     "evaluation.contexts.k=4",
     "evaluation.contexts.decile_tokens=60",
     "evaluation.geometry.sample_tokens=50",
@@ -56,7 +59,7 @@ def test_every_part_for_every_subject(evaluate, tmp_path):
         subjects = {each.subject: each for each in evaluations(run)}
         assert set(subjects) == {"trained", "random_init", "rotation"}
         assert {"performance", "geometry", "utilisation", "selectivity", "contexts", "effects", "ground_truth",
-                "causality", "sae", "gaming"} <= set(subjects["trained"].parts())  # fmt: skip
+                "factor_probes", "causality", "sae", "gaming"} <= set(subjects["trained"].parts())  # fmt: skip
         metrics = subjects["trained"].metrics()
         assert metrics["performance/loss"] == pytest.approx(summary(run)["metrics"]["val/loss"], rel=1e-5)
         for site in ("mlp.post", "mlp_out"):
@@ -103,6 +106,14 @@ def test_killed_within_a_part_the_others_are_there(evaluate, tmp_path):
     done = evaluate("run=runs/dense", SOME, "subjects=[trained]").ok()
     assert "trained: geometry\n" in done.output
     assert evaluation.parts() == ("geometry", "performance")
+
+
+def test_without_spacy_its_part_is_left_out_and_said(evaluate, tmp_path):
+    patch = "import tti.evaluation.tagging as t; t._version = lambda name: None"
+    done = evaluate("run=runs/dense", "parts=[probes,effects]", "subjects=[trained]", patch=patch).ok()
+    assert "probes: left out, parts of speech need spaCy" in done.output
+    assert "pip install 'tti[probes]'" in done.output
+    assert Evaluation(tmp_path / "runs/dense").parts() == ("effects",)
 
 
 def test_a_glob_and_a_sweep(evaluate, tmp_path):

@@ -78,9 +78,24 @@ def end_of_text(tokenizer: Tokenizer) -> int:
     return end
 
 
-def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
-    """UTF-8 bytes of each token of a byte-level tokenizer, whose alphabet has one character a byte; 0 for specials."""
-    sizes = {id_: len(token) for token, id_ in tokenizer.get_vocab(with_added_tokens=False).items()}
+def token_texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The UTF-8 bytes of each token of a byte-level tokenizer, maybe a part of a character; none for specials."""
+    bytes_of = _bytes_of_letters()
+    vocab = tokenizer.get_vocab(with_added_tokens=False)
+    texts = {id_: b"".join(bytes_of.get(letter, b"?") for letter in token) for token, id_ in vocab.items()}
     for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text stands outside the byte alphabet
-        sizes[id_] = 0 if token.special else len(token.content.encode())
-    return np.array([sizes.get(id_, 0) for id_ in range(tokenizer.get_vocab_size())], dtype=np.int64)
+        texts[id_] = b"" if token.special else token.content.encode()
+    return [texts.get(id_, b"") for id_ in range(tokenizer.get_vocab_size())]
+
+
+def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
+    """UTF-8 bytes of each token of a byte-level tokenizer; 0 for specials."""
+    return np.array([len(text) for text in token_texts(tokenizer)], dtype=np.int64)
+
+
+def _bytes_of_letters() -> dict[str, bytes]:
+    """The byte alphabet of GPT-2: printable bytes stand for themselves, the others follow behind the first 256."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    themselves = [ord(letter) for letter in letters if ord(letter) < 256]
+    others = sorted(set(range(256)) - set(themselves))
+    return {letter: bytes([byte]) for letter, byte in zip(letters, themselves + others, strict=True)}

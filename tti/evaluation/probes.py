@@ -1,0 +1,360 @@
+"""Probes: what can be read off activations by a linear classifier, and by one that sees a neuron or a few."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tti.evaluation.base import Part, Seen, Subject, array, by_layer, mean_defined
+from tti.evaluation.labels import Labels
+from tti.evaluation.logistic import binary_probes, softmax_probes
+from tti.evaluation.stories import SEED, StorySet
+from tti.evaluation_folder import Array, Result
+from tti.models.taps import choose
+
+SPLIT, CONTROL, TOKENS = 1, 2, 3  # streams of random numbers
+
+
+class Probes(Part):
+    """Probes of each site for the tasks of a source of labels, trained on some stories and measured on others.
+
+    *Dense*: a multinomial logistic regression on all neurons, standardised on the training stories.
+
+    ``accuracy``; ``macro_f1``, the mean of F1 over classes.
+    ``accuracy_above_type``: less ``type_accuracy``, what reading off the input token reaches: the most frequent class
+    of that type in the training stories (of all tokens, for a type that they lack).
+    ``accuracy_ambiguous``: on tokens whose type is outside its most frequent class at least ``ambiguous`` of the time.
+    ``control_accuracy``, ``control_selectivity = accuracy - control_accuracy``: of a probe for a control task (Hewitt &
+    Liang 2019, arXiv:1909.03368), in which every token type has one class, drawn at random as often as classes occur.
+
+    *k-sparse* (after Gurnee et al. 2023, arXiv:2305.01610): for each class against all others, a logistic regression on
+    the k neurons with the largest absolute mean difference of standardised activations (F-statistics order them alike).
+
+    ``sparse_<k>_f1``: the mean of F1 over classes. Theirs weights both sides equally and cuts at 0; ours cuts where F1
+    is highest on the training stories, since classes here are of very different sizes. ``always_f1`` is that of yes,
+    always.
+
+    What games it: accuracy is high wherever the input token can be read off, in random networks too. A dense probe does
+    not see rotations (but for what standardising and the penalty make of them), a sparse one does. Mean differences
+    find neurons that repeat each other: five may know no more than one.
+
+    Memory: ``2 tokens x width`` bytes a site.
+
+    Args:
+        subjects: see :class:`Part`.
+        labels: what is to be read.
+        sites: globs: dense probes.
+        sparse_sites: globs: k-sparse probes.
+        story_tokens: of whole stories drawn at random, about.
+        tokens: drawn at random from these stories.
+        test: fraction of the stories that probes are measured on.
+        l2: penalty ``l2 / 2 ‖weights‖²`` on the summed loss; scikit-learn's ``1 / C``.
+        ks: neurons of a sparse probe.
+        ambiguous: see above.
+        fewest: tokens of a class, in training and in test, below which it has no F1.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        labels: Labels,
+        sites: str | Iterable[str],
+        sparse_sites: str | Iterable[str],
+        story_tokens: int,
+        tokens: int,
+        test: float,
+        l2: float,
+        ks: Sequence[int],
+        ambiguous: float,
+        fewest: int,
+    ) -> None:
+        super().__init__(subjects)
+        self.labels, self.patterns, self.sparse_patterns = labels, sites, sparse_sites
+        self.story_tokens, self.tokens, self.test = story_tokens, tokens, test
+        self.l2, self.ks, self.ambiguous, self.fewest = l2, tuple(ks), ambiguous, fewest
+
+    def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
+        self.dense, self.sparse = choose(self.patterns, widths), choose(self.sparse_patterns, widths)
+        return tuple(dict.fromkeys((*self.dense, *self.sparse)))
+
+    def inapplicable(self, stories: StorySet) -> str:
+        return self.labels.inapplicable(stories) if len(stories.lengths) > 1 else "there is one story only"
+
+    def attach(self, subject: Subject) -> None:
+        device, widths = subject.device, subject.net.sites
+        self.stories = subject.stories.subset(self.story_tokens)
+        self.drawn_stories = torch.zeros(len(subject.stories.packed), dtype=torch.bool, device=device)
+        self.drawn_stories[torch.from_numpy(self.stories.members).to(device)] = True
+        available = self.stories.tokens
+        count = min(self.tokens, available)
+        drawn = np.random.default_rng((SEED, TOKENS)).choice(available, count, replace=False)
+        self.drawn = torch.from_numpy(np.sort(drawn)).to(device)
+        self.passed = self.filled = 0
+        empty = torch.zeros(count, dtype=torch.int64, device=device)
+        self.places, self.types, self.story = empty, empty.clone(), empty.clone()
+        self.acts = {
+            site: torch.zeros(count, widths[site], dtype=torch.float16, device=device) for site in self.sites(widths)
+        }
+
+    def update(self, seen: Seen) -> None:
+        rows = self.drawn_stories[seen.stories][seen.story].nonzero()[:, 0]
+        numbers, self.passed = self.drawn - self.passed, self.passed + len(rows)
+        rows = rows[numbers[(numbers >= 0) & (numbers < len(rows))]]
+        here = slice(self.filled, self.filled + len(rows))
+        self.filled = here.stop
+        self.places[here], self.types[here] = seen.places[rows], seen.step.batch.types[rows]
+        self.story[here] = seen.stories[seen.story[rows]]
+        for site, kept in self.acts.items():
+            kept[here] = seen.step.activations[site][rows].half()
+
+    def compute(self) -> Result:
+        labelled = self.labels.of(self.stories, self.places.cpu().numpy())
+        values = torch.from_numpy(labelled.values).to(self.places.device)
+        known = (values >= 0).all(1)
+        in_test = torch.from_numpy(held_out(self.stories.members, self.test)).to(values.device)
+        story = self.story[known]
+        examples = Examples(
+            labelled.tasks, values[known], self.types[known], torch.isin(story, in_test), self.ambiguous, self.fewest
+        )
+        dense: dict[str, dict[str, float]] = {}
+        sparse: dict[str, dict[str, float]] = {}
+        arrays = examples.arrays()
+        undefined = []
+        for site, kept in self.acts.items():
+            acts = standardised(kept[known].float(), examples.train)
+            if not bool(acts.isfinite().all()):
+                undefined.append(site)
+                continue
+            if site in self.dense:
+                dense[site], found = examples.dense(acts, self.l2)
+                arrays |= {f"{site}/{name}": each for name, each in found.items()}
+            for k in self.ks if site in self.sparse else ():
+                metrics, found = examples.sparse(acts, min(k, acts.shape[1]), self.l2)
+                sparse.setdefault(site, {}).update({f"sparse_{k}_{name}": value for name, value in metrics.items()})
+                arrays |= {f"{site}/sparse_{k}_{name}": each for name, each in found.items()}
+        notes = dict(labelled.notes)
+        if undefined:
+            notes["left out"] = f"activations that are no numbers, or beyond half precision, at {', '.join(undefined)}"
+        sizes = {
+            "train_stories": len(story[examples.train].unique()),
+            "test_stories": len(story[examples.test].unique()),
+            "train_tokens": int(examples.train.sum()),
+            "test_tokens": int(examples.test.sum()),
+        }
+        return Result({**examples.floors(), **sizes, **by_layer(dense), **by_layer(sparse)}, arrays, notes)
+
+
+def held_out(stories: Int[np.ndarray, "story"], fraction: float) -> Int[np.ndarray, "story"]:
+    """Which of the stories are measured on: that fraction of them, one at least, and never all."""
+    count = min(max(round(fraction * len(stories)), 1), len(stories) - 1)
+    return np.random.default_rng((SEED, SPLIT)).permutation(stories)[:count]
+
+
+def standardised(acts: Float[Tensor, "token width"], train: Bool[Tensor, "token"]) -> Float[Tensor, "token width"]:
+    """Mean 0 and standard deviation 1 on the training tokens; 0 for a neuron that is constant there."""
+    scale, centre = torch.std_mean(acts[train], 0, correction=0)
+    return (acts - centre) * torch.where(scale > 0, 1 / scale, 0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled tokens, and what probes find in activations at them.
+
+    Attributes:
+        tasks: name -> its classes.
+        labels: a class of each task.
+        types: the input token's row among the split's types.
+        test: whether the token is of a story that probes are measured on.
+        ambiguous, fewest: see :class:`Probes`.
+    """
+
+    tasks: Mapping[str, Sequence[str]]
+    labels: Int[Tensor, "token task"]
+    types: Int[Tensor, "token"]
+    test: Bool[Tensor, "token"]
+    ambiguous: float
+    fewest: int
+
+    @cached_property
+    def train(self) -> Bool[Tensor, "token"]:
+        """The others."""
+        return ~self.test
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Classes of each task."""
+        return [len(classes) for classes in self.tasks.values()]
+
+    # -- without activations ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def counts(self) -> list[Int[Tensor, "type class"]]:
+        """For each task, how often each class occurs with each type in the training stories."""
+        n_types = int(self.types.max()) + 1
+        types = self.types[self.train]
+        return [
+            torch.bincount(types * size + labels, minlength=n_types * size).view(n_types, size)
+            for labels, size in zip(self.labels[self.train].T, self.sizes, strict=True)
+        ]
+
+    @cached_property
+    def by_type(self) -> Int[Tensor, "token task"]:
+        """What one predicts who knows the input token only."""
+        tables = [torch.where(n.sum(1) > 0, n.argmax(1), n.sum(0).argmax()) for n in self.counts]
+        return torch.stack([table[self.types] for table in tables], 1)
+
+    @cached_property
+    def is_ambiguous(self) -> Bool[Tensor, "token task"]:
+        """Whether the token's type has several classes in the training stories."""
+        shares = [1 - n.amax(1) / n.sum(1).clamp_min(1) for n in self.counts]
+        seen = self.counts[0].sum(1) > 0
+        return torch.stack([((share >= self.ambiguous) & seen)[self.types] for share in shares], 1)
+
+    @cached_property
+    def control(self) -> Int[Tensor, "token task"]:
+        """A class for each token type, drawn as often as classes occur."""
+        draw = np.random.default_rng((SEED, CONTROL))
+        n_types = int(self.types.max()) + 1
+        drawn = []
+        for labels, size in zip(self.labels.T, self.sizes, strict=True):
+            frequency = torch.bincount(labels, minlength=size).double().cpu().numpy()
+            table = torch.from_numpy(draw.choice(size, n_types, p=frequency / frequency.sum())).to(labels.device)
+            drawn.append(table[self.types])
+        return torch.stack(drawn, 1)
+
+    def floors(self) -> dict[str, float]:
+        """What is reached without activations."""
+        majority = torch.stack([n.sum(0).argmax() for n in self.counts])
+        right, sure = (self.by_type == self.labels).double(), ~self.is_ambiguous
+        named = {
+            "majority_accuracy": (majority == self.labels)[self.test].double().mean(0),
+            "type_accuracy": right[self.test].mean(0),
+            "type_accuracy_ambiguous": right.masked_fill(sure, torch.nan)[self.test].nanmean(0),
+            "ambiguous": self.is_ambiguous[self.test].double().mean(0),
+            "always_f1": self._macro(2 * self.share / (1 + self.share)),
+        }
+        return self._named(named)
+
+    def arrays(self) -> dict[str, Array]:
+        """Which classes there are, of all tasks one behind the other."""
+        pairs = [(task, name) for task, names in self.tasks.items() for name in names]
+        return {
+            "class/task": Array(np.array([task for task, _ in pairs]), ("class",)),
+            "class/name": Array(np.array([name for _, name in pairs]), ("class",)),
+            "class/train": array(self.one_hot[self.train].sum(0), "class", unit="tokens"),
+            "class/test": array(self.one_hot[self.test].sum(0), "class", unit="tokens"),
+        }
+
+    # -- dense ------------------------------------------------------------------------------------------------------
+
+    def dense(self, acts: Float[Tensor, "token width"], l2: float) -> tuple[dict[str, float], dict[str, Array]]:
+        """Metrics and arrays of dense probes on these activations."""
+        wanted = torch.cat([self.labels, self.control], 1)
+        probes = softmax_probes(acts[self.train], wanted[self.train], l2)
+        found, control = torch.stack([probe.predict(acts[self.test]) for probe in probes], 1).chunk(2, 1)
+        labels = self.labels[self.test]
+        right = (found == labels).double()
+        accuracy = right.mean(0)
+        control_accuracy = (control == self.control[self.test]).double().mean(0)
+        confusion = [
+            torch.bincount(true * size + said, minlength=size * size).view(size, size)
+            for true, said, size in zip(labels.T, found.T, self.sizes, strict=True)
+        ]
+        f1 = torch.cat([2 * n.diagonal() / (n.sum(0) + n.sum(1)) for n in confusion])
+        f1 = f1.masked_fill(~self.counted, torch.nan)
+        named = {
+            "accuracy": accuracy,
+            "macro_f1": self._macro(f1),
+            "accuracy_above_type": accuracy - (self.by_type == self.labels)[self.test].double().mean(0),
+            "accuracy_ambiguous": right.masked_fill(~self.is_ambiguous[self.test], torch.nan).nanmean(0),
+            "control_accuracy": control_accuracy,
+            "control_selectivity": accuracy - control_accuracy,
+        }
+        arrays = {
+            f"confusion/{task}": array(n.int(), "true", "predicted")
+            for task, n in zip(self.tasks, confusion, strict=True)
+        }
+        return self._named(named), {"class_f1": array(f1.float(), "class"), **arrays}
+
+    # -- sparse -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def one_hot(self) -> Bool[Tensor, "token class"]:
+        """Whether the token is of each class, of all tasks one behind the other."""
+        each = zip(self.labels.T, self.sizes, strict=True)
+        return torch.cat([F.one_hot(labels, size) for labels, size in each], 1).bool()
+
+    @cached_property
+    def counted(self) -> Bool[Tensor, "class"]:
+        """Which classes occur often enough, and are often enough absent, in training and in test."""
+        enough = [
+            (yes >= self.fewest) & (len(part) - yes >= self.fewest)
+            for part in (self.one_hot[self.train], self.one_hot[self.test])
+            for yes in [part.sum(0)]
+        ]
+        return enough[0] & enough[1]
+
+    @cached_property
+    def share(self) -> Float[Tensor, "class"]:
+        """Of the test tokens, those of the class; not a number for a class that does not count."""
+        return self.one_hot[self.test].double().mean(0).masked_fill(~self.counted, torch.nan)
+
+    def sparse(
+        self, acts: Float[Tensor, "token width"], k: int, l2: float
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Metrics and arrays of probes that see k neurons each, for each class that counts."""
+        labels = self.one_hot[:, self.counted].T
+        neurons = most_different(acts[self.train], labels[:, self.train], k)
+        seen = acts[:, neurons].transpose(0, 1)  # [class, token, k]
+        weight, bias = binary_probes(seen[:, self.train], labels[:, self.train], l2)
+        scores = (seen * weight[:, None]).sum(2) + bias[:, None]
+        threshold = best_threshold(scores[:, self.train], labels[:, self.train])
+        said, true = (scores > threshold[:, None])[:, self.test], labels[:, self.test]
+        hits = (said & true).sum(1)
+        f1 = torch.full_like(self.share, torch.nan)
+        f1[self.counted] = 2 * hits.double() / (said.sum(1) + true.sum(1))
+        chosen = torch.full((len(f1), k), -1, device=f1.device)
+        chosen[self.counted] = neurons
+        named = self._named({"f1": self._macro(f1)})
+        return named, {"f1": array(f1.float(), "class"), "neuron": array(chosen.int(), "class", "rank")}
+
+    def _macro(self, values: Float[Tensor, "class"]) -> Float[Tensor, "task"]:
+        """Mean over the classes of each task, those left out that are not a number."""
+        return torch.stack([each.nanmean() for each in values.double().split(self.sizes)])
+
+    def _named(self, values: Mapping[str, Float[Tensor, "task"]]) -> dict[str, float]:
+        """The mean over tasks, and behind it each task's own where there are several."""
+        named = {name: mean_defined(each) for name, each in values.items()}
+        if len(self.tasks) > 1:
+            for name, each in values.items():
+                named |= {f"{name}_{task}": float(value) for task, value in zip(self.tasks, each, strict=True)}
+        return named
+
+
+def most_different(
+    acts: Float[Tensor, "token width"], labels: Bool[Tensor, "class token"], k: int
+) -> Int[Tensor, "class k"]:
+    """The k neurons whose mean differs most between the class and all else, the largest difference first."""
+    yes = labels.to(acts)
+    count = yes.sum(1, keepdim=True)
+    total = acts.sum(0)
+    inside = yes @ acts
+    return (inside / count - (total - inside) / (len(acts) - count)).abs().topk(k, 1).indices
+
+
+def best_threshold(scores: Float[Tensor, "class token"], labels: Bool[Tensor, "class token"]) -> Float[Tensor, "class"]:
+    """Where to cut for the highest F1 when above means yes: midway between two scores; of equals the lowest cut..."""
+    ordered, order = scores.sort(1, descending=True)
+    hits = labels.gather(1, order).cumsum(1)
+    said = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    f1 = 2 * hits.double() / (said + hits[:, -1:])
+    following = F.pad(ordered[:, 1:], (0, 1), value=-torch.inf)
+    f1 = f1.masked_fill(ordered == following, -1)  # no cut between equals
+    best = f1.argmax(1, keepdim=True)
+    upper, lower = ordered.gather(1, best)[:, 0], following.gather(1, best)[:, 0]
+    return (upper + lower) / 2
