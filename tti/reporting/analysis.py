@@ -10,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from tti.reporting import comparison, losses, matched, pareto, tables
-from tti.reporting.aggregate import aggregate, z_scores
+from tti.reporting.aggregate import Unit, aggregate, units, without_one, z_scores
 from tti.reporting.selection import Selection
 from tti.reporting.tables import Evaluated
 
@@ -55,9 +55,10 @@ class Analysis:
         self.logged = tables.history(selection.finished)
         self.variants = [str(variant) for variant in self.table["variant"].unique()]
         self.controls = self._controls()
-        self.scores = self._scores()
+        self.units = self._units()
+        self.scores = z_scores(self.table, self.units)
         if len(self.scores.columns):
-            self.table[AGGREGATE] = aggregate(self.scores, config.aggregate)
+            self.table[AGGREGATE] = aggregate(self.scores, self.units)
         self.metrics: dict[str, Any] = {str(n): m for n, m in config.metrics.items() if n in self.table}
         self.remarks += self._undefined()
         self.losses = self._losses()
@@ -143,9 +144,9 @@ class Analysis:
             )
         return controls
 
-    def _scores(self) -> pd.DataFrame:
+    def _units(self) -> dict[str, Unit]:
         baseline = self.table[self.table["variant"] == self.config.baseline]
-        return z_scores(self.table, self.config.aggregate, baseline, self.untrained)
+        return units(self.config.aggregate.metrics, self.config.aggregate.floor, baseline, self.untrained)
 
     def _losses(self) -> pd.DataFrame:
         same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split
@@ -185,17 +186,14 @@ class Analysis:
 
     def _reference(self, metric: str, sign: int, means: pd.DataFrame) -> tuple[float, float] | None:
         """Loss of the untrained networks, and the worse of theirs and the baseline's figures; none without them."""
-        untrained = self._untrained_scores() if metric == AGGREGATE else self.untrained
+        untrained = self.untrained
+        if metric == AGGREGATE:
+            untrained = pd.DataFrame({AGGREGATE: aggregate(z_scores(untrained, self.units), self.units)})
         if self.config.baseline not in means.index or "val/loss" not in self.untrained or metric not in untrained:
             return None
         worst = min(sign * untrained[metric].mean(), sign * means.loc[self.config.baseline, metric])
         reference = float(self.untrained["val/loss"].mean()), float(worst)
         return reference if np.isfinite(reference).all() else None
-
-    def _untrained_scores(self) -> pd.DataFrame:
-        baseline = self.table[self.table["variant"] == self.config.baseline]
-        scores = z_scores(self.untrained, self.config.aggregate, baseline, self.untrained)
-        return pd.DataFrame({AGGREGATE: aggregate(scores, self.config.aggregate)})
 
 
 def spearman(table: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
