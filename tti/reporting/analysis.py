@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from tti.reporting import comparison, losses, matched, pareto, tables
+from tti.reporting import audit, comparison, losses, matched, pareto, tables
 from tti.reporting.aggregate import Unit, aggregate, units, without_one, z_scores
 from tti.reporting.selection import Selection
 from tti.reporting.tables import Evaluated
@@ -50,7 +50,9 @@ class Analysis:
     def __init__(self, config: DictConfig, selection: Selection) -> None:
         self.config, self.selection = config, selection
         self.found: Evaluated = tables.evaluated(selection.finished, config.split)
-        self.remarks = [*selection.remarks, *self.found.remarks]
+        self.remarks = [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
+                        for run in selection.unfinished]  # fmt: skip
+        self.remarks += [*selection.remarks, *self.found.remarks]
         self.table = tables.tidy(selection.finished, self.found.metrics)
         self.logged = tables.history(selection.finished)
         self.variants = [str(variant) for variant in self.table["variant"].unique()]
@@ -67,6 +69,19 @@ class Analysis:
     def labels(self) -> dict[str, str]:
         """Metric -> heading, of those that there are."""
         return {name: metric.label for name, metric in self.metrics.items()}
+
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """Metric -> label with what is better, and ``‡`` where the gaming audit makes it display only."""
+        arrows = {"less": " ↓", "more": " ↑"}
+        return {name: metric.label + arrows.get(metric.get("better"), "") + " ‡" * (name in self.display_only)
+                for name, metric in self.metrics.items()}  # fmt: skip
+
+    @cached_property
+    def display_only(self) -> set[str]:
+        """The compared metrics that moved in the gaming audit: by their own name, or by that they are ``audited`` by."""
+        moved = audit.display_only(audit.movements(self.found.audits))
+        return {name for name, metric in self.metrics.items() if metric.get("audited", name.removesuffix("/mean")) in moved}
 
     @property
     def digits(self) -> dict[str, int]:
@@ -110,6 +125,11 @@ class Analysis:
     def means(self) -> pd.DataFrame:
         """A row a variant: the mean over seeds of every number."""
         return self.table.groupby("variant", sort=False).mean(numeric_only=True)
+
+    @cached_property
+    def without_one(self) -> pd.DataFrame:
+        """The mean over seeds of the lowest and highest aggregate when one of its metrics is left out, by variant."""
+        return without_one(self.scores, self.units).groupby(self.table["variant"], sort=False).mean()
 
     @cached_property
     def fronts(self) -> list[Front]:

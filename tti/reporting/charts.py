@@ -1,13 +1,14 @@
 """The data of the page's charts; ``web/charts.js`` draws them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tti.reporting import comparison
+from tti.reporting import similarity as alike
 from tti.reporting.analysis import Analysis, spearman
 
 MOST_POINTS = 160  # of a curve
@@ -69,10 +70,22 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
             for method, runs in methods.groupby("method", sort=False)
         ]
         chart = {"kind": "lines", "x": "strength", "y": label, "log": True, "series": series, "names": True}
-        if analysis.config.baseline in analysis.means.index:
-            chart["rules"] = [{"name": "baseline", "at": analysis.means.loc[analysis.config.baseline, metric]}]
+        chart["rules"] = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
         shown.append(chart)
     return shown
+
+
+def compared_with(analysis: Analysis, variants: Iterable[str]) -> list[str]:
+    """The controls of these variants, each once; one that is itself a point of the chart is none of its rules."""
+    variants = list(variants)
+    controls = dict.fromkeys(analysis.controls.get(str(variant), "") for variant in variants)
+    return [control for control in controls if control and control not in variants]
+
+
+def _rule(analysis: Analysis, variant: str, metric: str) -> dict[str, Any]:
+    """The mean over seeds as a level line, their range as its band."""
+    values = analysis.table.loc[analysis.table["variant"] == variant, metric].astype(float)
+    return {"name": variant, "at": values.mean(), "low": values.min(), "high": values.max()}
 
 
 def layers(analysis: Analysis) -> list[dict[str, Any]]:
@@ -88,6 +101,34 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
                 series = _bands(long, "layer", "value")
                 shown.append({"kind": "lines", "x": "layer", "y": label, "whole": True, "series": series})
     return shown
+
+
+def similarity(analysis: Analysis) -> list[dict[str, Any]]:
+    """CKA with the baseline over the layers, one chart a kind of site; what seeds of the baseline reach as reference."""
+    shown = []
+    for kind, pairs in alike.between_runs(analysis).groupby("kind", sort=False):
+        if pairs["layer"].nunique() < 2:
+            continue
+        series = _bands(pairs[pairs["variant"] != ""], "layer", "cka")
+        chart = {"kind": "lines", "x": "layer", "y": f"CKA with the baseline, {kind}", "whole": True, "series": series}
+        if len(reference := pairs[pairs["variant"] == ""]):
+            chart["reference"] = {"name": "two seeds of the baseline", "points": _band(reference, "layer", "cka")}
+        shown.append(chart)
+    return shown
+
+
+def layer_similarity(analysis: Analysis) -> list[dict[str, Any]]:
+    """CKA between the layers of each variant."""
+    return [
+        {
+            "kind": "grid",
+            "x": "layer",
+            "y": f"{variant} · {kind}",
+            "variant": variant,
+            "values": [[float(f"{v:.4g}") for v in row] for row in matrix],
+        }
+        for variant, kind, matrix in alike.layers(analysis)
+    ]
 
 
 def radar(analysis: Analysis) -> list[dict[str, Any]]:

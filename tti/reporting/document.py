@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import without_folders
 from tti.markdown import table
-from tti.reporting import comparison, markdown, plots
+from tti.reporting import comparison, findings, markdown, plots, summary
 from tti.reporting.analysis import Analysis
 from tti.reporting.statistics import CONFIDENCE
 from tti.runs import Run
@@ -21,12 +21,23 @@ def text(analysis: Analysis, to: Path, more: list[str]) -> str:
         to: where the Markdown will be.
         more: further sections.
     """
-    sections = [*provenance(analysis), *_tables(analysis), *more, *_figures(analysis, to)]
-    return "\n\n".join(sections) + "\n"
+    front, *figures = _figures(analysis, to)
+    body = [front, *_tables(analysis), *more, *figures, *_provenance(analysis)]
+    return "\n\n".join([*head(analysis), *body]) + "\n"  # last, for what is remarked on the way
+
+
+def head(analysis: Analysis) -> list[str]:
+    """Heading, the summary, and what one must know of the runs."""
+    remarks = [f"- {line}" for line in analysis.remarks]
+    return [f"# {title(analysis.config)}", *summary.sentences(analysis), *(["\n".join(remarks)] if remarks else [])]
+
+
+def _provenance(analysis: Analysis) -> list[str]:
+    return ["## Where the figures come from", "\n".join(f"- {line}" for line in provenance(analysis))]
 
 
 def provenance(analysis: Analysis) -> list[str]:
-    """Heading, and where the figures come from."""
+    """Where the figures come from."""
     config, finished = analysis.config, analysis.selection.finished
     environments = pd.DataFrame([run.environment for run in finished])
     steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
@@ -42,9 +53,7 @@ def provenance(analysis: Analysis) -> list[str]:
     ]
     if "unigram_entropy" in finished[0].summary:
         lines.append(f"unigram entropy of the validation tokens: {finished[0].summary['unigram_entropy']:.3f} nats")
-    lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
-              for run in analysis.selection.unfinished]  # fmt: skip
-    return [f"# {title(config)}", "\n".join(f"- {line}" for line in [*lines, *analysis.remarks])]
+    return lines
 
 
 def title(config: DictConfig) -> str:
@@ -71,7 +80,7 @@ def _first_step(logged: pd.DataFrame) -> list[str]:
 
 
 def _tables(analysis: Analysis) -> list[str]:
-    labels, digits, controls = analysis.labels, analysis.digits, analysis.controls
+    labels, digits, controls = analysis.headings, analysis.digits, analysis.controls
     sections = ["## Final figures", "Mean ± standard deviation over seeds.",
                 markdown.means(comparison.over_seeds(analysis.table, list(labels)), labels, digits)]  # fmt: skip
     if controls:
@@ -96,6 +105,8 @@ def _tables(analysis: Analysis) -> list[str]:
         ]
     if analysis.fronts:
         sections += ["## Fronts", FRONT_NOTE, _fronts(analysis)]
+    for found in (*findings.beside_the_front(analysis), *findings.doubts(analysis)):
+        sections += markdown.section(found)
     return sections
 
 

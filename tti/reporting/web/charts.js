@@ -62,6 +62,18 @@ function tickText(value, all) {
   return String(Number(value.toPrecision(6)));
 }
 
+/** The area between low and high of points `[x, mean, low, high]`. */
+function band(points, px, py) {
+  return `M${[...points.map((p) => `${px(p[0])},${py(p[3])}`), ...points.map((p) => `${px(p[0])},${py(p[2])}`).reverse()].join("L")}Z`;
+}
+
+/** Labels at heights, moved so that no two overlap. */
+function apart(labels, room = 12) {
+  const sorted = [...labels].sort((a, b) => a.at - b.at);
+  sorted.forEach((label, i) => { if (i) label.at = Math.max(label.at, sorted[i - 1].at + room); });
+  return sorted;
+}
+
 const kinds = {
   /** Seeds as small marks, means as large ones; those on the front are ringed, and the front is drawn as steps. */
   scatter(chart) {
@@ -87,22 +99,48 @@ const kinds = {
 
   /** A line a variant (or method), with a band where low and high are given, and level rules. */
   lines(chart) {
-    const all = chart.series.flatMap((s) => s.points), rules = chart.rules || [];
-    const x = scale(all.map((p) => p[0]), { log: chart.log, whole: chart.whole }), y = scale([...all.flatMap((p) => p.slice(1)), ...rules.map((r) => r.at)], { zero: chart.zero });
+    const rules = chart.rules || [], reference = chart.reference ? chart.reference.points : [];
+    const all = [...chart.series.flatMap((s) => s.points), ...reference];
+    const x = scale(all.map((p) => p[0]), { log: chart.log, whole: chart.whole }), y = scale([...all.flatMap((p) => p.slice(1)), ...rules.flatMap((r) => [r.at, r.low ?? r.at, r.high ?? r.at])], { zero: chart.zero });
     const { root, px, py } = frame(chart, x, y);
-    for (const rule of rules) root.append(titled(svg("line", { class: "rule", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: py(rule.at), y2: py(rule.at) }), `${rule.name} ${figure(rule.at)}`));
+    const left = SIZE.left, right = SIZE.width - SIZE.right;
+    for (const rule of rules) {
+      if (rule.at === null) continue;
+      if (rule.low !== undefined) root.append(svg("rect", { class: "level", x: left, width: right - left, y: py(rule.high), height: Math.max(0, py(rule.low) - py(rule.high)) }));
+      root.append(titled(svg("line", { class: "rule", x1: left, x2: right, y1: py(rule.at), y2: py(rule.at) }), `${rule.name} ${figure(rule.at)}`));
+    }
+    apart(rules.filter((rule) => rule.at !== null).map((rule) => ({ name: rule.name, at: py(rule.at) - 4 }))).forEach(({ name, at }) =>
+      root.append(svg("text", { class: "rule-name", x: right - 2, y: at, "text-anchor": "end" }, name)));
+    if (reference.length) root.append(titled(svg("path", { class: "level", d: band(reference, px, py) }), chart.reference.name),
+      titled(svg("path", { class: "rule", d: `M${reference.map((p) => `${px(p[0])},${py(p[1])}`).join("L")}` }), chart.reference.name),
+      svg("text", { class: "rule-name", x: right - 2, y: py(reference.at(-1)[1]) - 5, "text-anchor": "end" }, chart.reference.name));
     for (const s of chart.series) {
       const there = s.points.filter((p) => p[1] !== null), tone = s.colour === undefined ? colour(s.variant) : `var(--c${s.colour % 10})`;
       const group = svg("g", { "data-variant": s.variants ? null : s.variant, color: tone, fill: tone });
       const line = there.map((p) => `${px(p[0])},${py(p[1])}`).join("L");
       if (there.length && there[0].length > 2) {
-        const band = [...there.map((p) => `${px(p[0])},${py(p[3])}`), ...there.map((p) => `${px(p[0])},${py(p[2])}`).reverse()].join("L");
-        group.append(svg("path", { class: "band", d: `M${band}Z` }));
+        group.append(svg("path", { class: "band", d: band(there, px, py) }));
       }
       group.append(titled(svg("path", { class: "line", d: `M${line}`, "stroke-dasharray": s.colour === undefined ? dash(s.variant) : null }), s.variant));
       if (there.length <= 12) for (const p of there) group.append(titled(svg("circle", { cx: px(p[0]), cy: py(p[1]), r: 3 }), `${s.variant}\n${chart.x} ${figure(p[0])}\n${chart.y} ${figure(p[1])}`));
       root.append(group);
     }
+    return root;
+  },
+
+  /** A small square of values in 0..1, layer by layer, with their figures. */
+  grid(chart) {
+    const n = chart.values.length, cell = Math.min(40, 200 / n), left = 22, side = left + n * cell;
+    const root = svg("svg", { viewBox: `0 0 ${side + 2} ${side}`, role: "img", "aria-label": chart.y, class: "cells" });
+    chart.values.forEach((row, i) => {
+      root.append(svg("text", { x: left - 6, y: (i + 0.5) * cell + 4, "text-anchor": "end" }, String(i)), svg("text", { x: left + (i + 0.5) * cell, y: side - 6, "text-anchor": "middle" }, String(i)));
+      row.forEach((value, j) => {
+        if (value === null) return;
+        const box = svg("rect", { x: left + j * cell, y: i * cell, width: cell - 1, height: cell - 1, rx: 2 });
+        box.style.fill = `color-mix(in srgb, var(--active) ${Math.round(Math.max(0, value) * 90)}%, var(--faint))`;
+        root.append(titled(box, `layers ${i} and ${j}: ${value.toFixed(3)}`), svg("text", { class: "inside", x: left + (j + 0.5) * cell - 0.5, y: (i + 0.5) * cell + 3, "text-anchor": "middle" }, value.toFixed(2).replace(/^0/, "")));
+      });
+    });
     return root;
   },
 
