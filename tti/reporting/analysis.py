@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from tti.reporting import audit, comparison, losses, matched, pareto, tables
 from tti.reporting.aggregate import Unit, aggregate, units, without_one, z_scores
+from tti.reporting.cells import Found
 from tti.reporting.selection import Selection
 from tti.reporting.tables import Evaluated
 
@@ -81,7 +82,16 @@ class Analysis:
     def display_only(self) -> set[str]:
         """The compared metrics that moved in the gaming audit: by their own name, or by that they are ``audited`` by."""
         moved = audit.display_only(audit.movements(self.found.audits))
-        return {name for name, metric in self.metrics.items() if metric.get("audited", name.removesuffix("/mean")) in moved}
+        return {name for name in self.metrics if self.audited(name) in moved}
+
+    def audited(self, name: str) -> str:
+        """What a compared metric is called in the gaming audit."""
+        return str(self.metrics[name].get("audited", name.removesuffix("/mean")))
+
+    @property
+    def audit(self) -> list[Found]:
+        """The gaming audits of all runs."""
+        return audit.finding(self.found.audits, {self.audited(name): label for name, label in self.labels.items()})
 
     @property
     def digits(self) -> dict[str, int]:

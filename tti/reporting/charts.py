@@ -62,14 +62,14 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
     for metric, label in metrics.items():
         series = [
             {
-                "variant": method,
+                "variant": " · ".join(filter(None, (str(method), str(runs["knob"].iloc[0])))),
                 "colour": order.index(method),
                 "variants": True,
                 "points": _band(runs, "strength", metric),
             }
             for method, runs in methods.groupby("method", sort=False)
         ]
-        chart = {"kind": "lines", "x": "strength", "y": label, "log": True, "series": series, "names": True}
+        chart = {"kind": "lines", "x": "the number that is named in the legend", "y": label, "log": True, "series": series, "names": True}
         chart["rules"] = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
         shown.append(chart)
     return shown
@@ -89,9 +89,11 @@ def _rule(analysis: Analysis, variant: str, metric: str) -> dict[str, Any]:
 
 
 def layers(analysis: Analysis) -> list[dict[str, Any]]:
-    """Metrics of sites over the layers."""
+    """What the fronts and the aggregate are of, over the layers."""
     shown = []
-    for name, label in analysis.labels.items():
+    wanted = [*[front.metric for front in analysis.fronts], *analysis.units]
+    for name in dict.fromkeys(wanted):
+        label = analysis.labels.get(name, name)
         stem = name.removesuffix("mean") + "layer_"
         found = {c: int(c.removeprefix(stem)) for c in analysis.table if c.startswith(stem)}
         if name.endswith("/mean") and len(found) > 1:
@@ -121,7 +123,7 @@ def layer_similarity(analysis: Analysis) -> list[dict[str, Any]]:
     """CKA between the layers of each variant."""
     return [
         {
-            "kind": "grid",
+            "kind": "cells",
             "x": "layer",
             "y": f"{variant} · {kind}",
             "variant": variant,
@@ -153,7 +155,7 @@ def radar(analysis: Analysis) -> list[dict[str, Any]]:
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
     """Rank correlations between the metrics that are shown."""
-    table = spearman(analysis.table, analysis.labels)
+    table = spearman(analysis.table, {n: label for n, label in analysis.labels.items() if "better" in analysis.metrics[n]})
     if len(table) < 2:
         return []
     labels = [analysis.labels[name] for name in table]
@@ -161,7 +163,7 @@ def correlation(analysis: Analysis) -> list[dict[str, Any]]:
         {
             "kind": "matrix",
             "x": "",
-            "y": f"{len(analysis.table)} runs",
+            "y": f"Spearman's ρ over {len(analysis.table)} runs: blue −1, orange +1",
             "labels": labels,
             "values": table.to_numpy().tolist(),
         }

@@ -15,7 +15,9 @@ SAME = 1e-6  # relative: a metric that does not see the basis
 def finding(analysis: Analysis) -> list[Found]:
     """Score, that of the rotated activations, and that of the untrained network, of every metric that has them."""
     found = analysis.found
-    names = [name for name in analysis.metrics if any(name in each for each in (*found.rotated.values(), *found.untrained.values()))]
+    controls = found.rotated or found.untrained
+    names = [name for name in analysis.metrics if not name.startswith("performance/")]
+    names = [name for name in names if any(name in each for each in controls.values())]
     if not names:
         return []
     rows = []

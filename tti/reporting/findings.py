@@ -2,7 +2,7 @@
 
 import math
 
-from tti.reporting import audit, controls, markdown, similarity
+from tti.reporting import controls, markdown, similarity
 from tti.reporting.analysis import AGGREGATE, Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.statistics import half_width
@@ -55,7 +55,7 @@ def _units(analysis: Analysis, labels: dict[str, str]) -> Found:
 
 def doubts(analysis: Analysis) -> list[Found]:
     """What a sceptic asks of the figures."""
-    return [*controls.finding(analysis), *similarity.finding(analysis), *audit.finding(analysis.found.audits)]
+    return [*controls.finding(analysis), *similarity.finding(analysis), *analysis.audit]
 
 
 def _signed(value: float) -> str:

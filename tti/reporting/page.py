@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from tti.reporting import audit, charts, comparison, document, encoding, findings, markdown, pictures, similarity, summary
+from tti.reporting import charts, comparison, document, encoding, findings, markdown, pictures, similarity, summary
 from tti.reporting import controls as controls_beside
 from tti.reporting.analysis import AGGREGATE, Analysis
 from tti.reporting.cells import Cell, Found, Rows
@@ -104,7 +104,7 @@ def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
         Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis))),
         *map(_found, controls_beside.finding(analysis)),
         *(_found(found, drawn.add(charts.similarity(analysis))) for found in similarity.finding(analysis)),
-        *map(_found, audit.finding(analysis.found.audits)),
+        *map(_found, analysis.audit),
         Section("Layers", [BANDS], charts=drawn.add(charts.layers(analysis))),
         Section("Training", [BANDS], charts=drawn.add(curves)),
         Section("Firing rates", [FIRING], charts=drawn.add(pictures.firing_rates(analysis))),
@@ -138,8 +138,8 @@ RESULTS = (
 FRONT_MARKS = "Small marks are seeds, large ones means; ringed: no other variant is better in both."
 NO_AGGREGATE = "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
 STRENGTH = (
-    "Figures over the one number in which the variants of a method differ: mean over seeds, their range as a band. "
-    "Dashed: the baseline."
+    "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, 0 at "
+    "the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is compared with."
 )
 BANDS = "Mean over seeds; the band is their range."
 FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."

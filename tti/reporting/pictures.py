@@ -29,7 +29,8 @@ def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
         counts = np.histogram(np.concatenate(values), edges)[0]
         points = zip((edges[:-1] + edges[1:]) / 2, counts / counts.sum(), strict=True)
         series.append({"variant": variant, "points": [[round(float(x), 4), round(float(y), 5)] for x, y in points]})
-    chart = {"kind": "lines", "x": "share of tokens", "y": "share of neurons", "zero": True, "series": series}
+    chart = {"kind": "lines", "x": "firing rate: share of tokens", "y": "share of neurons", "zero": True,
+             "title": f"Share of the neurons of {analysis.config.figures.histograms}", "series": series}  # fmt: skip
     return [chart] if series else []
 
 
@@ -83,7 +84,8 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
         f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons of a variant. Distances between "
         "groups mean little."
     )
-    return [{"kind": "scatter", "x": f"{method} 1", "y": f"{method} 2", "series": series}], note
+    title = f"Neurons of {mapped}"
+    return [{"kind": "scatter", "title": title, "wide": True, "x": f"{method} 1", "y": f"{method} 2", "series": series}], note
 
 
 def standardised(sample: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from tti.reporting import controls
 from tti.reporting.analysis import AGGREGATE, Analysis
 from tti.reporting.statistics import ALPHA
 
-VERDICTS = {"free": "free", "costs": "costs", "gains": "lowers it", "undecided": "undecided"}
+VERDICTS = {"free": "free", "costs": "costs", "gains": "lowers it", "undecided": "undecided",
+            "no test": "not tested"}  # fmt: skip
 
 
 def sentences(analysis: Analysis) -> list[str]:
@@ -31,7 +32,7 @@ def _compared(analysis: Analysis) -> str:
 
 
 def _cost(analysis: Analysis) -> list[str]:
-    if not analysis.controls or analysis.losses["n"].max() < 2:
+    if not analysis.controls:
         return []
     changes = analysis.losses
     groups = []
@@ -43,8 +44,8 @@ def _cost(analysis: Analysis) -> list[str]:
     against = "their controls" if len(set(analysis.controls.values())) > 1 else f"`{analysis.config.baseline}`"
     return [
         f"**Cost** in {analysis.labels.get(analysis.primary, analysis.primary)}, nats, against {against}, with a margin "
-        f"of {analysis.config.margin}: {'; '.join(groups)}. *Undecided* is no result: neither a cost nor its absence "
-        "was shown."
+        f"of {analysis.config.margin}: {'; '.join(groups)}."
+        + (" *Undecided* is no result: neither a cost nor its absence was shown." if "undecided" in " ".join(groups) else "")
     ]
 
 

@@ -32,7 +32,8 @@ def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, f
         metrics = {name: math.nan if value is None else value for name, value in summary["metrics"].items()}
         gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
         evaluation = evaluated.get((run.config.variant, run.config.seed), {})
-        knob = {"method": knobs[run.config.variant].method, "strength": knobs[run.config.variant].value}
+        strength = knobs[run.config.variant]
+        knob = {"method": strength.method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
         rows.append({**labels(run), **knob, **figures, "flops": operations(run), **gap, **metrics, **evaluation})
     return pd.DataFrame(rows)
 

@@ -13,6 +13,14 @@ const titled = (shape, text) => (shape.append(svg("title", {}, text)), shape);
 const colour = (variant) => `var(--c${tti.variants.indexOf(variant) % 10})`;
 const dash = (variant) => ["", "6 3", "2 3", "8 3 2 3"][Math.floor(tti.variants.indexOf(variant) / 10) % 4] || null;
 
+/** A mark for a point: beyond ten variants colours come again, with another shape. */
+function mark(variant, x, y, r, attributes = {}) {
+  const kind = variant === null ? 0 : Math.floor(Math.max(0, tti.variants.indexOf(variant)) / 10) % 3, s = r * 0.9;
+  if (kind === 1) return svg("rect", { x: x - s, y: y - s, width: 2 * s, height: 2 * s, ...attributes });
+  if (kind === 2) return svg("path", { d: `M${x},${y - 1.25 * r}L${x + 1.15 * r},${y + 0.8 * r}L${x - 1.15 * r},${y + 0.8 * r}Z`, ...attributes });
+  return svg("circle", { cx: x, cy: y, r, ...attributes });
+}
+
 /** Round numbers that divide an interval into about n. */
 function ticks([low, high], n = 5) {
   const raw = (high - low) / n || 1, power = 10 ** Math.floor(Math.log10(raw));
@@ -55,7 +63,8 @@ function frame(chart, x, y, size = SIZE) {
 }
 
 function tickText(value, all) {
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e4)) {
+  const tiny = all.some((other) => other !== 0 && Math.abs(other) < 1e-3) ? 0.1 : 1e-3; // of one axis, all in one way
+  if (value !== 0 && (Math.abs(value) < tiny * 0.999 || Math.abs(value) >= 1e4)) {
     const [mantissa, power] = value.toExponential().split("e");
     return `${Number(Number(mantissa).toPrecision(2))}e${Number(power)}`;
   }
@@ -87,9 +96,9 @@ const kinds = {
     }
     for (const s of chart.series) {
       const group = svg("g", { "data-variant": s.variant, fill: colour(s.variant), color: colour(s.variant) });
-      for (const [x, y] of s.points) if (y !== null) group.append(svg("circle", { cx: px(x), cy: py(y), r: s.mean ? 2.4 : 2, opacity: 0.55 }));
+      for (const [x, y] of s.points) if (y !== null) group.append(mark(s.variant, px(x), py(y), s.mean ? 2.4 : 2, { opacity: 0.55 }));
       if (s.mean && s.mean[1] !== null) {
-        group.append(titled(svg("circle", { cx: px(s.mean[0]), cy: py(s.mean[1]), r: 5.5 }), `${s.variant}\n${chart.x} ${figure(s.mean[0])}\n${chart.y} ${figure(s.mean[1])}`));
+        group.append(titled(mark(s.variant, px(s.mean[0]), py(s.mean[1]), 5.5), `${s.variant}\n${chart.x} ${figure(s.mean[0])}\n${chart.y} ${figure(s.mean[1])}`));
         if (s.front) group.append(svg("circle", { class: "ring", cx: px(s.mean[0]), cy: py(s.mean[1]), r: 8.5 }));
       }
       root.append(group);
@@ -122,15 +131,15 @@ const kinds = {
         group.append(svg("path", { class: "band", d: band(there, px, py) }));
       }
       group.append(titled(svg("path", { class: "line", d: `M${line}`, "stroke-dasharray": s.colour === undefined ? dash(s.variant) : null }), s.variant));
-      if (there.length <= 12) for (const p of there) group.append(titled(svg("circle", { cx: px(p[0]), cy: py(p[1]), r: 3 }), `${s.variant}\n${chart.x} ${figure(p[0])}\n${chart.y} ${figure(p[1])}`));
+      if (there.length <= 12) for (const p of there) group.append(titled(mark(s.variants ? null : s.variant, px(p[0]), py(p[1]), 3), `${s.variant}\n${chart.x} ${figure(p[0])}\n${chart.y} ${figure(p[1])}`));
       root.append(group);
     }
     return root;
   },
 
   /** A small square of values in 0..1, layer by layer, with their figures. */
-  grid(chart) {
-    const n = chart.values.length, cell = Math.min(40, 200 / n), left = 22, side = left + n * cell;
+  cells(chart) {
+    const n = chart.values.length, cell = 26, left = 18, side = left + n * cell;
     const root = svg("svg", { viewBox: `0 0 ${side + 2} ${side}`, role: "img", "aria-label": chart.y, class: "cells" });
     chart.values.forEach((row, i) => {
       root.append(svg("text", { x: left - 6, y: (i + 0.5) * cell + 4, "text-anchor": "end" }, String(i)), svg("text", { x: left + (i + 0.5) * cell, y: side - 6, "text-anchor": "middle" }, String(i)));
@@ -169,6 +178,7 @@ const kinds = {
       return [centre[0] + r * Math.cos(angle), centre[1] + r * Math.sin(angle)];
     };
     const root = svg("svg", { viewBox: "-115 0 610 280", role: "img", "aria-label": chart.y });
+    for (const level of [-most, 0, most]) root.append(svg("text", { class: "rule-name", x: at(0, level)[0] + 5, y: at(0, level)[1] + (level > 0 ? 12 : -3) }, String(level)));
     for (const level of [-most, 0, most]) root.append(svg("path", { class: level ? "grid" : "rule", d: `M${chart.axes.map((_, i) => at(i, level).join(",")).join("L")}Z` }));
     chart.axes.forEach((label, i) => {
       const [x, y] = at(i, most * 1), end = [centre[0] + (x - centre[0]) * 1.1, centre[1] + (y - centre[1]) * 1.1];
@@ -189,7 +199,7 @@ const kinds = {
 function draw() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const chart = tti.charts[place.dataset.chart];
-    place.append(el("figcaption", {}, chart.y), kinds[chart.kind](chart));
+    place.append(el("figcaption", {}, chart.title || chart.y), kinds[chart.kind](chart));
     if (chart.names) place.append(el("div", { class: "legend" }, ...chart.series.map((s) => {
       const chip = el("span", {}, el("i"), s.variant);
       chip.firstChild.style.background = `var(--c${s.colour % 10})`;
@@ -203,7 +213,7 @@ function legend() {
   const hidden = new Set();
   for (const chip of document.querySelectorAll("#variants button")) {
     const variant = chip.dataset.variant, marked = () => document.querySelectorAll(`[data-variant="${CSS.escape(variant)}"]`);
-    chip.querySelector("i").style.background = colour(variant);
+    chip.querySelector("i").replaceWith(svg("svg", { class: "chip", viewBox: "0 0 14 14", "aria-hidden": "true" }, mark(variant, 7, 7, 5.5, { fill: colour(variant) })));
     chip.addEventListener("click", () => {
       const now = !hidden.delete(variant) && hidden.add(variant);
       chip.setAttribute("aria-pressed", String(!now));
