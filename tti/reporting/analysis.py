@@ -17,6 +17,7 @@ from tti.reporting.tables import Evaluated
 
 SPLIT_OF = {"val": "validation", "test": "test"}  # the metrics of a training, by their prefix
 AGGREGATE = "aggregate"
+SIGNS = {"more": 1, "less": -1}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Analysis:
         self.controls = self._controls()
         self.units = self._units()
         self.scores = z_scores(self.table, self.units)
-        if len(self.scores.columns):
+        if any(unit.weight for unit in self.units.values()):
             self.table[AGGREGATE] = aggregate(self.scores, self.units)
         self.metrics: dict[str, Any] = {str(n): m for n, m in config.metrics.items() if n in self.table}
         self.remarks += self._undefined()
@@ -80,13 +81,18 @@ class Analysis:
 
     @cached_property
     def display_only(self) -> set[str]:
-        """The compared metrics that moved in the gaming audit: by their own name, or by that they are ``audited`` by."""
+        """The compared metrics that moved in the gaming audit, and an aggregate in which one of them has a voice."""
         moved = audit.display_only(audit.movements(self.found.audits))
-        return {name for name in self.metrics if self.audited(name) in moved}
+        names = {name for name in {**self.metrics, **self.units} if self.audited(name) in moved}
+        return names | {AGGREGATE for name, unit in self.units.items() if unit.weight and name in names}
+
+    def sign(self, name: str) -> int:
+        """1 where more of a compared metric is better, -1 where less is, 0 where neither is said."""
+        return SIGNS.get(self.metrics[name].get("better"), 0)
 
     def audited(self, name: str) -> str:
         """What a compared metric is called in the gaming audit."""
-        return str(self.metrics[name].get("audited", name.removesuffix("/mean")))
+        return str(self.metrics.get(name, {}).get("audited", name.removesuffix("/mean")))
 
     @property
     def audit(self) -> list[Found]:
@@ -176,7 +182,9 @@ class Analysis:
 
     def _units(self) -> dict[str, Unit]:
         baseline = self.table[self.table["variant"] == self.config.baseline]
-        return units(self.config.aggregate.metrics, self.config.aggregate.floor, baseline, self.untrained)
+        declared, metrics = self.config.aggregate, self.config.metrics
+        signs = {str(name): SIGNS[metric.get("better")] for name, metric in metrics.items() if "better" in metric}
+        return units(declared.metrics, declared.floor, signs, baseline, self.untrained)
 
     def _losses(self) -> pd.DataFrame:
         same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split

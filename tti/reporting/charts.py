@@ -69,7 +69,14 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
             }
             for method, runs in methods.groupby("method", sort=False)
         ]
-        chart = {"kind": "lines", "x": "the number that is named in the legend", "y": label, "log": True, "series": series, "names": True}
+        chart = {
+            "kind": "lines",
+            "x": "the number that is named in the legend",
+            "y": label,
+            "log": True,
+            "series": series,
+            "names": True,
+        }
         chart["rules"] = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
         shown.append(chart)
     return shown
@@ -106,7 +113,7 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def similarity(analysis: Analysis) -> list[dict[str, Any]]:
-    """CKA with the baseline over the layers, one chart a kind of site; what seeds of the baseline reach as reference."""
+    """CKA with the baseline over the layers, one chart a kind of site; two seeds of the baseline as reference."""
     shown = []
     for kind, pairs in alike.between_runs(analysis).groupby("kind", sort=False):
         if pairs["layer"].nunique() < 2:
@@ -155,7 +162,9 @@ def radar(analysis: Analysis) -> list[dict[str, Any]]:
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
     """Rank correlations between the metrics that are shown."""
-    table = spearman(analysis.table, {n: label for n, label in analysis.labels.items() if "better" in analysis.metrics[n]})
+    table = spearman(
+        analysis.table, {n: label for n, label in analysis.labels.items() if "better" in analysis.metrics[n]}
+    )
     if len(table) < 2:
         return []
     labels = [analysis.labels[name] for name in table]

@@ -9,7 +9,6 @@ from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 
 Metrics = Mapping[tuple[str, int], Mapping[str, float]]
-SAME = 1e-6  # relative: a metric that does not see the basis
 
 
 def finding(analysis: Analysis) -> list[Found]:
@@ -31,7 +30,9 @@ def finding(analysis: Analysis) -> list[Found]:
         "at random would do as much. A score that its own rotation reaches says nothing of neurons either."
     )
     if not found.rotated:
-        note += " No rotation was evaluated (`python -m tti.evaluate run=... subjects=[rotation]`), so there are no marks."
+        note += (
+            " No rotation was evaluated (`python -m tti.evaluate run=... subjects=[rotation]`), so there are no marks."
+        )
     header = ["variant", "against", *[analysis.headings[name] for name in names]]
     return [Found("Scores beside their controls", [note], Rows(header, rows))]
 
@@ -40,12 +41,20 @@ def _cell(analysis: Analysis, variant: str, name: str) -> Cell:
     digits = analysis.digits[name]
     score = float(analysis.means.loc[variant, name])
     rotated, untrained = (mean(each, variant, name) for each in (analysis.found.rotated, analysis.found.untrained))
-    beside = [f"{what} {value:.{digits}f}" for what, value in (("rotated", rotated), ("untrained", untrained)) if np.isfinite(value)]
+    beside = [
+        f"{what} {value:.{digits}f}"
+        for what, value in (("rotated", rotated), ("untrained", untrained))
+        if np.isfinite(value)
+    ]
     if not np.isfinite(score):
         return Cell("-")
     change, yardstick = compared(analysis, variant, name)
-    mark, kind = _mark(change, yardstick, analysis.metrics[name].get("better"))
-    title = f"change {change:+.{digits + 1}f}; the control differs from its rotation by {yardstick:.{digits + 1}f}" if mark else ""
+    mark, kind = _mark(change, yardstick, analysis.sign(name))
+    title = (
+        f"change {change:+.{digits + 1}f}; the control differs from its rotation by {yardstick:.{digits + 1}f}"
+        if mark
+        else ""
+    )
     spread = f"({'; '.join(beside)})" if beside else ""
     return Cell(f"{score:.{digits}f}{mark}", score, spread, title, kind)
 
@@ -56,25 +65,29 @@ def compared(analysis: Analysis, variant: str, name: str) -> tuple[float, float]
     if control is None:
         return np.nan, np.nan
     values = analysis.table.set_index(["variant", "seed"])[name]
-    change = (values.loc[variant] - values.loc[control]).mean()
-    rotated = analysis.found.rotated
-    gaps = [values[control, seed] - rotated[control, seed][name] for seed in values.loc[[control]].index.get_level_values("seed")
-            if name in rotated.get((control, seed), {})]  # fmt: skip
-    return float(change), abs(float(np.mean(gaps))) if gaps else np.nan
+    rotated = pd.Series(
+        {
+            seed: each[name]
+            for (owner, seed), each in analysis.found.rotated.items()
+            if owner == control and name in each
+        },
+        dtype=float,
+    )
+    gap = (values.loc[control] - rotated).mean()
+    return float((values.loc[variant] - values.loc[control]).mean()), abs(float(gap))
 
 
 def mean(metrics: Metrics, variant: str, name: str) -> float:
     """Over the seeds that have it."""
-    values = pd.Series([each[name] for (owner, _), each in metrics.items() if owner == variant and name in each], dtype=float)
+    values = pd.Series(
+        [each[name] for (owner, _), each in metrics.items() if owner == variant and name in each], dtype=float
+    )
     return float(values.mean())
 
 
-def _mark(change: float, yardstick: float, better: str | None) -> tuple[str, str]:
-    if not np.isfinite(change) or not np.isfinite(yardstick):
+def _mark(change: float, yardstick: float, sign: int) -> tuple[str, str]:
+    if not np.isfinite([change, yardstick]).all():
         return "", ""
     if abs(change) <= yardstick:
         return " =", ""
-    if better is None:
-        return "", ""
-    improved = change > 0 if better == "more" else change < 0
-    return (" ▲", "good") if improved else (" ▼", "bad")
+    return {1: (" ▲", "good"), -1: (" ▼", "bad"), 0: ("", "")}[int(np.sign(change)) * sign]

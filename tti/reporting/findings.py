@@ -28,9 +28,9 @@ def beside_the_front(analysis: Analysis) -> list[Found]:
         )
     header = ["variant", "aggregate", "without one metric", *[f"z: {labels[name]}" for name in analysis.scores]]
     notes = [
-        "Weighted mean of z-scores over what was declared to count as interpretable; 0 is the baseline, more is better. "
-        "*Without one metric*: the lowest and highest aggregate when one of them is left out. If these differ much, one "
-        "metric decides and its own front says more."
+        "Weighted mean of z-scores over what was declared to count as interpretable; 0 is the baseline, more is "
+        "better. *Without one metric*: the lowest and highest aggregate when one of them is left out. If these differ "
+        "much, one metric decides and its own front says more."
     ]
     return [Found("The aggregate", notes, Rows(header, rows)), _units(analysis, labels)]
 
@@ -39,18 +39,21 @@ def _units(analysis: Analysis, labels: dict[str, str]) -> Found:
     rows = [
         [
             Cell(labels[name], kind="text"),
-            Cell(f"{unit.weight:+g}", unit.weight),
+            Cell(f"{unit.weight:g}", unit.weight),
             *[Cell(f"{value:.4g}", value) for value in (unit.baseline, unit.untrained, unit.spread, unit.floor)],
             Cell(f"{unit.size:.4g} ({'spread' if unit.spread > unit.floor else 'floor'})", unit.size),
         ]
         for name, unit in analysis.units.items()
     ]
     notes = [
-        "The unit is the standard deviation of the baseline and its untrained networks together, but never less than the "
-        f"floor, {analysis.config.aggregate.floor:.0%} of the metric's declared range: where training hardly moves a "
-        "metric, its spread would make a loud unit of nothing. No compared run is part of it."
+        "The unit is the standard deviation of the baseline and its untrained networks together, but never less than "
+        f"the floor, {analysis.config.aggregate.floor:.0%} of the metric's declared range: where training hardly moves "
+        "a metric, its spread would make a loud unit of nothing. No compared run is part of it. Weight 0: shown, "
+        "without a voice."
     ]
-    return Found("Its units", notes, Rows(["metric", "weight", "baseline", "untrained", "spread", "floor", "unit"], rows))
+    return Found(
+        "Its units", notes, Rows(["metric", "weight", "baseline", "untrained", "spread", "floor", "unit"], rows)
+    )
 
 
 def doubts(analysis: Analysis) -> list[Found]:

@@ -95,7 +95,10 @@ def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
     costs = _costs(analysis) if controls else None
     changes = _changes(analysis, analysis.changes) if controls else None
     matched = _changes(analysis, analysis.matched) if controls and len(analysis.matched) else None
-    front = [_plain(document.FRONT_NOTE), FRONT_MARKS if AGGREGATE in analysis.metrics else f"{FRONT_MARKS} {NO_AGGREGATE}"]
+    front = [
+        _plain(document.FRONT_NOTE),
+        FRONT_MARKS if AGGREGATE in analysis.metrics else f"{FRONT_MARKS} {NO_AGGREGATE}",
+    ]
     return [
         Section("Results", [RESULTS], _results(analysis, _decisive(analysis))),
         Section("What it costs", [_plain(document.cost_note(analysis))], costs),
@@ -115,7 +118,8 @@ def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
         Section("Every figure", [RESULTS], _results(analysis, list(analysis.metrics)), folded=True),
         Section("Change of every figure, paired by seed", [CHANGES], changes, folded=True),
         Section("Change at matched loss", [document.MATCHED_NOTE], matched, folded=True),
-        Section("Similarity of the layers of a model", [LAYERS], charts=drawn.add(charts.layer_similarity(analysis)), folded=True),
+        Section("Similarity of the layers of a model", [LAYERS],
+                charts=drawn.add(charts.layer_similarity(analysis)), folded=True),
         Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps(analysis), folded=True),
         Section("Time and operations", [COST], _compute(analysis), folded=True),
     ]  # fmt: skip
@@ -138,8 +142,9 @@ RESULTS = (
 FRONT_MARKS = "Small marks are seeds, large ones means; ringed: no other variant is better in both."
 NO_AGGREGATE = "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
 STRENGTH = (
-    "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, 0 at "
-    "the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is compared with."
+    "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, "
+    "0 at the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is "
+    "compared with."
 )
 BANDS = "Mean over seeds; the band is their range."
 FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."
@@ -234,7 +239,7 @@ def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
         cells = [Cell(str(variant)), Cell(analysis.controls[str(variant)], kind="text")]
         for name in names:
             change, digits = row[name], analysis.digits[name]
-            better = {"less": -1, "more": 1}.get(analysis.metrics[name].get("better"), 0) * change["mean"]
+            better = analysis.sign(name) * change["mean"]
             kind = ("good" if better > 0 else "bad" if better < 0 else "") if change["p_holm"] < ALPHA else ""
             tests = f"p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
             title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; {tests}"

@@ -140,7 +140,9 @@ def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
             if audit := parts.pop(AUDIT, None):
                 found.audits[key] = audit
             if parts:
-                into[key] = {f"{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()}
+                into[key] = {
+                    f"{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()
+                }
         if key not in found.metrics:
             without.append(f"`{key[0]}` seed {key[1]}")
     if without and found.metrics:

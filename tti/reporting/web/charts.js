@@ -87,7 +87,9 @@ const kinds = {
   /** Seeds as small marks, means as large ones; those on the front are ringed, and the front is drawn as steps. */
   scatter(chart) {
     const all = chart.series.flatMap((s) => s.points);
-    const { root, px, py } = frame(chart, scale(all.map((p) => p[0])), scale(all.map((p) => p[1])));
+    const [x, y] = [0, 1].map((axis) => scale(all.map((p) => p[axis])));
+    if (chart.unitless) x.ticks = y.ticks = [];
+    const { root, px, py } = frame(chart, x, y, chart.wide ? { ...SIZE, width: 760, height: 440, left: 12 } : SIZE);
     const front = chart.series.filter((s) => s.front).map((s) => s.mean).sort((a, b) => a[0] - b[0]);
     if (front.length > 1) {
       let path = `M${px(front[0][0])},${py(front[0][1])}`;
@@ -157,6 +159,7 @@ const kinds = {
   matrix(chart) {
     const n = chart.labels.length, cell = 22, left = 210;
     const root = svg("svg", { viewBox: `0 0 ${left + n * cell + 4} ${n * cell + 30}`, role: "img", "aria-label": chart.y, class: "matrix" });
+    root.style.maxWidth = `${(left + n * cell) * 1.1}px`;
     chart.labels.forEach((label, i) => {
       root.append(svg("text", { x: left - 6, y: i * cell + 15, "text-anchor": "end" }, `${label}  ${i + 1}`), svg("text", { x: left + i * cell + 10, y: n * cell + 14, "text-anchor": "middle" }, String(i + 1)));
       chart.values[i].forEach((value, j) => {
@@ -177,7 +180,8 @@ const kinds = {
       const angle = (2 * Math.PI * i) / n - Math.PI / 2, r = (radius * (Math.max(-most, Math.min(most, value)) + most)) / (2 * most);
       return [centre[0] + r * Math.cos(angle), centre[1] + r * Math.sin(angle)];
     };
-    const root = svg("svg", { viewBox: "-115 0 610 280", role: "img", "aria-label": chart.y });
+    const bottom = Math.max(...chart.axes.map((_, i) => at(i, most)[1])) + 30;
+    const root = svg("svg", { viewBox: `-115 0 610 ${bottom}`, role: "img", "aria-label": chart.y });
     for (const level of [-most, 0, most]) root.append(svg("text", { class: "rule-name", x: at(0, level)[0] + 5, y: at(0, level)[1] + (level > 0 ? 12 : -3) }, String(level)));
     for (const level of [-most, 0, most]) root.append(svg("path", { class: level ? "grid" : "rule", d: `M${chart.axes.map((_, i) => at(i, level).join(",")).join("L")}Z` }));
     chart.axes.forEach((label, i) => {
