@@ -109,3 +109,13 @@ def test_one_seed_is_said_and_not_tested(written_run, reported, tmp_path):
     written_run("sparse", 1, 1.2)
     assert "*not tested* `sparse` +0.2000" in "\n".join(summary.sentences(reported()))
     assert json.dumps("NaN") not in (tmp_path / "report.html").read_text()
+
+
+def test_metrics_of_any_part_are_shown_where_they_are_configured_and_there(runs, reported):
+    about = {"of": {}, "settings": {}, "cost": {}, "environment": {}}
+    write(Evaluation(runs / "same" / "seed-1"), "sae", Result({"gap/loss_recovered/mlp_out/mean": 0.125}), about)
+    reported()
+    text = (runs / "report.md").read_text()
+    assert "co-trained less fresh SAE loss recovered mlp_out" in text
+    assert "0.125" in text
+    assert "POS accuracy" not in text  # no run has it
