@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import without_folders
 from tti.markdown import table
-from tti.reporting import comparison, findings, markdown, plots, summary
+from tti.reporting import charts, comparison, findings, markdown, plots, summary
 from tti.reporting.analysis import Analysis
 from tti.reporting.statistics import CONFIDENCE
 from tti.runs import Run
@@ -149,21 +149,25 @@ def _fronts(analysis: Analysis) -> str:
 
 
 def _figures(analysis: Analysis, to: Path) -> list[str]:
-    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.labels
-    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged))}
-    if fronts := {front.metric: front.label for front in analysis.fronts}:
+    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.headings
+    variants = analysis.variants
+    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged), variants)}
+    if fronts := {front.metric: label[front.metric] for front in analysis.fronts}:
         shown = {"front": plots.front(table, (analysis.primary, label[analysis.primary]), fronts), **shown}
     trained = [name.removesuffix("_weighted") for name in logged if name.endswith("_weighted")]
     if analysis.controls and "train/ce" in logged:
         excess = comparison.excess(logged, "train/ce", analysis.controls)
-        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above its control's, nats"})
+        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above control's, nats"}, variants)
+    if responses := charts.strengths(analysis):
+        shown["strength"] = plots.responses(responses)
     if trained:
         shown["penalties"] = plots.curves(
-            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}
+            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}, variants
         )
-        weights = [f"{name}_{what}" for name in trained for what in ("coefficient", "to_ce_grad_ratio")]
-        weights = [name for name in weights if name in logged]
-        shown["weights"] = plots.curves(logged, {name: name.removeprefix("train/") for name in weights})
+        weights = {"coefficient": "λ of {}", "to_ce_grad_ratio": "gradient of {} : gradient of CE"}
+        weighed = {f"{name}_{what}": text.format(name.removeprefix("train/"))
+                   for name in trained for what, text in weights.items() if f"{name}_{what}" in logged}  # fmt: skip
+        shown["weights"] = plots.curves(logged, weighed, variants, log=True)
     if set(config.figures.spread.quantiles) <= set(table):
         shown["spread"] = plots.spreads(table, config.figures.spread.quantiles, config.figures.spread.label)
     folder = to.with_suffix("")
