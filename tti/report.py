@@ -25,16 +25,18 @@ def report(config: DictConfig) -> Analysis:
         ValueError: there are no finished runs, or they do not compare; the message says why and what to do.
     """
     patterns = document.patterns(config)
-    analysis = Analysis(config, select(patterns, config.baseline, config.compare_anyway))
     to = destination(config)
+    with CONSOLE.status("reading runs and evaluations"):
+        analysis = Analysis(config, select(patterns, config.baseline, config.compare_anyway))
     folder = to.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     analysis.table.to_csv(folder / "runs.csv", index=False)
     analysis.table.to_parquet(folder / "runs.parquet", index=False)
     browsed = browser.write(analysis, folder / "browser", CONSOLE)
-    rated = rating.rated(analysis, folder, browsed)
-    write_atomically(to, document.text(analysis, to, rated.sections()))
-    write_atomically(to.with_suffix(".html"), page.html(analysis, rated, folder.name, bool(browsed)))
+    with CONSOLE.status("figures and tables"):
+        rated = rating.rated(analysis, folder, browsed)
+        write_atomically(to, document.text(analysis, to, rated.sections()))
+        write_atomically(to.with_suffix(".html"), page.html(analysis, rated, folder.name, bool(browsed)))
     if config.wandb.mode:
         _publish(analysis, folder)
     return analysis

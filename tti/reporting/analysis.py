@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from tti.reporting import comparison, losses, matched, pareto, tables
-from tti.reporting.aggregate import aggregate, z_scores
+from tti.reporting import audit, comparison, losses, matched, pareto, tables
+from tti.reporting.aggregate import Unit, aggregate, units, without_one, z_scores
+from tti.reporting.cells import Found
 from tti.reporting.selection import Selection
 from tti.reporting.tables import Evaluated
 
 SPLIT_OF = {"val": "validation", "test": "test"}  # the metrics of a training, by their prefix
 AGGREGATE = "aggregate"
+SIGNS = {"more": 1, "less": -1}
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,17 @@ class Analysis:
     def __init__(self, config: DictConfig, selection: Selection) -> None:
         self.config, self.selection = config, selection
         self.found: Evaluated = tables.evaluated(selection.finished, config.split)
-        self.remarks = [*selection.remarks, *self.found.remarks]
+        self.remarks = [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
+                        for run in selection.unfinished]  # fmt: skip
+        self.remarks += [*selection.remarks, *self.found.remarks]
         self.table = tables.tidy(selection.finished, self.found.metrics)
         self.logged = tables.history(selection.finished)
         self.variants = [str(variant) for variant in self.table["variant"].unique()]
         self.controls = self._controls()
-        self.scores = self._scores()
-        if len(self.scores.columns):
-            self.table[AGGREGATE] = aggregate(self.scores, config.aggregate)
+        self.units = self._units()
+        self.scores = z_scores(self.table, self.units)
+        if any(unit.weight for unit in self.units.values()):
+            self.table[AGGREGATE] = aggregate(self.scores, self.units)
         self.metrics: dict[str, Any] = {str(n): m for n, m in config.metrics.items() if n in self.table}
         self.remarks += self._undefined()
         self.losses = self._losses()
@@ -66,6 +71,33 @@ class Analysis:
     def labels(self) -> dict[str, str]:
         """Metric -> heading, of those that there are."""
         return {name: metric.label for name, metric in self.metrics.items()}
+
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """Metric -> label with what is better, and ``‡`` where the gaming audit makes it display only."""
+        arrows = {"less": " ↓", "more": " ↑"}
+        return {name: metric.label + arrows.get(metric.get("better"), "") + " ‡" * (name in self.display_only)
+                for name, metric in self.metrics.items()}  # fmt: skip
+
+    @cached_property
+    def display_only(self) -> set[str]:
+        """The compared metrics that moved in the gaming audit, and an aggregate in which one of them has a voice."""
+        moved = audit.display_only(audit.movements(self.found.audits))
+        names = {name for name in {**self.metrics, **self.units} if self.audited(name) in moved}
+        return names | {AGGREGATE for name, unit in self.units.items() if unit.weight and name in names}
+
+    def sign(self, name: str) -> int:
+        """1 where more of a compared metric is better, -1 where less is, 0 where neither is said."""
+        return SIGNS.get(self.metrics[name].get("better"), 0)
+
+    def audited(self, name: str) -> str:
+        """What a compared metric is called in the gaming audit."""
+        return str(self.metrics.get(name, {}).get("audited", name.removesuffix("/mean")))
+
+    @property
+    def audit(self) -> list[Found]:
+        """The gaming audits of all runs."""
+        return audit.finding(self.found.audits, {self.audited(name): label for name, label in self.labels.items()})
 
     @property
     def digits(self) -> dict[str, int]:
@@ -111,6 +143,11 @@ class Analysis:
         return self.table.groupby("variant", sort=False).mean(numeric_only=True)
 
     @cached_property
+    def without_one(self) -> pd.DataFrame:
+        """The mean over seeds of the lowest and highest aggregate when one of its metrics is left out, by variant."""
+        return without_one(self.scores, self.units).groupby(self.table["variant"], sort=False).mean()
+
+    @cached_property
     def fronts(self) -> list[Front]:
         """One a metric that is asked for and there, and of the aggregate."""
         wanted = [str(name) for name in self.config.figures.front if name in self.metrics and self._some(name)]
@@ -143,9 +180,11 @@ class Analysis:
             )
         return controls
 
-    def _scores(self) -> pd.DataFrame:
+    def _units(self) -> dict[str, Unit]:
         baseline = self.table[self.table["variant"] == self.config.baseline]
-        return z_scores(self.table, self.config.aggregate, baseline, self.untrained)
+        declared, metrics = self.config.aggregate, self.config.metrics
+        signs = {str(name): SIGNS[metric.get("better")] for name, metric in metrics.items() if "better" in metric}
+        return units(declared.metrics, declared.floor, signs, baseline, self.untrained)
 
     def _losses(self) -> pd.DataFrame:
         same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split
@@ -185,17 +224,14 @@ class Analysis:
 
     def _reference(self, metric: str, sign: int, means: pd.DataFrame) -> tuple[float, float] | None:
         """Loss of the untrained networks, and the worse of theirs and the baseline's figures; none without them."""
-        untrained = self._untrained_scores() if metric == AGGREGATE else self.untrained
+        untrained = self.untrained
+        if metric == AGGREGATE:
+            untrained = pd.DataFrame({AGGREGATE: aggregate(z_scores(untrained, self.units), self.units)})
         if self.config.baseline not in means.index or "val/loss" not in self.untrained or metric not in untrained:
             return None
         worst = min(sign * untrained[metric].mean(), sign * means.loc[self.config.baseline, metric])
         reference = float(self.untrained["val/loss"].mean()), float(worst)
         return reference if np.isfinite(reference).all() else None
-
-    def _untrained_scores(self) -> pd.DataFrame:
-        baseline = self.table[self.table["variant"] == self.config.baseline]
-        scores = z_scores(self.untrained, self.config.aggregate, baseline, self.untrained)
-        return pd.DataFrame({AGGREGATE: aggregate(scores, self.config.aggregate)})
 
 
 def spearman(table: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:

@@ -1,13 +1,14 @@
 """The data of the page's charts; ``web/charts.js`` draws them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tti.reporting import comparison
+from tti.reporting import similarity as alike
 from tti.reporting.analysis import Analysis, spearman
 
 MOST_POINTS = 160  # of a curve
@@ -61,24 +62,45 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
     for metric, label in metrics.items():
         series = [
             {
-                "variant": method,
+                "variant": " · ".join(filter(None, (str(method), str(runs["knob"].iloc[0])))),
                 "colour": order.index(method),
                 "variants": True,
                 "points": _band(runs, "strength", metric),
             }
             for method, runs in methods.groupby("method", sort=False)
         ]
-        chart = {"kind": "lines", "x": "strength", "y": label, "log": True, "series": series, "names": True}
-        if analysis.config.baseline in analysis.means.index:
-            chart["rules"] = [{"name": "baseline", "at": analysis.means.loc[analysis.config.baseline, metric]}]
+        chart = {
+            "kind": "lines",
+            "x": "the number that is named in the legend",
+            "y": label,
+            "log": True,
+            "series": series,
+            "names": True,
+        }
+        chart["rules"] = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
         shown.append(chart)
     return shown
 
 
+def compared_with(analysis: Analysis, variants: Iterable[str]) -> list[str]:
+    """The controls of these variants, each once; one that is itself a point of the chart is none of its rules."""
+    variants = list(variants)
+    controls = dict.fromkeys(analysis.controls.get(str(variant), "") for variant in variants)
+    return [control for control in controls if control and control not in variants]
+
+
+def _rule(analysis: Analysis, variant: str, metric: str) -> dict[str, Any]:
+    """The mean over seeds as a level line, their range as its band."""
+    values = analysis.table.loc[analysis.table["variant"] == variant, metric].astype(float)
+    return {"name": variant, "at": values.mean(), "low": values.min(), "high": values.max()}
+
+
 def layers(analysis: Analysis) -> list[dict[str, Any]]:
-    """Metrics of sites over the layers."""
+    """What the fronts and the aggregate are of, over the layers."""
     shown = []
-    for name, label in analysis.labels.items():
+    wanted = [*[front.metric for front in analysis.fronts], *analysis.units]
+    for name in dict.fromkeys(wanted):
+        label = analysis.labels.get(name, name)
         stem = name.removesuffix("mean") + "layer_"
         found = {c: int(c.removeprefix(stem)) for c in analysis.table if c.startswith(stem)}
         if name.endswith("/mean") and len(found) > 1:
@@ -88,6 +110,34 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
                 series = _bands(long, "layer", "value")
                 shown.append({"kind": "lines", "x": "layer", "y": label, "whole": True, "series": series})
     return shown
+
+
+def similarity(analysis: Analysis) -> list[dict[str, Any]]:
+    """CKA with the baseline over the layers, one chart a kind of site; two seeds of the baseline as reference."""
+    shown = []
+    for kind, pairs in alike.between_runs(analysis).groupby("kind", sort=False):
+        if pairs["layer"].nunique() < 2:
+            continue
+        series = _bands(pairs[pairs["variant"] != ""], "layer", "cka")
+        chart = {"kind": "lines", "x": "layer", "y": f"CKA with the baseline, {kind}", "whole": True, "series": series}
+        if len(reference := pairs[pairs["variant"] == ""]):
+            chart["reference"] = {"name": "two seeds of the baseline", "points": _band(reference, "layer", "cka")}
+        shown.append(chart)
+    return shown
+
+
+def layer_similarity(analysis: Analysis) -> list[dict[str, Any]]:
+    """CKA between the layers of each variant."""
+    return [
+        {
+            "kind": "cells",
+            "x": "layer",
+            "y": f"{variant} · {kind}",
+            "variant": variant,
+            "values": [[float(f"{v:.4g}") for v in row] for row in matrix],
+        }
+        for variant, kind, matrix in alike.layers(analysis)
+    ]
 
 
 def radar(analysis: Analysis) -> list[dict[str, Any]]:
@@ -112,7 +162,9 @@ def radar(analysis: Analysis) -> list[dict[str, Any]]:
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
     """Rank correlations between the metrics that are shown."""
-    table = spearman(analysis.table, analysis.labels)
+    table = spearman(
+        analysis.table, {n: label for n, label in analysis.labels.items() if "better" in analysis.metrics[n]}
+    )
     if len(table) < 2:
         return []
     labels = [analysis.labels[name] for name in table]
@@ -120,7 +172,7 @@ def correlation(analysis: Analysis) -> list[dict[str, Any]]:
         {
             "kind": "matrix",
             "x": "",
-            "y": f"{len(analysis.table)} runs",
+            "y": f"Spearman's ρ over {len(analysis.table)} runs: blue −1, orange +1",
             "labels": labels,
             "values": table.to_numpy().tolist(),
         }

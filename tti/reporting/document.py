@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import without_folders
 from tti.markdown import table
-from tti.reporting import comparison, markdown, plots
+from tti.reporting import charts, comparison, findings, markdown, plots, summary
 from tti.reporting.analysis import Analysis
 from tti.reporting.statistics import CONFIDENCE
 from tti.runs import Run
@@ -21,12 +21,23 @@ def text(analysis: Analysis, to: Path, more: list[str]) -> str:
         to: where the Markdown will be.
         more: further sections.
     """
-    sections = [*provenance(analysis), *_tables(analysis), *more, *_figures(analysis, to)]
-    return "\n\n".join(sections) + "\n"
+    front, *figures = _figures(analysis, to)
+    body = [front, *_tables(analysis), *more, *figures, *_provenance(analysis)]
+    return "\n\n".join([*head(analysis), *body]) + "\n"  # last, for what is remarked on the way
+
+
+def head(analysis: Analysis) -> list[str]:
+    """Heading, the summary, and what one must know of the runs."""
+    remarks = [f"- {line}" for line in analysis.remarks]
+    return [f"# {title(analysis.config)}", *summary.sentences(analysis), *(["\n".join(remarks)] if remarks else [])]
+
+
+def _provenance(analysis: Analysis) -> list[str]:
+    return ["## Where the figures come from", "\n".join(f"- {line}" for line in provenance(analysis))]
 
 
 def provenance(analysis: Analysis) -> list[str]:
-    """Heading, and where the figures come from."""
+    """Where the figures come from."""
     config, finished = analysis.config, analysis.selection.finished
     environments = pd.DataFrame([run.environment for run in finished])
     steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
@@ -42,9 +53,7 @@ def provenance(analysis: Analysis) -> list[str]:
     ]
     if "unigram_entropy" in finished[0].summary:
         lines.append(f"unigram entropy of the validation tokens: {finished[0].summary['unigram_entropy']:.3f} nats")
-    lines += [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
-              for run in analysis.selection.unfinished]  # fmt: skip
-    return [f"# {title(config)}", "\n".join(f"- {line}" for line in [*lines, *analysis.remarks])]
+    return lines
 
 
 def title(config: DictConfig) -> str:
@@ -71,7 +80,7 @@ def _first_step(logged: pd.DataFrame) -> list[str]:
 
 
 def _tables(analysis: Analysis) -> list[str]:
-    labels, digits, controls = analysis.labels, analysis.digits, analysis.controls
+    labels, digits, controls = analysis.headings, analysis.digits, analysis.controls
     sections = ["## Final figures", "Mean ± standard deviation over seeds.",
                 markdown.means(comparison.over_seeds(analysis.table, list(labels)), labels, digits)]  # fmt: skip
     if controls:
@@ -96,6 +105,8 @@ def _tables(analysis: Analysis) -> list[str]:
         ]
     if analysis.fronts:
         sections += ["## Fronts", FRONT_NOTE, _fronts(analysis)]
+    for found in (*findings.beside_the_front(analysis), *findings.doubts(analysis)):
+        sections += markdown.section(found)
     return sections
 
 
@@ -138,21 +149,25 @@ def _fronts(analysis: Analysis) -> str:
 
 
 def _figures(analysis: Analysis, to: Path) -> list[str]:
-    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.labels
-    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged))}
-    if fronts := {front.metric: front.label for front in analysis.fronts}:
+    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.headings
+    variants = analysis.variants
+    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged), variants)}
+    if fronts := {front.metric: label[front.metric] for front in analysis.fronts}:
         shown = {"front": plots.front(table, (analysis.primary, label[analysis.primary]), fronts), **shown}
     trained = [name.removesuffix("_weighted") for name in logged if name.endswith("_weighted")]
     if analysis.controls and "train/ce" in logged:
         excess = comparison.excess(logged, "train/ce", analysis.controls)
-        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above its control's, nats"})
+        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above control's, nats"}, variants)
+    if responses := charts.strengths(analysis):
+        shown["strength"] = plots.responses(responses)
     if trained:
         shown["penalties"] = plots.curves(
-            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}
+            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}, variants
         )
-        weights = [f"{name}_{what}" for name in trained for what in ("coefficient", "to_ce_grad_ratio")]
-        weights = [name for name in weights if name in logged]
-        shown["weights"] = plots.curves(logged, {name: name.removeprefix("train/") for name in weights})
+        weights = {"coefficient": "λ of {}", "to_ce_grad_ratio": "gradient of {} : gradient of CE"}
+        weighed = {f"{name}_{what}": text.format(name.removeprefix("train/"))
+                   for name in trained for what, text in weights.items() if f"{name}_{what}" in logged}  # fmt: skip
+        shown["weights"] = plots.curves(logged, weighed, variants, log=True)
     if set(config.figures.spread.quantiles) <= set(table):
         shown["spread"] = plots.spreads(table, config.figures.spread.quantiles, config.figures.spread.label)
     folder = to.with_suffix("")

@@ -6,7 +6,23 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tti.markdown import table
+from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.statistics import ALPHA
+
+
+def section(found: Found) -> list[str]:
+    """Heading, notes and table."""
+    return [f"## {found.title}", *found.notes, *([rows(found.table)] if found.table.rows else [])]
+
+
+def rows(shown: Rows) -> str:
+    """A table, its names in backticks."""
+    return table(list(shown.header), [[_cell(cell) for cell in row] for row in shown.rows])
+
+
+def _cell(cell: Cell) -> str:
+    text = f"`{cell.text}`" if cell.text and "name" in cell.kind.split() else cell.text
+    return " ".join(filter(None, (text, cell.spread)))
 
 
 def means(summary: pd.DataFrame, labels: Mapping[str, str], digits: Mapping[str, int]) -> str:

@@ -9,34 +9,16 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from tti.reporting import charts, comparison, document, encoding, markdown, pictures
+from tti.reporting import charts, comparison, document, encoding, findings, markdown, pictures, similarity, summary
+from tti.reporting import controls as controls_beside
 from tti.reporting.analysis import AGGREGATE, Analysis
+from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.rating import CATEGORIES, Rated
 from tti.reporting.statistics import ALPHA, CONFIDENCE, half_width
 
 CORRELATION_RUNS = 5  # fewer say nothing of a rank correlation
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table's cell: what it shows, what it is sorted by, what a pointer over it tells."""
-
-    text: str
-    value: float | None = None
-    spread: str = ""
-    title: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    sortable: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,11 +70,11 @@ def html(analysis: Analysis, rated: Rated, folder: str, browsed: bool) -> str:
         ("Table (CSV)", f"{folder}/runs.csv"),
         ("Table (parquet)", f"{folder}/runs.parquet"),
     ]
-    facts = document.provenance(analysis)[1].splitlines()
     return environment.from_string(_asset("page.html")).render(
         title=document.title(analysis.config),
         links=links,
-        facts=[_plain(line) for line in facts if line.removeprefix("- ") not in analysis.remarks],
+        summary=[_bold(line) for line in summary.sentences(analysis)],
+        facts=[_plain(line) for line in document.provenance(analysis)],
         remarks=[_plain(line) for line in analysis.remarks],
         variants=analysis.variants,
         sections=sections,
@@ -113,34 +95,56 @@ def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
     costs = _costs(analysis) if controls else None
     changes = _changes(analysis, analysis.changes) if controls else None
     matched = _changes(analysis, analysis.matched) if controls and len(analysis.matched) else None
-    front = [document.FRONT_NOTE.replace("`", ""), f"{FRONT_MARKS} {_aggregate_note(analysis)}"]
+    front = [
+        _plain(document.FRONT_NOTE),
+        FRONT_MARKS if AGGREGATE in analysis.metrics else f"{FRONT_MARKS} {NO_AGGREGATE}",
+    ]
     return [
-        Section("Results", [RESULTS], _results(analysis)),
+        Section("Results", [RESULTS], _results(analysis, _decisive(analysis))),
         Section("What it costs", [_plain(document.cost_note(analysis))], costs),
         Section("Fronts", front, _fronts(analysis), drawn.add(charts.fronts(analysis))),
+        *map(_found, findings.beside_the_front(analysis)),
         Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis))),
-        Section("Training", [BANDS], charts=drawn.add(curves)),
+        *map(_found, controls_beside.finding(analysis)),
+        *(_found(found, drawn.add(charts.similarity(analysis))) for found in similarity.finding(analysis)),
+        *map(_found, analysis.audit),
         Section("Layers", [BANDS], charts=drawn.add(charts.layers(analysis))),
+        Section("Training", [BANDS], charts=drawn.add(curves)),
         Section("Firing rates", [FIRING], charts=drawn.add(pictures.firing_rates(analysis))),
         Section("Profile", [PROFILE], charts=drawn.add(charts.radar(analysis))),
         Section("Do the metrics agree?", [AGREEING], charts=drawn.add(agreeing)),
         Section("Map of neurons", [projection], charts=drawn.add(points)),
-        Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps(analysis), folded=True),
+        Section("Blind rating", [_plain(rated.summary())], _ratings(rated)),
+        Section("Every figure", [RESULTS], _results(analysis, list(analysis.metrics)), folded=True),
         Section("Change of every figure, paired by seed", [CHANGES], changes, folded=True),
         Section("Change at matched loss", [document.MATCHED_NOTE], matched, folded=True),
-        Section("Blind rating", [_plain(rated.summary())], _ratings(rated)),
-        Section("Cost", [COST], _compute(analysis)),
-    ]
+        Section("Similarity of the layers of a model", [LAYERS],
+                charts=drawn.add(charts.layer_similarity(analysis)), folded=True),
+        Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps(analysis), folded=True),
+        Section("Time and operations", [COST], _compute(analysis), folded=True),
+    ]  # fmt: skip
+
+
+def _decisive(analysis: Analysis) -> list[str]:
+    """The loss that decides, the aggregate, and what the fronts are of."""
+    names = [analysis.primary, *[front.metric for front in analysis.fronts]]
+    return [name for name in dict.fromkeys(names) if name in analysis.metrics]
+
+
+def _found(found: Found, charts: Sequence[str] = ()) -> Section:
+    return Section(found.title, [_bold(note) for note in found.notes], found.table, charts)
 
 
 RESULTS = (
     f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds (none with one seed). ↓: less is better, ↑: "
-    "more is. A heading sorts; a pointer over a figure shows its seeds."
+    "more is, ‡: display only (gaming audit). A heading sorts; a pointer over a figure shows its seeds."
 )
 FRONT_MARKS = "Small marks are seeds, large ones means; ringed: no other variant is better in both."
+NO_AGGREGATE = "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
 STRENGTH = (
-    "Figures over the one number in which the variants of a method differ: mean over seeds, their range as a band. "
-    "Dashed: the baseline."
+    "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, "
+    "0 at the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is "
+    "compared with."
 )
 BANDS = "Mean over seeds; the band is their range."
 FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."
@@ -152,6 +156,7 @@ AGREEING = (
     "Spearman's rank correlation over all runs. Metrics that a method moves together look alike here without "
     "measuring the same."
 )
+LAYERS = "Debiased linear CKA between the layers of one model, over all tokens, mean over seeds: 1 alike, 0 unrelated."
 HEATMAPS = (
     "Cosine of every two neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons stand "
     "in their own order: only the texture compares."
@@ -166,18 +171,13 @@ COST = (
 )
 
 
-def _results(analysis: Analysis) -> Rows:
+def _results(analysis: Analysis, names: Sequence[str]) -> Rows:
     rows = []
     for variant, runs in analysis.table.groupby("variant", sort=False):
         cells = [Cell(str(variant)), Cell(str(len(runs)), len(runs))]
-        cells += [_figure(runs, name, analysis.digits[name]) for name in analysis.metrics]
+        cells += [_figure(runs, name, analysis.digits[name]) for name in names]
         rows.append(cells)
-    return Rows(["variant", "seeds", *[_heading(analysis, name) for name in analysis.metrics]], rows)
-
-
-def _heading(analysis: Analysis, name: str) -> str:
-    arrow = {"less": " ↓", "more": " ↑"}.get(analysis.metrics[name].get("better"), "")
-    return analysis.labels[name] + arrow
+    return Rows(["variant", "seeds", *[analysis.headings[name] for name in names]], rows)
 
 
 def _figure(runs: pd.DataFrame, name: str, digits: int) -> Cell:
@@ -232,16 +232,6 @@ def _fronts(analysis: Analysis) -> Rows:
     return Rows(["figure", "better", "on the front", "hypervolume", "baseline alone"], rows)
 
 
-def _aggregate_note(analysis: Analysis) -> str:
-    if AGGREGATE not in analysis.metrics:
-        return "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
-    weights = ", ".join(f"{analysis.labels.get(n, n)} ({analysis.config.aggregate[n]:+g})" for n in analysis.scores)
-    return (
-        f"Aggregate: weighted mean of z-scores of {weights}; 0 is the baseline, and the unit is fixed by the "
-        "baseline and its untrained networks alone."
-    )
-
-
 def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
     names = list(table.columns.get_level_values(0).unique())
     rows = []
@@ -249,7 +239,7 @@ def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
         cells = [Cell(str(variant)), Cell(analysis.controls[str(variant)], kind="text")]
         for name in names:
             change, digits = row[name], analysis.digits[name]
-            better = {"less": -1, "more": 1}.get(analysis.metrics[name].get("better"), 0) * change["mean"]
+            better = analysis.sign(name) * change["mean"]
             kind = ("good" if better > 0 else "bad" if better < 0 else "") if change["p_holm"] < ALPHA else ""
             tests = f"p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
             title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; {tests}"
@@ -263,7 +253,7 @@ def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
                 )
             )
         rows.append(cells)
-    return Rows(["variant", "against", *[_heading(analysis, name) for name in names]], rows)
+    return Rows(["variant", "against", *[analysis.headings[name] for name in names]], rows)
 
 
 def _ratings(rated: Rated) -> Rows:
@@ -296,6 +286,12 @@ def _compute(analysis: Analysis) -> Rows:
 def _plain(line: str) -> str:
     """Without Markdown's marks."""
     return re.sub(r"`|\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", line.removeprefix("- "))
+
+
+def _bold(line: str) -> Markup:
+    """Markdown's bold and code as HTML; other marks are taken away."""
+    text = re.sub(r"(?<![*\w])\*(?=[^*\s])|(?<=[^*\s])\*(?![*\w])", "", str(escape(line)))
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)))
 
 
 def _asset(name: str) -> str:

@@ -29,7 +29,8 @@ def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
         counts = np.histogram(np.concatenate(values), edges)[0]
         points = zip((edges[:-1] + edges[1:]) / 2, counts / counts.sum(), strict=True)
         series.append({"variant": variant, "points": [[round(float(x), 4), round(float(y), 5)] for x, y in points]})
-    chart = {"kind": "lines", "x": "share of tokens", "y": "share of neurons", "zero": True, "series": series}
+    chart = {"kind": "lines", "x": "firing rate: share of tokens", "y": "share of neurons", "zero": True,
+             "title": f"Share of the neurons of {analysis.config.figures.histograms}", "series": series}  # fmt: skip
     return [chart] if series else []
 
 
@@ -83,7 +84,9 @@ def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
         f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons of a variant. Distances between "
         "groups mean little."
     )
-    return [{"kind": "scatter", "x": f"{method} 1", "y": f"{method} 2", "series": series}], note
+    chart = {"kind": "scatter", "title": f"Neurons of {mapped}", "wide": True, "unitless": True,
+             "x": f"{method}, two dimensions without a unit", "y": method, "series": series}  # fmt: skip
+    return [chart], note
 
 
 def standardised(sample: np.ndarray) -> np.ndarray:
@@ -102,7 +105,7 @@ def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
         centred = points - points.mean(axis=0)
         u, s, _ = np.linalg.svd(centred, full_matrices=False)
         return np.asarray(u[:, :2] * s[:2]), "PCA"
-    return np.asarray(umap.UMAP(metric="cosine", random_state=0).fit_transform(points)), "UMAP"
+    return np.asarray(umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(points)), "UMAP"
 
 
 def _arrays(analysis: Analysis, pattern: str, name: str) -> Iterator[tuple[str, str, Part, np.ndarray]]:

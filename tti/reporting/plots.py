@@ -1,6 +1,7 @@
 """Figures of a comparison. They take tidy tables and know nothing of run folders."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ STYLE: Any = {
 MARKERS = "osD^vP*X<"  # nine, beside ten colours: no pair of the two comes twice
 DASHES = ("-", "--", ":", "-.")
 MOST_COLUMNS = 3
+ROW = 0.2  # inches of the legend
 
 
 def front(runs: pd.DataFrame, x: tuple[str, str], ys: Mapping[str, str]) -> Figure:
@@ -36,17 +38,51 @@ def front(runs: pd.DataFrame, x: tuple[str, str], ys: Mapping[str, str]) -> Figu
     return figure
 
 
-def curves(history: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
-    """One panel for each metric (column -> label) over the steps: the mean over seeds, and their range as a band."""
+def curves(history: pd.DataFrame, panels: Mapping[str, str], variants: Sequence[str], log: bool = False) -> Figure:
+    """One panel for each metric (column -> label) over the steps: the mean over seeds, and their range as a band.
+
+    Args:
+        history: a row a logged step.
+        panels: what is shown.
+        variants: all that are compared, also those not in this table: one has one colour in all figures.
+        log: a logarithmic axis, for what is above 0.
+    """
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(panels))
-        styles = _styles(history)
+        styles = _styles(variants)
         for axis, (column, label) in zip(axes, panels.items(), strict=False):
             for variant, runs in history.dropna(subset=[column]).groupby("variant", sort=False):
                 steps = runs.groupby("step")[column].agg(["mean", "min", "max"])
                 (line,) = axis.plot(steps.index, steps["mean"], label=variant, **styles[str(variant)])
                 axis.fill_between(steps.index, steps["min"], steps["max"], color=line.get_color(), alpha=0.15)
             axis.set(xlabel="step", ylabel=label)
+            if log and (history[column] > 0).any():
+                axis.set_yscale("log")
+        _legend(figure, *axes)
+    return figure
+
+
+def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
+    """One panel for each chart of ``charts.strengths``: lines over a logarithmic axis, controls level with a band.
+
+    A zero stands at the left of the axis, which is linear below the smallest other number.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = _panels(len(charts))
+        for axis, chart in zip(axes, charts, strict=False):
+            for i, series in enumerate(chart["series"]):
+                x, mean, low, high = zip(*series["points"], strict=True)
+                axis.plot(x, mean, "o-", markersize=3, color=f"C{i % 10}", label=series["variant"])
+                axis.fill_between(x, low, high, color=f"C{i % 10}", alpha=0.15)
+            for dashes, rule in zip(cycle(DASHES[1:]), chart["rules"], strict=False):
+                axis.axhspan(rule["low"], rule["high"], color="grey", alpha=0.15, linewidth=0)
+                axis.axhline(rule["at"], color="grey", linestyle=dashes, linewidth=1, label=rule["name"])
+            numbers = [point[0] for series in chart["series"] for point in series["points"] if point[0] > 0]
+            scale: dict[str, Any] = {"value": "log"}
+            if any(point[0] == 0 for series in chart["series"] for point in series["points"]):
+                scale = {"value": "symlog", "linthresh": min(numbers)}
+            axis.set_xscale(**scale)
+            axis.set(xlabel="the number that is named in the legend", ylabel=chart["y"])
         _legend(figure, *axes)
     return figure
 
@@ -87,26 +123,25 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(count, MOST_COLUMNS)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(max(6, 4 * columns), 3.8 * rows), layout="constrained", squeeze=False
+        rows, columns, figsize=(max(7, 4 * columns), 3.6 * rows), layout="constrained", squeeze=False
     )
     for axis in axes.flat[count:]:
         axis.set_axis_off()
     return figure, list(axes.flat)
 
 
-def _styles(table: pd.DataFrame) -> dict[str, Any]:
-    """A colour and a dash for each variant, the same in every panel and told apart beyond ten."""
-    variants = table["variant"].unique()
-    return {str(variant): {"color": f"C{i % 10}", "linestyle": DASHES[i // 10]} for i, variant in enumerate(variants)}
+def _styles(variants: Sequence[str]) -> dict[str, Any]:
+    """A colour and a dash for each variant, the same in every figure and told apart beyond ten."""
+    return {
+        variant: {"color": f"C{i % 10}", "linestyle": DASHES[i // 10 % len(DASHES)]}
+        for i, variant in enumerate(variants)
+    }
 
 
 def _legend(figure: Figure, *axes: Axes) -> None:
     """Each variant once, whichever panel it is in."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=max(2, round(figure.get_figwidth() / 2.5)),
-        frameon=False,
-    )
+    columns = max(2, round(figure.get_figwidth() / 2.5))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + ROW * -(-len(entries) // columns))  # not at the panels' expense
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)

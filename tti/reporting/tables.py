@@ -10,10 +10,10 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from tti import flops
-from tti.evaluation_folder import RANDOM_INIT, TRAINED, Evaluation
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
 from tti.runs import Run
 
-AUDITS = ("gaming",)  # parts that measure metrics, not the run
+AUDIT = "gaming"  # the part that measures metrics, not the run
 
 
 def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]]) -> pd.DataFrame:
@@ -32,7 +32,8 @@ def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, f
         metrics = {name: math.nan if value is None else value for name, value in summary["metrics"].items()}
         gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
         evaluation = evaluated.get((run.config.variant, run.config.seed), {})
-        knob = {"method": knobs[run.config.variant].method, "strength": knobs[run.config.variant].value}
+        strength = knobs[run.config.variant]
+        knob = {"method": strength.method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
         rows.append({**labels(run), **knob, **figures, "flops": operations(run), **gap, **metrics, **evaluation})
     return pd.DataFrame(rows)
 
@@ -111,28 +112,37 @@ def operations(run: Run) -> float:
 class Evaluated:
     """The evaluations of the runs on one split, as far as they can be read.
 
-    ``metrics`` and ``untrained``: ``<part>/<metric>`` by variant and seed, of the trained model and of the random-init
-    control; ``evaluations`` the trained models' folders; ``remarks`` says what could not be read and why.
+    ``metrics``, ``untrained`` and ``rotated``: ``<part>/<metric>`` by variant and seed, of the trained model and of its
+    two controls; ``audits`` the metrics of the gaming audit; ``evaluations`` the trained models' folders; ``remarks``
+    says what could not be read and why.
     """
 
     metrics: dict[tuple[str, int], dict[str, float]]
     untrained: dict[tuple[str, int], dict[str, float]]
+    rotated: dict[tuple[str, int], dict[str, float]]
+    audits: dict[tuple[str, int], dict[str, float]]
     evaluations: dict[tuple[str, int], Evaluation]
     remarks: list[str]
 
 
 def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
     """Read what there is; a part that is damaged or of another schema version is left out and named."""
-    found = Evaluated({}, {}, {}, [])
+    found = Evaluated({}, {}, {}, {}, {}, [])
+    subjects = ((TRAINED, found.metrics), (RANDOM_INIT, found.untrained), (ROTATION, found.rotated))
     without = []
     for run in runs:
         key = (run.config.variant, run.config.seed)
-        for subject, into in ((TRAINED, found.metrics), (RANDOM_INIT, found.untrained)):
+        for subject, into in subjects:
             evaluation = Evaluation(run.folder, split, subject)
-            if metrics := _readable(evaluation, found.remarks):
-                into[key] = metrics
-                if subject == TRAINED:
-                    found.evaluations[key] = evaluation
+            parts = _readable(evaluation, found.remarks)
+            if subject == TRAINED and parts:
+                found.evaluations[key] = evaluation
+            if audit := parts.pop(AUDIT, None):
+                found.audits[key] = audit
+            if parts:
+                into[key] = {
+                    f"{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()
+                }
         if key not in found.metrics:
             without.append(f"`{key[0]}` seed {key[1]}")
     if without and found.metrics:
@@ -145,18 +155,15 @@ def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
     return found
 
 
-def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
+def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str, float]]:
+    """The metrics of each part."""
+    parts: dict[str, dict[str, float]] = {}
     for name in evaluation.parts():
-        if name in AUDITS:
-            continue
         try:
-            part = evaluation.part(name).metrics
+            parts[name] = evaluation.part(name).metrics
         except (ValueError, LookupError, TypeError) as error:
             remarks.append(f"left out: {shortened(str(error), evaluation)}")
-            continue
-        metrics |= {f"{name}/{metric}": value for metric, value in part.items()}
-    return metrics
+    return parts
 
 
 def shortened(message: str, evaluation: Evaluation) -> str:

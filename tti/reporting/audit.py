@@ -1,0 +1,90 @@
+"""The gaming audits of the runs together: which metrics moved although nothing that the network does had changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tti.reporting.cells import Cell, Found, Rows
+
+Audits = Mapping[tuple[str, int], Mapping[str, float]]
+MOVED = "/moved"
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Of one metric under one change: in how many of the audited runs it moved, and by what share at most."""
+
+    moved: int
+    runs: int
+    share: float
+
+
+def movements(audits: Audits) -> dict[str, dict[str, Movement]]:
+    """Metric (``<part>/<name>/<kind>``) -> change -> movement.
+
+    Args:
+        audits: the metrics of the part ``gaming`` by variant and seed: ``<change>/<metric>/before``, ``after``,
+            ``moved``. A change that a network does not admit is not among them.
+    """
+    flags: dict[tuple[str, str], list[float]] = {}
+    shares: dict[tuple[str, str], list[float]] = {}
+    for audit in audits.values():
+        for name, flag in audit.items():
+            if name.endswith(MOVED):
+                change, _, metric = name.removesuffix(MOVED).partition("/")
+                before, after = (audit[f"{change}/{metric}/{when}"] for when in ("before", "after"))
+                flags.setdefault((metric, change), []).append(flag)
+                shares.setdefault((metric, change), []).append((after - before) / abs(before) if before else np.nan)
+    found: dict[str, dict[str, Movement]] = {}
+    for (metric, change), values in flags.items():
+        known = [share for share in shares[metric, change] if np.isfinite(share)]
+        share = float(max(known, key=abs)) if known else np.nan
+        found.setdefault(metric, {})[change] = Movement(sum(map(bool, values)), len(values), share)
+    return found
+
+
+def display_only(found: Mapping[str, Mapping[str, Movement]]) -> set[str]:
+    """Metrics that moved under any change in any run: they may be shown, they may not decide."""
+    return {metric for metric, changes in found.items() if any(each.moved for each in changes.values())}
+
+
+def finding(audits: Audits, compared: Mapping[str, str]) -> list[Found]:
+    """The metrics that moved; nothing where no run was audited.
+
+    Args:
+        audits: of the runs.
+        compared: audited metric -> label, of those that the report compares: which of them stayed is said by name.
+    """
+    found = movements(audits)
+    if not found:
+        return []
+    changes = list(dict.fromkeys(change for each in found.values() for change in each))
+    moving = display_only(found)
+    rows = [
+        [Cell(metric, kind="name text"), *[_cell(found[metric].get(change)) for change in changes]]
+        for metric in sorted(moving)
+    ] or [[Cell("none moved")] + [Cell("")] * len(changes)]
+    steady = set(found) - moving
+    known = ", ".join(label for metric, label in compared.items() if metric in steady)
+    notes = [
+        f"The weights of {len(audits)} trained networks were changed so that every logit stays as it is (compared in "
+        "double precision first). A metric that moves by more than 1 % all the same measures, in part, how the weights "
+        "are written down: it is **display only** (‡ in the tables). Shown: in how many of the runs that admit the "
+        "change it moved, and by how much at most.",
+        f"{len(steady)} of {len(found)} metrics moved in no run" + (f", among them: {known}." if known else "."),
+    ]
+    heading = [f"{change.replace('_', ' ')} ({_runs(found, change)})" for change in changes]
+    return [Found("Gaming audit", notes, Rows(["metric, mean over layers", *heading], rows, sortable=False))]
+
+
+def _runs(found: Mapping[str, Mapping[str, Movement]], change: str) -> str:
+    runs = max(each[change].runs for each in found.values() if change in each)
+    return f"{runs} run{'s' if runs != 1 else ''}"
+
+
+def _cell(movement: Movement | None) -> Cell:
+    if movement is None or not movement.moved:
+        return Cell("–" if movement is None else "steady")
+    share = "" if np.isnan(movement.share) else f", {movement.share:+.0%}"
+    return Cell(f"{movement.moved} of {movement.runs}{share}", kind="bad")
