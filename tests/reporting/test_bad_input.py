@@ -95,6 +95,17 @@ def test_a_run_that_was_not_evaluated(written_run, evaluate_run, reported):
     assert "not evaluated on validation: `sparse` seed 1" in remarks(reported())
 
 
+def test_what_is_missing_is_said_once_and_briefly(written_run, evaluate_run, reported):
+    for variant in ("baseline", "sparse"):
+        for seed in (1, 2, 3):
+            run = written_run(variant, seed)
+            if seed == 1:
+                evaluate_run(run, seed)
+    said = remarks(reported())
+    assert "not evaluated on validation: `baseline`, `sparse` seeds 2, 3" in said
+    assert "is undefined" not in said
+
+
 def test_nothing_evaluated(written_run, reported, tmp_path):
     written_run("baseline", 1)
     assert "no run was evaluated on validation" in remarks(reported())

@@ -53,7 +53,8 @@ def test_a_variant_has_its_colour_also_where_others_are_missing():
 
 def test_responses_have_their_control_as_a_band():
     chart = {"y": "loss", "rules": [{"name": "control", "at": 2.0, "low": 1.5, "high": 2.5}],
-             "series": [{"variant": "l1", "points": [[0.0, 1.0, 0.9, 1.1], [1e-3, 3.0, 2.9, 3.1]]}]}  # fmt: skip
+             "series": [{"variant": "l1", "points": [[0.0, 1.0, 0.9, 1.1], [1e-3, 3.0, 2.9, 3.1]]},
+                        {"variant": "not measured", "points": []}]}  # fmt: skip
     (axis,) = plots.responses([chart]).axes
     assert [line.get_label() for line in axis.lines] == ["l1", "control"]
     assert axis.get_xscale() == "symlog"

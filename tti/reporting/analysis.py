@@ -195,10 +195,12 @@ class Analysis:
         remarks = []
         for name, metric in self.metrics.items():
             values = self.table[name]
-            missing = self.table[~np.isfinite(values.astype(float))]
-            if len(missing) and len(missing) < len(values):
-                who = ", ".join(f"`{row.variant}` seed {row.seed}" for row in missing.itertuples())
-                remarks.append(f"*{metric.label}* is undefined (not a number) or not there: {who}")
+            missing = self.table.loc[~np.isfinite(values.astype(float)), ["variant", "seed"]]
+            keys = [(str(variant), int(seed)) for variant, seed in missing.itertuples(index=False)]
+            if name == AGGREGATE or any(name in metrics for metrics in self.found.metrics.values()):
+                keys = [key for key in keys if key in self.found.metrics]  # of the others it is said already
+            if keys and len(keys) < len(values):
+                remarks.append(f"*{metric.label}* is undefined (not a number) or not there: {tables.named(keys)}")
         return remarks
 
     def _some(self, metric: str) -> bool:

@@ -172,7 +172,7 @@ def correlation(analysis: Analysis) -> list[dict[str, Any]]:
         {
             "kind": "matrix",
             "x": "",
-            "y": f"Spearman's ρ over {len(analysis.table)} runs: blue −1, orange +1",
+            "y": f"Spearman's ρ over at most {len(analysis.table)} runs: blue −1, orange +1",
             "labels": labels,
             "values": table.to_numpy().tolist(),
         }

@@ -1,5 +1,6 @@
 """Figures of a comparison. They take tidy tables and know nothing of run folders."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -71,6 +72,8 @@ def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
         figure, axes = _panels(len(charts))
         for axis, chart in zip(axes, charts, strict=False):
             for i, series in enumerate(chart["series"]):
+                if not series["points"]:
+                    continue  # not measured
                 x, mean, low, high = zip(*series["points"], strict=True)
                 axis.plot(x, mean, "o-", markersize=3, color=f"C{i % 10}", label=series["variant"])
                 axis.fill_between(x, low, high, color=f"C{i % 10}", alpha=0.15)
@@ -78,10 +81,14 @@ def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
                 axis.axhspan(rule["low"], rule["high"], color="grey", alpha=0.15, linewidth=0)
                 axis.axhline(rule["at"], color="grey", linestyle=dashes, linewidth=1, label=rule["name"])
             numbers = [point[0] for series in chart["series"] for point in series["points"] if point[0] > 0]
-            scale: dict[str, Any] = {"value": "log"}
+            powers = [
+                10.0**p for p in range(math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers))) + 1)
+            ]
             if any(point[0] == 0 for series in chart["series"] for point in series["points"]):
-                scale = {"value": "symlog", "linthresh": min(numbers)}
-            axis.set_xscale(**scale)
+                axis.set_xscale("symlog", linthresh=powers[0])
+                axis.set(xlim=(-powers[0] / 3, 1.5 * max(numbers)), xticks=[0, *powers[1:]])
+            else:
+                axis.set_xscale("log")
             axis.set(xlabel="the number that is named in the legend", ylabel=chart["y"])
         _legend(figure, *axes)
     return figure

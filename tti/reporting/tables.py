@@ -144,15 +144,28 @@ def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
                     f"{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()
                 }
         if key not in found.metrics:
-            without.append(f"`{key[0]}` seed {key[1]}")
+            without.append(key)
     if without and found.metrics:
-        found.remarks.append(f"not evaluated on {split}: {', '.join(without)} (`python -m tti.evaluate run=...`)")
+        found.remarks.append(f"not evaluated on {split}: {named(without)} (`python -m tti.evaluate run=...`)")
     elif without:
         found.remarks.append(
             f"no run was evaluated on {split}, so figures of the training are all there is: "
             "`python -m tti.evaluate run=...` measures the rest"
         )
     return found
+
+
+def named(runs: Sequence[tuple[str, int]]) -> str:
+    """Variants and seeds, briefly: those that lack the same seeds together."""
+    seeds: dict[str, list[str]] = {}
+    for variant, seed in runs:
+        seeds.setdefault(variant, []).append(str(seed))
+    groups: dict[str, list[str]] = {}
+    for variant, numbers in seeds.items():
+        groups.setdefault(", ".join(numbers), []).append(f"`{variant}`")
+    return "; ".join(
+        f"{', '.join(variants)} seed{'s' * (',' in numbers)} {numbers}" for numbers, variants in groups.items()
+    )
 
 
 def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str, float]]:

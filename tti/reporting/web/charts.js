@@ -126,7 +126,9 @@ const kinds = {
       titled(svg("path", { class: "rule", d: `M${reference.map((p) => `${px(p[0])},${py(p[1])}`).join("L")}` }), chart.reference.name),
       svg("text", { class: "rule-name", x: right - 2, y: py(reference.at(-1)[1]) - 5, "text-anchor": "end" }, chart.reference.name));
     for (const s of chart.series) {
-      const there = s.points.filter((p) => p[1] !== null), tone = s.colour === undefined ? colour(s.variant) : `var(--c${s.colour % 10})`;
+      const there = s.points.filter((p) => p[1] !== null);
+      if (!there.length) continue;
+      const tone = s.colour === undefined ? colour(s.variant) : `var(--c${s.colour % 10})`;
       const group = svg("g", { "data-variant": s.variants ? null : s.variant, color: tone, fill: tone });
       const line = there.map((p) => `${px(p[0])},${py(p[1])}`).join("L");
       if (there.length && there[0].length > 2) {
