@@ -112,7 +112,7 @@ def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -
 
 def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
     return {
-        "run": str(run.folder.resolve()),
+        "run": run.config.run_dir,
         "status": run.status,
         "checkpoint": config.checkpoint,
         "step": torch.load(
