@@ -33,8 +33,9 @@ class SAEQuality(SitePart):
     measured too: ``cotrained/<figure>`` is that autoencoder's, ``fresh/<figure>`` what fresh ones of its kind and width
     reach *at its L0*, by interpolation over log L0 between fresh ones that are sparser and denser by ``gap_factors``
     (top-k: the one of equal ``k`` decides; not a number where it lies beyond all of them), and ``gap/<figure>`` the
-    difference. A model that pleases only its own autoencoder has a large gap; but so has one whose own was trained on
-    more tokens: read it beside a run with ``gradient_into_model=false``, whose gap is that alone.
+    difference. A model that pleases only its own autoencoder has a large gap. But a co-trained one has also seen other
+    tokens, of a model that moved under it: read the gap beside that of a run with ``gradient_into_model=false``, which
+    is that alone.
 
     What games it: activations of low rank or with a few large directions are easy to reconstruct (read
     ``loss_recovered`` beside ``variance_explained``, and both beside those of ``random_init``); a site that does not
