@@ -83,7 +83,7 @@ class Running:
     def __init__(self, process: Any, output: Path) -> None:
         self.process, self.output = process, output
 
-    def wait(self, timeout: float = 120) -> Done:
+    def wait(self, timeout: float = 300) -> Done:
         self.process.join(timeout)
         if self.process.exitcode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
