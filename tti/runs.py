@@ -164,7 +164,7 @@ class Run:
         Raises:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
-        path, config = self._checkpoint(checkpoint), self.config.copy()
+        config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         net: torch.nn.Module = instantiate(config.model)
         _load(net, "net", path)
