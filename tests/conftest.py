@@ -16,6 +16,7 @@ from hydra import initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from transformers import dynamic_module_utils
 
 from tti.configuration import conf_dir
 from tti.data.module import StoryData
@@ -71,11 +72,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known, and SIGINT heard: tests interrupt processes, and a shell's background jobs ignore it.
 
-    Code that exports carry is copied by transformers, to where it is told before it is imported.
+    Code that exports carry is copied by transformers into a folder of these tests: here, where it is imported already,
+    and in processes that tests start.
     """
     modules = tempfile.TemporaryDirectory()
     config.add_cleanup(modules.cleanup)
-    os.environ["HF_MODULES_CACHE"] = modules.name
+    os.environ["HF_MODULES_CACHE"] = dynamic_module_utils.HF_MODULES_CACHE = modules.name
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
