@@ -19,7 +19,7 @@ from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting, composed
 from tti.configuration import alternatives, conf_dir, without_folders
 from tti.durable import write_atomically
-from tti.runs import commit, root_cause
+from tti.runs import commit, errors_in_a_line
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
@@ -71,17 +71,13 @@ def main(config: DictConfig) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # as in tti.train
     console = Console()
     try:
-        for path, sections in benchmark(config):
-            for section in sections:
-                console.print(section.terminal())
-            console.print(f"written to {path}", soft_wrap=True, highlight=False)
+        with errors_in_a_line():
+            for path, sections in benchmark(config):
+                for section in sections:
+                    console.print(section.terminal())
+                console.print(f"written to {path}", soft_wrap=True, highlight=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
         sys.exit(f"error: {error}. Lower stories={config.stories}, the stories of a benchmarked step")
-    except Exception as error:
-        root = root_cause(error)
-        if not isinstance(root, ValueError):
-            raise
-        sys.exit(f"error: {root}")
 
 
 if __name__ == "__main__":

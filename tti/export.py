@@ -23,7 +23,7 @@ from tti.huggingface.folder import largest_difference, open_model, write
 from tti.huggingface.gpt2 import is_gpt2
 from tti.huggingface.names import place
 from tti.models.gpt import GPT
-from tti.runs import Run, commit, root_cause
+from tti.runs import Run, commit, errors_in_a_line
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 ABOUT = "export.json"
@@ -129,13 +129,8 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
 def main(config: DictConfig) -> None:
     """The command line."""
-    try:
+    with errors_in_a_line():
         export(config)
-    except Exception as error:
-        root = root_cause(error)
-        if not isinstance(root, ValueError):
-            raise
-        sys.exit(f"error: {root}")
 
 
 if __name__ == "__main__":

@@ -313,6 +313,18 @@ def nearby(folder: Path) -> list[Path]:
     return [path.parent for path in list(parent.glob("*/config.yaml")) + list(parent.glob("*/*/config.yaml"))][:8]
 
 
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """A ValueError, also one that Hydra wraps, ends the command with its message; anything else is raised as it is."""
+    try:
+        yield
+    except Exception as error:
+        root = root_cause(error)
+        if not isinstance(root, ValueError):
+            raise
+        sys.exit(f"error: {root}")
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The error itself, where Hydra wraps one that came from instantiating something."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:

@@ -24,7 +24,7 @@ from tti.huggingface.names import place
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
 from tti.models.taps import choose
-from tti.runs import Run, root_cause
+from tti.runs import Run, errors_in_a_line
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -203,14 +203,9 @@ def table(jobs: list[Job]) -> Table:
 def main(config: DictConfig) -> None:
     """The command line."""
     torch.set_num_threads(config.threads)
-    try:
+    with errors_in_a_line():
         autoencoders = Autoencoders(config)
         jobs = autoencoders.train()
-    except Exception as error:
-        root = root_cause(error)
-        if not isinstance(root, ValueError):
-            raise
-        sys.exit(f"error: {root}")
     Console(width=120 if not sys.stdout.isatty() else None).print(table(jobs))
     print(f"in {autoencoders.folder}")
 

@@ -15,8 +15,6 @@ from tti.benchmarking.sample import Sample
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 
-NONE = "-"
-
 
 class Loops:
     """A section a dropout setting.
@@ -48,7 +46,7 @@ class Loops:
             yield from self._sections(f"Dropout: {name}", setting.having(*overrides), clock)
 
     def _sections(self, title: str, setting: Setting, clock: Clock) -> Iterator[Section]:
-        peaks = self._peaks(setting, title)
+        peaks = memory.peaks(self.loops, setting, f"{title}: memory") if self.with_memory else {}
         setting.seed()
         samples = setting.samples
         made = {name: make(setting) for name, make in self.loops.items()}
@@ -56,19 +54,15 @@ class Loops:
             warm_up(made[name], samples)
         turns = {name: partial(seconds_a_token, loop, samples, clock) for name, loop in made.items()}
         seconds = take_turns(turns, self.rounds, f"{title}: rounds")
-        rows = [[f"`{name}`", *self._speed(seconds, name, samples), *self._memory(peaks, name)] for name in made]
+        rows = [
+            [f"`{name}`", *self._speed(seconds, name, samples), *memory.cells(peaks, name, self.reference)]
+            for name in made
+        ]
         header = ["loop", "ms a step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
         yield Section(title, header, rows, _notes(setting, self.rounds))
         rows = [[f"`{name}`", *self._whole(setting, seconds[name])] for name in made]
         header = ["loop", "h a run", f"h {self.runs} runs", "MFU"]
         yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting))
-
-    def _peaks(self, setting: Setting, title: str) -> dict[str, float]:
-        if not (self.with_memory and memory.available()):
-            return {}
-        return {
-            name: memory.peak_mib(self.loops[name], setting) for name in shown(list(self.loops), f"{title}: memory")
-        }
 
     def _speed(
         self, seconds: Mapping[str, Float[np.ndarray, "round"]], name: str, samples: Sequence[Sample]
@@ -78,16 +72,11 @@ class Loops:
         ratio = estimate(seconds[self.reference] / seconds[name])
         return [f"{1e3 * own * tokens:,.1f}", f"{1 / own:,.0f}", ratio.spelled(2)]
 
-    def _memory(self, peaks: Mapping[str, float], name: str) -> list[str]:
-        if not peaks:
-            return [NONE, NONE]
-        return [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[self.reference]:.0f}"]
-
     def _whole(self, setting: Setting, seconds: Float[np.ndarray, "round"]) -> list[str]:
         own = float(np.median(seconds))
         hours = flops.tokens_a_run(setting) * own / 3600
         peak = flops.peak()
-        mfu = f"{flops.per_token(setting) / own / peak:.1%}" if peak else NONE
+        mfu = f"{flops.per_token(setting) / own / peak:.1%}" if peak else memory.NONE
         return [f"{hours:,.2f}", f"{self.runs * hours:,.1f}", mfu]
 
 

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -12,12 +12,32 @@ from pathlib import Path
 import torch
 
 from tti.benchmarking.loop import Loop, warm_up
+from tti.benchmarking.progress import shown
 from tti.benchmarking.setting import Setting
 
+NONE = "-"
 MEANING = (
     "Peak memory: that of some steps in a process of the loop's own, less what lies there before them. So beyond "
     "weights and the optimiser's state: gradients, activations, logits, buffers of the kernels."
 )
+
+
+def peaks(loops: Mapping[str, Callable[[Setting], Loop]], setting: Setting, title: str) -> dict[str, float]:
+    """The MiB of each loop's steps; none where it cannot be measured.
+
+    Raises:
+        MemoryError: as for :func:`peak_mib`.
+    """
+    if not available():
+        return {}
+    return {name: peak_mib(loops[name], setting) for name in shown(list(loops), title)}
+
+
+def cells(peaks: Mapping[str, float], name: str, reference: str) -> list[str]:
+    """A loop's peak in MiB and in percent of the reference's, as a table shows them."""
+    if not peaks:
+        return [NONE, NONE]
+    return [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[reference]:.0f}"]
 
 
 def peak_mib(loop: Callable[[Setting], Loop], setting: Setting) -> float:

@@ -18,7 +18,6 @@ from tti.benchmarking.setting import Setting
 from tti.configuration import conf_dir
 
 HEADER = ["variant", "parameters, M", "ms a step", "costs %", "peak MiB", "%"]
-NONE = "-"
 
 
 class Variants:
@@ -44,9 +43,10 @@ class Variants:
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
         """The table."""
-        peaks = self._peaks(setting)
+        makes = {name: partial(Ours, overrides=overrides) for name, overrides in self.variants.items()}
+        peaks = memory.peaks(makes, setting, "memory") if self.with_memory else {}
         setting.seed()
-        loops = {name: Ours(setting, overrides) for name, overrides in self.variants.items()}
+        loops = {name: make(setting) for name, make in makes.items()}
         for name in shown(list(loops), "warm-up"):
             warm_up(loops[name], setting.samples)
         turns = {name: partial(seconds_a_token, loop, setting.samples, clock) for name, loop in loops.items()}
@@ -55,19 +55,11 @@ class Variants:
         rows = []
         for name, loop in loops.items():
             cost = estimate(100 * (seconds[name] / seconds[self.reference] - 1))
-            peak = (
-                [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[self.reference]:.0f}"] if peaks else [NONE, NONE]
-            )
             parameters = sum(parameter.numel() for parameter in loop.net.parameters()) / 1e6
             step = f"{1e3 * tokens * np.median(seconds[name]):,.1f}"
-            rows.append([f"`{name}`", f"{parameters:,.1f}", step, cost.spelled(1, sign="+"), *peak])
+            figures = [f"{parameters:,.1f}", step, cost.spelled(1, sign="+")]
+            rows.append([f"`{name}`", *figures, *memory.cells(peaks, name, self.reference)])
         yield Section(f"What a step of {self.experiment} costs", HEADER, rows, self._notes(setting))
-
-    def _peaks(self, setting: Setting) -> dict[str, float]:
-        if not (self.with_memory and memory.available()):
-            return {}
-        loops = {name: partial(Ours, overrides=overrides) for name, overrides in self.variants.items()}
-        return {name: memory.peak_mib(loops[name], setting) for name in shown(list(loops), "memory")}
 
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
