@@ -1,7 +1,7 @@
 """``table=evaluation``: what evaluating costs, against plain loops as in the original project, and part by part."""
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.memory import available, resident_mib
+from tti.benchmarking.memory import NONE, available, resident_mib
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.progress import shown
 from tti.benchmarking.section import Section
@@ -122,15 +122,11 @@ class Evaluation:
         names = [name for name in config.evaluation if not instantiate(config.evaluation[name]).inapplicable(stories)]
         rows: list[list[str]] = []
         for name in shown(names, "parts"):
-            part: Part = instantiate(config.evaluation[name])
-            seconds = _timed(partial(self._evaluate, part, net, stories, config.calibration_tokens), clock)
-            peaks = [
-                f"{resident_mib(partial(self._evaluate, part, net, some, config.calibration_tokens)):,.0f}"
-                if available()
-                else "–"
-                for some in (quarter, stories)
-            ]
-            rows.append([f"`{name}`", f"{seconds:.1f}", f"{part.seconds:.1f}", *peaks])
+            of_few, of_all = (instantiate(config.evaluation[name]) for _ in range(2))
+            peaks = [_peak(partial(self._evaluate, of_few, net, quarter, config.calibration_tokens))]
+            began = clock()
+            peaks.append(_peak(partial(self._evaluate, of_all, net, stories, config.calibration_tokens)))
+            rows.append([f"`{name}`", f"{clock() - began:.1f}", f"{of_all.seconds:.1f}", *peaks])
             yield Section(
                 "Part by part",
                 ["part", "s, alone", "of it its own work", f"MiB, {quarter.tokens:,} tokens", f"{stories.tokens:,}"],
@@ -142,12 +138,18 @@ class Evaluation:
             )
 
     @torch.no_grad()
-    def _evaluate(self, part: Part, net: GPT, stories: StorySet, calibration_tokens: int) -> Tensor:
+    def _evaluate(self, part: Part, net: GPT, stories: StorySet, calibration_tokens: int) -> None:
         everything = {"": [part]}
         examine(net, stories, {"": unchanged}, everything, calibration_tokens, lambda chunks, _: chunks)
         with part.timed():
             part.compute()
-        return torch.zeros(())
+
+
+def _peak(work: Callable[[], object]) -> str:
+    if available():
+        return f"{resident_mib(work):,.0f}"
+    work()
+    return NONE
 
 
 def _timed(work: partial[Tensor], clock: Clock, turn: int = 0) -> float:
