@@ -94,6 +94,14 @@ class LanguageModel(LightningModule):
         for metric in cast(Iterable[AtSites], self.metrics.values()):
             choose(metric.patterns, net.sites)  # what it lacks is an error now, not once the corpus is tokenized
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook that runs dozens of times a step; torch, which looks whether the value is a parameter
+        # or a module, makes that a third of all that Lightning costs.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def terms(self) -> dict[str, Regularizer]:
         """The regularizers by name (``regularizers`` as the type that its contents have)."""
