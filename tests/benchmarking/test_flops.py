@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from tti.benchmarking import flops
+from tti.benchmarking import clocks, flops
 from tti.benchmarking.original import Original
 
 
@@ -36,4 +36,11 @@ def test_a_run_has_all_stories_of_all_its_steps(setting):
 def test_peaks_by_the_names_of_devices(monkeypatch, name, peak):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: name)
-    assert flops.peak() == peak
+    assert flops.peak(clocks.wall) == peak
+
+
+def test_a_cpu_is_measured(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(flops, "SIZE", 64)
+    ticks = iter([0, 5, 5, 7, 7, 16, 16, 19, 19, 23])
+    assert flops.peak(lambda: next(ticks)) == 2 * 64**3 / 2

@@ -60,9 +60,10 @@ class Loops:
         ]
         header = ["loop", "ms a step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
         yield Section(title, header, rows, _notes(setting, self.rounds))
-        rows = [[f"`{name}`", *self._whole(setting, seconds[name])] for name in made]
+        peak = flops.peak(clock)
+        rows = [[f"`{name}`", *self._whole(setting, seconds[name], peak)] for name in made]
         header = ["loop", "h a run", f"h {self.runs} runs", "MFU"]
-        yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting))
+        yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting, peak))
 
     def _speed(
         self, seconds: Mapping[str, Float[np.ndarray, "round"]], name: str, samples: Sequence[Sample]
@@ -72,10 +73,9 @@ class Loops:
         ratio = estimate(seconds[self.reference] / seconds[name])
         return [f"{1e3 * own * tokens:,.1f}", f"{1 / own:,.0f}", ratio.spelled(2)]
 
-    def _whole(self, setting: Setting, seconds: Float[np.ndarray, "round"]) -> list[str]:
+    def _whole(self, setting: Setting, seconds: Float[np.ndarray, "round"], peak: float | None) -> list[str]:
         own = float(np.median(seconds))
         hours = flops.tokens_a_run(setting) * own / 3600
-        peak = flops.peak()
         mfu = f"{flops.per_token(setting) / own / peak:.1%}" if peak else memory.NONE
         return [f"{hours:,.2f}", f"{self.runs * hours:,.1f}", mfu]
 
@@ -99,10 +99,14 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
     )
 
 
-def _notes_on_whole(setting: Setting) -> tuple[str, ...]:
+def _notes_on_whole(setting: Setting, peak: float | None) -> tuple[str, ...]:
     data, trainer = setting.config.data, setting.config.trainer
-    return (
+    notes = (
         f"Hours at this speed: {trainer.max_steps:,} steps of {data.stories_per_step} stories, "
         f"{flops.tokens_a_run(setting) / 1e6:,.0f}M tokens; no validation.",
         flops.FORMULA,
     )
+    if peak is None:
+        return notes
+    most = peak / flops.per_token(setting)
+    return (*notes, f"MFU: of {peak / 1e9:,.0f}e9 operations a second ({flops.SOURCE}), {most:,.0f} tokens/s.")
