@@ -37,6 +37,7 @@ def train(config: DictConfig) -> float:
         ValueError: something in the configuration, the data or the run folder is wrong; nothing was lost.
         TrainingDivergedError: a term was not a finite number; the last checkpoint is good.
     """
+    _check_variant(config)
     run = Run(Path(config.run_dir))
     with run.claimed():
         run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
@@ -105,6 +106,20 @@ def _fit(config: DictConfig, run: Run) -> float:
     except SystemExit as error:  # what Lightning makes of an interruption
         raise KeyboardInterrupt(f"interrupted after {trainer.global_step} steps") from error
     return _finish(run, trainer, module, data)
+
+
+def _check_variant(config: DictConfig) -> None:
+    """Find out a variant that a sweep would have composed, but that only names the folder of a single run."""
+    job = HydraConfig.get()
+    given = set(job.overrides.task)
+    if job.mode != RunMode.RUN or f"variant={config.variant}" not in given:
+        return
+    variants = job.sweeper.get("variants", {})
+    if missing := [override for override in variants.get(config.variant, ()) if override not in given]:
+        raise ValueError(
+            f"variant={config.variant} names no more than a folder outside a sweep: leave out hydra.mode=RUN, or give "
+            f"what the variant is: {' '.join(missing)}"
+        )
 
 
 def _check(config: DictConfig) -> None:

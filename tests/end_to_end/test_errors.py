@@ -24,6 +24,7 @@ RUN = [*SMALL, "run_dir=run"]
             "k=257 latents a token: from 1 to 256",
         ),
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
+        (["variant=topk"], "or give what the variant is: model/mlp=topk"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
     ],
 )
