@@ -14,16 +14,8 @@ from tti.runs import Run
 def report(folders: list[str], failure: Exception | None) -> None:
     """Print what became of the runs in ``folders``; exit with 1 if any of them has not finished."""
     runs = [Run(Path(folder)) for folder in folders]
-    table = Table(
-        Column("run", overflow="fold"),
-        "state",
-        "val loss",
-        "perplexity",
-        "steps",
-        "tokens/s",
-        Column("why", overflow="fold"),
-        box=None,
-    )
+    name, why = Column("run", no_wrap=True), Column("why", overflow="fold")
+    table = Table(name, "state", "val loss", "steps", "tokens/s", why, box=None)
     for run in runs:
         table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
     console = Console(stderr=True)
@@ -40,8 +32,7 @@ def report(folders: list[str], failure: Exception | None) -> None:
 def _row(run: Run) -> list[str]:
     name = "/".join(run.folder.parts[-2:])
     if run.status != "finished":
-        return [name, run.status, "", "", "", "", run.failure.partition("\n")[0]]
+        return [name, run.status, "", "", "", run.failure.partition("\n")[0]]
     summary = run.summary
-    metrics = summary["metrics"]
-    figures = [f"{metrics['val/loss']:.4f}", f"{metrics['val/perplexity']:.3f}", f"{summary['steps']:,}"]
-    return [name, run.status, *figures, f"{summary['tokens_per_second']:,.0f}", ""]
+    figures = [f"{summary['metrics']['val/loss']:.4f}", f"{summary['steps']:,}", f"{summary['tokens_per_second']:,.0f}"]
+    return [name, run.status, *figures, ""]
