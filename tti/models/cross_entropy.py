@@ -42,25 +42,26 @@ class _LinearCrossEntropy(Function):
         rows = max(1, min(len(targets), CHUNK.get(device, CHUNK_ELSEWHERE)))
         # The large buffers are made once: fresh ones for every chunk cost a CPU a third of its time in page faults.
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
-        probabilities = torch.empty(rows, len(weight), dtype=weight.dtype, device=hidden.device)
+        probabilities = products if dtype == weight.dtype else torch.empty_like(products, dtype=weight.dtype)
         if with_gradient:
-            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
-            # Products of another dtype are added up in the weight's through a buffer.
+            # Products of another dtype are added up in the weight's through a buffer; of its own, the first overwrites it.
             grad_product = None if dtype == weight.dtype else torch.empty_like(w)
+            make = torch.zeros_like if grad_product is not None or not len(targets) else torch.empty_like
+            grad_hidden, grad_weight = torch.empty_like(h), make(weight)
         each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products costs nothing
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
                 target = targets[chunk, None]
                 logits = torch.mm(h[chunk], w.T, out=products[: len(target)])
-                log_p = torch.log_softmax(logits.to(weight.dtype), -1, out=probabilities[: len(target)])
+                log_p = torch.log_softmax(logits, -1, weight.dtype, out=probabilities[: len(target)])  # may be in place
                 nll[chunk] = -log_p.gather(-1, target).squeeze(-1)
                 if with_gradient:
                     log_p.exp_().scatter_add_(-1, target, log_p.new_full(target.shape, -1))
                     residual = log_p if grad_product is None else logits.copy_(log_p)
                     torch.mm(residual, w, out=grad_hidden[chunk])
                     if grad_product is None:
-                        grad_weight.addmm_(residual.T, h[chunk], alpha=each)
+                        grad_weight.addmm_(residual.T, h[chunk], beta=int(start > 0), alpha=each)
                     else:
                         torch.mm(residual.T, h[chunk], out=grad_product)
                         grad_weight.add_(grad_product, alpha=each)
