@@ -44,7 +44,7 @@ class _LinearCrossEntropy(Function):
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
         probabilities = products if dtype == weight.dtype else torch.empty_like(products, dtype=weight.dtype)
         if with_gradient:
-            # Products of another dtype are added up in the weight's through a buffer; of its own, the first overwrites it.
+            # Products of another dtype are added up in the weight's through a buffer; of its own, the first overwrites.
             grad_product = None if dtype == weight.dtype else torch.empty_like(w)
             make = torch.zeros_like if grad_product is not None or not len(targets) else torch.empty_like
             grad_hidden, grad_weight = torch.empty_like(h), make(weight)
