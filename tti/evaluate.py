@@ -32,7 +32,7 @@ from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Ot
 from tti.huggingface.foreign import Foreign
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
-from tti.runs import Run, commit, find, root_cause
+from tti.runs import Run, commit, errors_in_a_line, find, root_cause
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
@@ -288,10 +288,8 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Run | Foreign, str]]:
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    try:
+    with errors_in_a_line():
         failed = evaluate(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"error: {len(failed)} could not be evaluated: {', '.join(str(run.folder) for run, _ in failed)}")
 

@@ -14,7 +14,7 @@ from tti.configuration import conf_dir, quoted
 from tti.data.tokenizers import end_of_text
 from tti.models.gpt import GPT
 from tti.models.stories import Separate
-from tti.runs import Run
+from tti.runs import Run, errors_in_a_line
 
 
 @torch.no_grad()
@@ -71,12 +71,10 @@ def generate(config: DictConfig) -> Iterator[str]:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="generate")
 def main(config: DictConfig) -> None:
     """The command line."""
-    try:
+    with errors_in_a_line():
         for piece in generate(config):
             print(piece, end="", flush=True)
         print()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tti.configuration import conf_dir, quoted
 from tti.durable import replacing_folder
 from tti.evaluation_folder import Evaluation, Part
 from tti.models.taps import choose, kind_of
-from tti.runs import Run
+from tti.runs import Run, errors_in_a_line
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 TOP = "/top_place"
@@ -119,10 +119,8 @@ def _shown(batches: range, site: str) -> Iterable[int]:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="neuronpedia")
 def main(config: DictConfig) -> None:
     """The command line."""
-    try:
+    with errors_in_a_line():
         write(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

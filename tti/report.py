@@ -14,6 +14,7 @@ from tti.durable import write_atomically
 from tti.reporting import browser, comparison, document, markdown, page, rating
 from tti.reporting.analysis import Analysis
 from tti.reporting.selection import select
+from tti.runs import errors_in_a_line
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -70,10 +71,8 @@ def destination(config: DictConfig) -> Path:
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
+    with errors_in_a_line():
         analysis = report(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     Console().print(_terminal(analysis))
     for remark in analysis.remarks:
         CONSOLE.print(f"note: {remark}", markup=False)
