@@ -73,6 +73,15 @@ def test_regularizers_parameters_are_clipped_apart_from_the_models():
     assert _norm([p.grad for p in module.regularizers.parameters()]) == pytest.approx(1.0, rel=1e-4)
 
 
+def test_a_step_lets_go_of_its_gradients(batch):
+    module = module_with()
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = module.net.pos_embed.weight.detach().clone()
+    module.optimizer_step(0, 0, optimizer, lambda: module.run(batch, ())[0].backward())
+    assert not torch.equal(module.net.pos_embed.weight, before)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
 def _norm(gradients: list[Any]) -> float:
     return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
 

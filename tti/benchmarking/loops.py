@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from tti.benchmarking import flops, memory
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.loop import Loop, seconds_a_token, warm_up
+from tti.benchmarking.loop import TURN, Loop, seconds_a_token, warm_up
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.progress import shown
 from tti.benchmarking.sample import Sample
@@ -86,8 +86,8 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
     padding = ", ".join(f"{sample.padding:.0%}" for sample in samples)
     whole = setting.config.data.stories_per_step
     return (
-        f"{rounds} rounds in which all loops take turns, after a warm-up; the ratio within a round, its median and the "
-        f"{CONFIDENCE:.0%} bootstrap interval of that. Data loading is not in it.",
+        f"{rounds} rounds in which all loops take turns, each with {TURN}; the ratio within a round, its median and "
+        f"the {CONFIDENCE:.0%} bootstrap interval of that. Data loading is not in it.",
         f"Steps that pad as much as the average one, {setting.stories} stories of each, evenly spaced in length among "
         f"its {whole}: {tokens} real tokens. The original pads them to the longest of all {whole}: {padding} of its "
         "positions are padding.",

@@ -48,7 +48,6 @@ class Ours(Loop):
         self.net.on_train_batch_start(batch, 0)
         with self.fabric.autocast():
             loss = self.net.training_step(batch, 0)
-        self.optimizer.zero_grad()  # where Lightning does it
         with part("backward, other"):
             loss.backward()
         self.net.on_before_optimizer_step(self.optimizer)
@@ -56,6 +55,7 @@ class Ours(Loop):
             self.net.configure_gradient_clipping(self.optimizer, self.clip)
         with part("optimizer"):
             self.optimizer.step()
+            self.optimizer.zero_grad()
         self.clockwork.global_step += 1
         self.schedule.step()
 

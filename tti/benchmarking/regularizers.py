@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.loop import seconds_a_token, warm_up
+from tti.benchmarking.loop import TURN, seconds_a_token, warm_up
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.section import Section
@@ -76,7 +76,7 @@ class Regularizers:
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
         return (
-            f"{self.rounds} rounds of a step without and a step with the regularizer; the ratio within a round, its "
+            f"{self.rounds} rounds without and with the regularizer, each with {TURN}; the ratio within a round, its "
             f"median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} tokens.",
             "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps. What stands "
             "under `with` and is no setting of the regularizer, the step without it has too.",

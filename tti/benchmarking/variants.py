@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from tti.benchmarking import memory
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.loop import seconds_a_token, warm_up
+from tti.benchmarking.loop import TURN, seconds_a_token, warm_up
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.progress import shown
@@ -64,9 +64,9 @@ class Variants:
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
         return (
-            f"{self.rounds} rounds in which all variants take turns, after a warm-up; the ratio to `{self.reference}` "
-            f"within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} "
-            "tokens.",
+            f"{self.rounds} rounds in which all variants take turns, each with {TURN}; the ratio to "
+            f"`{self.reference}` within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps "
+            f"of {tokens} tokens.",
             "Parameters: all that are trained, those of regularizers too; with AdamW each is 16 bytes in float32 "
             "(weight, gradient, two moments).",
             "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps.",

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -162,6 +163,17 @@ class LanguageModel(LightningModule):
         self._grad_norm = clip_grad_norm_(network, limit)
         for parameters in apart:
             clip_grad_norm_(parameters, limit)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take the step, and let go of the gradients, which Lightning would keep through the next forward pass."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
 
     def _measure_grad_ratios(self, batch: Batch) -> dict[str, Tensor]:
         """``|grad(coefficient * penalty)| / |grad(cross-entropy)|`` over the network, before clipping.
