@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +74,20 @@ def test_under_autocast_products_are_rounded_and_sums_are_not():
     got = (mean.detach().double(), nll.double(), args[0].grad.double(), args[1].grad.double())
     torch.testing.assert_close(got, reference(*args), rtol=0.05, atol=0.05)
     assert not torch.allclose(nll.double(), reference(*args)[1], rtol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_compiled_soft_max_gives_what_the_plain_one_does(autocast):
+    compiled = torch.compile(module.soft_max_, dynamic=True, fullgraph=True)
+    results = []
+    for soft_max_ in (module.soft_max_, compiled):
+        hidden, weight, targets = problem(7)  # chunks of two lengths
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            mean, nll = linear_cross_entropy(hidden, weight, targets, soft_max_)
+        mean.backward()
+        results.append((mean.detach(), nll, hidden.grad, weight.grad))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
 def test_large_logits_do_not_overflow():

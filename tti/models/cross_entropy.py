@@ -5,6 +5,8 @@ and Liger cross-entropies), so that memory is ``chunk x vocab`` instead of ``tok
 twice.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,23 +19,44 @@ CHUNK = {"cpu": 256}
 CHUNK_ELSEWHERE = 2048
 
 
+SoftMax = Callable[[Tensor, Tensor, torch.dtype, bool], Tensor]
+
+
+def soft_max_(
+    logits: Float[Tensor, "row vocab"], target: Int[Tensor, "row 1"], dtype: torch.dtype, with_probabilities: bool
+) -> Float[Tensor, "row 1"]:
+    """Minus the log of each row's probability of its target, computed in ``dtype``; leaves ``logits`` overwritten, with
+    the probabilities if they are wanted.
+
+    As it stands it goes through the rows four times, and through a copy of them if they have another dtype. Compiled it
+    reads them, makes the sums, and writes.
+    """
+    log_p = logits.to(dtype)  # no copy where it is theirs
+    torch.log_softmax(log_p, -1, out=log_p)
+    nll = -log_p.gather(-1, target)
+    if with_probabilities:
+        logits.copy_(log_p.exp_())
+    return nll
+
+
 def linear_cross_entropy(
     hidden: Float[Tensor, "token d_model"],
     weight: Float[Tensor, "vocab d_model"],
     targets: Int[Tensor, "token"],
+    soft_max_: SoftMax = soft_max_,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
     """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)``, and each token's own, detached.
 
     Under autocast the products run in its dtype; soft-max, sums and the weight's gradient in the weight's. The mean can
-    be differentiated once, and may be scaled by anything.
+    be differentiated once, and may be scaled by anything. ``soft_max_`` may be a compiled one.
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, soft_max_, torch.is_grad_enabled())
 
 
 class _LinearCrossEntropy(Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, with_gradient: bool
+        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, soft_max_: SoftMax, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -42,7 +65,6 @@ class _LinearCrossEntropy(Function):
         rows = max(1, min(len(targets), CHUNK.get(device, CHUNK_ELSEWHERE)))
         # The large buffers are made once: fresh ones for every chunk cost a CPU a third of its time in page faults.
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
-        probabilities = products if dtype == weight.dtype else torch.empty_like(products, dtype=weight.dtype)
         if with_gradient:
             # Products of another dtype are added up in the weight's through a buffer; of its own, the first overwrites.
             grad_product = None if dtype == weight.dtype else torch.empty_like(w)
@@ -54,11 +76,10 @@ class _LinearCrossEntropy(Function):
                 chunk = slice(start, min(start + rows, len(targets)))
                 target = targets[chunk, None]
                 logits = torch.mm(h[chunk], w.T, out=products[: len(target)])
-                log_p = torch.log_softmax(logits, -1, weight.dtype, out=probabilities[: len(target)])  # may be in place
-                nll[chunk] = -log_p.gather(-1, target).squeeze(-1)
+                own = soft_max_(logits, target, weight.dtype, with_gradient)
+                nll[chunk] = own.squeeze(-1)
                 if with_gradient:
-                    log_p.exp_().scatter_add_(-1, target, log_p.new_full(target.shape, -1))
-                    residual = log_p if grad_product is None else logits.copy_(log_p)
+                    residual = logits.scatter_(-1, target, torch.expm1(-own).to(dtype))  # p - 1 at the target
                     torch.mm(residual, w, out=grad_hidden[chunk])
                     if grad_product is None:
                         grad_weight.addmm_(residual.T, h[chunk], beta=int(start > 0), alpha=each)
@@ -72,8 +93,8 @@ class _LinearCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         # In place: a fresh copy of the weight's gradient costs more than scaling it. A second backward is refused, as
         # autograd sees that what was saved has changed.
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None
+        return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None, None

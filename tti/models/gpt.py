@@ -5,12 +5,13 @@ Site names are TransformerLens' without ``hook_`` (``docs/sites.md`` lists them 
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tti.models.cross_entropy import linear_cross_entropy
+from tti.models.cross_entropy import SoftMax, linear_cross_entropy, soft_max_
 from tti.models.mlp import MLP
 from tti.models.stories import Separate, Stories
 from tti.models.taps import Tap, no_tap, scoped
@@ -97,6 +98,7 @@ class GPT(nn.Module):
             for _ in range(n_layers)
         )
         self.ln_final = nn.LayerNorm(d_model)
+        self._soft_max: SoftMax = soft_max_
         self._initialise()
 
     def forward(
@@ -117,7 +119,12 @@ class GPT(nn.Module):
         self, hidden: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
         """Mean cross-entropy in nats, and every token's own, detached."""
-        return linear_cross_entropy(hidden, self.embed.weight, targets)
+        return linear_cross_entropy(hidden, self.embed.weight, targets, self._soft_max)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """``torch.compile`` the forward pass, and the soft-max of the loss."""
+        super().compile(*args, **kwargs)
+        self._soft_max = torch.compile(soft_max_, *args, **kwargs)
 
     @cached_property
     def sites(self) -> dict[str, int]:
