@@ -1,6 +1,7 @@
 """``table=regularizers``: what each regularizer adds to a step of the training that it is added to."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from tti.benchmarking.clocks import Clock
 from tti.benchmarking.loop import TURN, seconds_a_token, warm_up
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
+from tti.benchmarking.sample import Sample
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 from tti.configuration import conf_dir
+from tti.step import Batch, Step
 
-HEADER = ["regularizer", "sites", "with", "ms a step without", "costs %"]
+HEADER = ["regularizer", "sites", "with", "ms a step without", "costs %", "by itself %"]
 
 
 def regularizers() -> list[str]:
@@ -66,21 +69,60 @@ class Regularizers:
         for loop in loops.values():
             warm_up(loop, samples)
         turns = {which: partial(seconds_a_token, loop, samples, clock) for which, loop in loops.items()}
+        turns["by itself"] = partial(Penalties(loops["with"], samples).seconds_a_token, clock)
         seconds = take_turns(turns, self.rounds, f"{name} at {sites}")
         cost = estimate(100 * (seconds["with"] / seconds["without"] - 1))
+        by_itself = estimate(100 * seconds["by itself"] / seconds["without"])
         tokens = np.mean([len(sample.batch) for sample in samples])
         spelled = " ".join([*self.needs.get(name, ()), *(override.rpartition(".")[2] for override in added)])
         shown = [f"`{name}`", f"`{sites}`", spelled and f"`{spelled}`"]
-        return [*shown, f"{1e3 * tokens * np.median(seconds['without']):,.1f}", cost.spelled(1, sign="+")]
+        step = f"{1e3 * tokens * np.median(seconds['without']):,.1f}"
+        return [*shown, step, cost.spelled(1, sign="+"), by_itself.spelled(1)]
 
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
         return (
             f"{self.rounds} rounds without and with the regularizer, each with {TURN}; the ratio within a round, its "
             f"median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} tokens.",
+            "By itself: the penalty alone, forward and backward to a step's activations, over the step without, in the "
+            "same rounds. No difference of two large numbers; but without the optimiser's work on parameters of a "
+            "regularizer's own, and without what the penalty pushes out of the caches.",
             "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps. What stands "
             "under `with` and is no setting of the regularizer, the step without it has too.",
         )
+
+
+class Penalties:
+    """The penalties of a training, forward and backward, on activations that were kept from a step of each sample."""
+
+    def __init__(self, loop: Ours, samples: Sequence[Sample]) -> None:
+        self.loop = loop
+        self.steps = [self._kept(sample.batch) for sample in samples]
+
+    def _kept(self, batch: Batch) -> Step:
+        sites = {site for term in self.loop.net.terms.values() for site in term.sites}
+        with self.loop.fabric.autocast():
+            _, step = self.loop.net.run(batch, sites)
+        leaves = {site: activation.detach().requires_grad_() for site, activation in step.activations.items()}
+        return replace(step, activations=leaves)
+
+    def seconds_a_token(self, clock: Clock, turn: int) -> float:
+        """As of a step: the second of two."""
+        step = self.steps[turn % len(self.steps)]
+        self._take(step)
+        start = clock()
+        self._take(step)
+        return (clock() - start) / len(step.batch)
+
+    def _take(self, step: Step) -> None:
+        net = self.loop.net
+        net.on_train_batch_start(step.batch, 0)
+        with self.loop.fabric.autocast():
+            weighted = [net.terms[name].weighted(step, value)[1] for name, value in net.coefficients().items()]
+        torch.autograd.backward(weighted)
+        net.zero_grad()
+        for activation in step.activations.values():
+            activation.grad = None
 
 
 def with_regularizer(name: str, sites: str) -> list[str]:
