@@ -39,7 +39,7 @@ def module_with(*overrides: str, **regularizers: Regularizer) -> LanguageModel:
     for name, regularizer in regularizers.items():
         regularizer.attach(module.net.sites)
         module.regularizers[name] = regularizer
-        module._training_sites |= set(regularizer.sites)
+        module.training_sites |= set(regularizer.sites)
     module._trainer = SimpleNamespace(max_steps=STEPS, global_step=0, world_size=1)  # type: ignore[assignment]
     return module
 
@@ -92,7 +92,7 @@ def test_grad_ratio_is_what_autograd_says(batch):
 
     def gradient(coefficients: dict[str, float], of_cross_entropy: float) -> list[Tensor]:
         torch.manual_seed(1)
-        cross_entropy, step = module.run(batch, module._training_sites)
+        cross_entropy, step = module.run(batch, module.training_sites)
         value = of_cross_entropy * cross_entropy
         for name, coefficient in coefficients.items():
             value = value + coefficient * module.terms[name](step)

@@ -1,8 +1,9 @@
 """What all loops that are compared have in common, and the plain training step that the references share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
@@ -42,16 +43,21 @@ def warm_up(loop: Loop, samples: Sequence[Sample]) -> None:
 
 
 def seconds_a_token(loop: Loop, samples: Sequence[Sample], clock: Clock, turn: int) -> float:
-    """The seconds of one step, on the sample whose turn it is, over its scored tokens; of two, the second.
+    """The seconds of one step, on the sample whose turn it is, over its scored tokens."""
+    sample = samples[turn % len(samples)]
+    return second_of_two(partial(loop.step, sample), clock) / loop.tokens(sample)
+
+
+def second_of_two(work: Callable[[], object], clock: Clock) -> float:
+    """The seconds of some work that is done twice, the second time.
 
     In a training a step follows another of its kind. The first step after another loop's finds that one's data in the
     caches, and memory to be fetched again that a virtual machine's host has meanwhile taken back.
     """
-    sample = samples[turn % len(samples)]
-    loop.step(sample)
+    work()
     start = clock()
-    loop.step(sample)
-    return (clock() - start) / loop.tokens(sample)
+    work()
+    return clock() - start
 
 
 class Reference(Loop):

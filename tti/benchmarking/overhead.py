@@ -74,7 +74,7 @@ def bare_step(ours: Ours, batch: Batch) -> None:
     module = ours.net
     module.on_train_batch_start(batch, 0)
     with ours.fabric.autocast():
-        loss, step = module.run(batch, {site for term in module.terms.values() for site in term.sites})
+        loss, step = module.run(batch, module.training_sites)
         for name, coefficient in module.coefficients().items():
             loss = loss + coefficient * module.terms[name](step)
     loss.backward()

@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.loop import TURN, seconds_a_token, warm_up
+from tti.benchmarking.loop import TURN, second_of_two, seconds_a_token, warm_up
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.sample import Sample
@@ -100,19 +100,15 @@ class Penalties:
         self.steps = [self._kept(sample.batch) for sample in samples]
 
     def _kept(self, batch: Batch) -> Step:
-        sites = {site for term in self.loop.net.terms.values() for site in term.sites}
         with self.loop.fabric.autocast():
-            _, step = self.loop.net.run(batch, sites)
+            _, step = self.loop.net.run(batch, self.loop.net.training_sites)
         leaves = {site: activation.detach().requires_grad_() for site, activation in step.activations.items()}
         return replace(step, activations=leaves)
 
     def seconds_a_token(self, clock: Clock, turn: int) -> float:
-        """As of a step: the second of two."""
+        """As of a step (:func:`tti.benchmarking.loop.seconds_a_token`)."""
         step = self.steps[turn % len(self.steps)]
-        self._take(step)
-        start = clock()
-        self._take(step)
-        return (clock() - start) / len(step.batch)
+        return second_of_two(partial(self._take, step), clock) / len(step.batch)
 
     def _take(self, step: Step) -> None:
         net = self.loop.net

@@ -18,25 +18,24 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 CHUNK = {"cpu": 256}
 CHUNK_ELSEWHERE = 2048
 
-
 SoftMax = Callable[[Tensor, Tensor, torch.dtype, bool], Tensor]
 
 
 def soft_max_(
     logits: Float[Tensor, "row vocab"], target: Int[Tensor, "row 1"], dtype: torch.dtype, with_probabilities: bool
 ) -> Float[Tensor, "row 1"]:
-    """Minus the log of each row's probability of its target, computed in ``dtype``; leaves ``logits`` overwritten, with
-    the probabilities if they are wanted.
+    """The log of each row's probability of its target, computed in ``dtype``; leaves ``logits`` overwritten, with the
+    probabilities if they are wanted.
 
     As it stands it goes through the rows four times, and through a copy of them if they have another dtype. Compiled it
     reads them, makes the sums, and writes.
     """
     log_p = logits.to(dtype)  # no copy where it is theirs
     torch.log_softmax(log_p, -1, out=log_p)
-    nll = -log_p.gather(-1, target)
+    of_target = log_p.gather(-1, target)
     if with_probabilities:
         logits.copy_(log_p.exp_())
-    return nll
+    return of_target
 
 
 def linear_cross_entropy(
@@ -76,10 +75,10 @@ class _LinearCrossEntropy(Function):
                 chunk = slice(start, min(start + rows, len(targets)))
                 target = targets[chunk, None]
                 logits = torch.mm(h[chunk], w.T, out=products[: len(target)])
-                own = soft_max_(logits, target, weight.dtype, with_gradient)
-                nll[chunk] = own.squeeze(-1)
+                log_p = soft_max_(logits, target, weight.dtype, with_gradient)
+                nll[chunk] = -log_p.squeeze(-1)
                 if with_gradient:
-                    residual = logits.scatter_(-1, target, torch.expm1(-own).to(dtype))  # p - 1 at the target
+                    residual = logits.scatter_(-1, target, torch.expm1(log_p).to(dtype))  # p - 1 at the target
                     torch.mm(residual, w, out=grad_hidden[chunk])
                     if grad_product is None:
                         grad_weight.addmm_(residual.T, h[chunk], beta=int(start > 0), alpha=each)

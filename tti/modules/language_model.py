@@ -90,7 +90,7 @@ class LanguageModel(LightningModule):
         self._coefficients: dict[str, float | Tensor] = {}
         for regularizer in self.terms.values():
             regularizer.attach(net.sites)
-        self._training_sites = {site for regularizer in self.terms.values() for site in regularizer.sites}
+        self.training_sites = {site for regularizer in self.terms.values() for site in regularizer.sites}
         self._measured_sites: set[str] = set()
         for metric in cast(Iterable[AtSites], self.metrics.values()):
             choose(metric.patterns, net.sites)  # what it lacks is an error now, not once the corpus is tokenized
@@ -132,7 +132,7 @@ class LanguageModel(LightningModule):
         if step_number % self._grad_ratio_every == 0 and step_number != self._measured_step:  # not every micro-batch
             self._measured_step = step_number
             self._grad_ratios = self._measure_grad_ratios(batch)
-        cross_entropy, step = self.run(batch, self._training_sites)
+        cross_entropy, step = self.run(batch, self.training_sites)
         loss, values, self._coefficients = cross_entropy, {"ce": cross_entropy}, self.coefficients()
         for name, regularizer in self.terms.items():
             penalty, weighted = regularizer.weighted(step, self._coefficients[name])
@@ -199,7 +199,7 @@ class LanguageModel(LightningModule):
     def _gradient(self, batch: Batch, term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            value = term(*self.run(batch, self._training_sites))
+            value = term(*self.run(batch, self.training_sites))
         return list(torch.autograd.grad(value, list(self.net.parameters()), allow_unused=True, materialize_grads=True))
 
     def _over_processes(self, value: Tensor) -> Tensor:
