@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 
 from tti.configuration import identity
 from tti.durable import write_atomically
+from tti.models.network import Site
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -170,11 +171,11 @@ class Run:
         _load(net, "net", path)
         return net.eval()
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str = "last") -> torch.nn.ModuleDict:
         """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
 
         Args:
-            sites: of the network, with their widths.
+            sites: of the network.
 
         Raises:
             ValueError: as for :meth:`model`.

@@ -120,7 +120,7 @@ class Autoencoders:
         ]
 
     def _made(self, site: str) -> Iterator[tuple[str, int, SparseAutoencoder]]:
-        width, config = self.net.sites[site], self.config
+        width, config = self.net.sites[site].width, self.config
         sizes = {"d_in": width, "d_sae": round(config.expansion * width), "dead_after": config.dead_after}
         for name, make in self.makes.items():
             for seed in config.seeds:

@@ -57,7 +57,7 @@ class Causality(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device
-        widths = subject.net.sites
+        widths = subject.net.widths
         draw = np.random.default_rng(SEED)
         self.drawn = {
             site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
@@ -93,7 +93,7 @@ class Causality(SitePart):
             values[site] = {name: mean_defined(each) for name, each in found.items()}
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())
-            width = self.subject.net.sites[site]
+            width = self.subject.net.widths[site]
             spread = {name: _spread(each, neurons, width) for name, each in found.items()}
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")

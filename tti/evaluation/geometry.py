@@ -56,7 +56,7 @@ class Geometry(SitePart):
         return tuple(dict.fromkeys((*super().sites(widths), *self.compared)))
 
     def attach(self, subject: Subject) -> None:
-        widths, device = subject.net.sites, subject.device
+        widths, device = subject.net.widths, subject.device
         every = self.sites(widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}

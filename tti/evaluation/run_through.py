@@ -72,7 +72,7 @@ def run_through(
     everyone = [part for each in parts.values() for part in each if part.streams]
     if not everyone:
         return
-    wanted = {name: _union(part.sites(net.sites) for part in each if part.streams) for name, each in parts.items()}
+    wanted = {name: _union(part.sites(net.widths) for part in each if part.streams) for name, each in parts.items()}
     recorded = _union(wanted.values())
     with_nll = any(part.needs_nll for part in everyone)
     for chunk in progress(stories, len(stories)):
@@ -113,7 +113,7 @@ def examine(
         Seconds that went into what the parts share: forward passes and views.
     """
     began = time.perf_counter()
-    sites = _union(part.sites(net.sites) for each in parts.values() for part in each)
+    sites = _union(part.sites(net.widths) for each in parts.values() for part in each)
     calibration = calibrated(net, stories, views, sites, calibration_tokens) if sites else {name: {} for name in views}
     for name, each in parts.items():
         subject = Subject(name, net, stories, views[name], calibration[name], cotrained or {})

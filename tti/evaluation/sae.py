@@ -92,7 +92,7 @@ class SAEQuality(SitePart):
         return "it trains on the split that is evaluated here" if stories.split == TRAINING else ""
 
     def attach(self, subject: Subject) -> None:
-        self.subject, widths = subject, subject.net.sites
+        self.subject, widths = subject, subject.net.widths
         self.fresh = {site: self._fresh(widths[site]) for site in self.sites(widths)}
         self.around = {site: self._around(own) for site, own in subject.cotrained.items()}
 

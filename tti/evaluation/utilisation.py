@@ -42,7 +42,7 @@ class Utilisation(SitePart):
         self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
 
     def attach(self, subject: Subject) -> None:
-        widths = subject.net.sites
+        widths = subject.net.widths
         self.statistics = {
             site: NeuronStatistics(
                 subject.calibration[site].quantiles[:, [0, -1]],

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tti.data import tokenizers
 from tti.huggingface import gpt2
 from tti.models.gpt import GPT
+from tti.models.network import Site
 
 SEED = 0
 
@@ -65,7 +66,7 @@ class Foreign:
         torch.manual_seed(SEED)
         return gpt2.initialised(self._config)
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str) -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> torch.nn.ModuleDict:
         """None that are known of."""
         return torch.nn.ModuleDict()
 
