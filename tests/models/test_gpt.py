@@ -51,6 +51,13 @@ def test_the_head_is_the_embedding(make_net):
     assert sum(1 for p in net.parameters() if net.vocab_size in p.shape) == 1
 
 
+def test_a_narrow_model_begins_with_pre_activations_as_large_as_the_base_model(make_net):
+    net = make_net(d_model=96)
+    assert net.blocks[0].mlp.inp.weight.std().item() == pytest.approx(0.04, rel=0.02)  # 0.02 * sqrt(384 / 96)
+    assert net.embed.weight.std().item() == pytest.approx(0.04, rel=0.05)
+    assert make_net(d_model=96, init_std=0.01).blocks[0].mlp.inp.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
 def test_initial_weights_have_the_spread_of_gpt2_and_residual_writers_a_smaller_one(compose):
     torch.manual_seed(0)
     net = instantiate(compose("model=base", "model.vocab_size=1000").model)

@@ -29,7 +29,7 @@ def test_top_k_is_of_the_dictionary(keep, k):
 
 
 def test_what_writes_into_the_residual_stream_is_the_dictionary(make_net):
-    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2)
+    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2, init_std=0.02)
     mlp = net.blocks[0].mlp
     assert net.writes("blocks.0.mlp.post") is mlp.out.weight
     assert net.reads("blocks.0.mlp.dense.post") is mlp.dense.inp.weight
