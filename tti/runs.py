@@ -1,6 +1,7 @@
 """A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -23,9 +24,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity
+from tti.configuration import identity, without_repetitions
 from tti.durable import write_atomically
-from tti.models.network import Site
+from tti.models.network import Network, Site
+from tti.regularizers.configured import configured
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -68,7 +70,7 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(str(found) for found in nearby(self.folder))) or "none"
             raise ValueError(f"{self.folder} holds no run (no config.yaml). Runs nearby: {known}")
-        return DictConfig(OmegaConf.load(path))
+        return without_repetitions(DictConfig(OmegaConf.load(path)))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class Run:
             ValueError: as for :meth:`model`.
         """
         path = self._checkpoint(checkpoint)
-        made = {name: instantiate(each, _convert_="all") for name, each in self.config.regularizer.items()}
+        made = configured(self.config.regularizer)
         for regularizer in made.values():
             regularizer.attach(sites)
         regularizers = torch.nn.ModuleDict(made)
@@ -198,7 +200,7 @@ class Run:
         return path
 
     def untrained(self) -> torch.nn.Module:
-        """The network that training began with."""
+        """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
@@ -206,6 +208,24 @@ class Run:
         seed_everything(config.seed, verbose=False)
         net: torch.nn.Module = instantiate(config.model)
         return net
+
+    def operations(self) -> float:
+        """Floating-point operations of the whole training (``Network.operations_per_token``).
+
+        NaN where neither the summary nor the configuration says what the network was.
+        """
+        per_token = self.summary.get("operations_per_token") or self._operations_per_token()
+        return float(per_token * self.summary["tokens"])
+
+    def _operations_per_token(self) -> float:
+        """Of a run from before summaries had it."""
+        if "_target_" not in (self.config.get("model") or {}):
+            return math.nan
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        with torch.device("meta"):
+            net = instantiate(config.model)
+        return net.operations_per_token if isinstance(net, Network) else math.nan
 
     # -- starting and finishing -------------------------------------------------------------------------------------
 
