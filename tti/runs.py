@@ -19,12 +19,11 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity, without_repetitions
+from tti.configuration import identity, root_cause, without_repetitions
 from tti.durable import write_atomically
 from tti.models.network import Network, Site
 from tti.regularizers.configured import configured
@@ -344,13 +343,6 @@ def errors_in_a_line() -> Iterator[None]:
         if not isinstance(root, ValueError):
             raise
         sys.exit(f"error: {root}")
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:
