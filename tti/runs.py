@@ -296,8 +296,10 @@ def _load(module: torch.nn.Module, name: str, path: Path) -> None:
         raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
 
 
-def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
-    """Compare what a folder holds with what is to be trained in it.
+def require_same(
+    folder: str, there: DictConfig, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
+) -> None:
+    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
@@ -308,7 +310,7 @@ def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
         lines = [f"  {key}: {old.get(key, MISSING)} there, {new.get(key, MISSING)} wanted" for key in keys]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            + f"\nGive this one a name of its own (name=...), or {instead}."
         )
 
 
