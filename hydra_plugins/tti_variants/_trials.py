@@ -119,7 +119,7 @@ def tuned_overrides(file: Path, variants: dict[str, list[str]], chosen: list[str
         ValueError: the table cannot be read, or it has none of a variant's method.
     """
     try:
-        read = dict(OmegaConf.load(file))  # type: ignore[arg-type]  # the point of the try
+        read = dict(OmegaConf.load(file))
         table = {str(name): [str(override) for override in overrides] for name, overrides in read.items()}
     except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ValueError(f"hydra.sweeper.tuned={file} is no table of a tuning: {error}") from error
