@@ -9,12 +9,13 @@ from tti.evaluation import runner
 from tti.evaluation.base import Subject
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import StorySet
+from tti.models.network import Network, Site
 from tti.models.taps import no_tap
 
 SITE = "blocks.0.mlp.post"
 
 
-class Planted(nn.Module):
+class Planted(Network):
     """``plant(tokens, factors)`` is the hidden layer; ``nll(tokens)`` each token's loss."""
 
     def __init__(self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -28,14 +29,20 @@ class Planted(nn.Module):
             tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())
             for start, end in spans
         }
-        self.sites = {SITE: self.hidden(torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))).shape[1]}
+        first = torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))
+        self.sites = {SITE: Site(self.hidden(first).shape[1])}
 
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.plant(tokens, self.known[tuple(tokens.tolist())])
 
+    vocab_size = operations_per_token = 0
+
     def forward(self, tokens, stories, tap=no_tap):
         tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
         return torch.zeros(len(tokens), 4)
+
+    def logits(self, hidden):
+        raise NotImplementedError
 
     def loss(self, hidden, targets):
         nll = targets.float() / 10

@@ -12,7 +12,7 @@ from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
 from tti.interventions.ablate import Ablation
 from tti.measures import type_mass
-from tti.models.gpt import GPT
+from tti.models.network import Network
 
 ROWS = 2048  # tokens whose logits are held
 
@@ -56,7 +56,7 @@ class Causality(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device
-        widths = subject.net.widths
+        widths = subject.widths
         draw = np.random.default_rng(SEED)
         self.drawn = {
             site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
@@ -92,7 +92,7 @@ class Causality(SitePart):
             values[site] = {name: mean_defined(each) for name, each in found.items()}
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())
-            width = self.subject.net.widths[site]
+            width = self.subject.widths[site]
             spread = {name: _spread(each, neurons, width) for name, each in found.items()}
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
@@ -109,7 +109,7 @@ class Causality(SitePart):
 
 
 def ablated(
-    net: GPT,
+    net: Network,
     chunk: Chunk,
     site: str,
     neurons: Int[Tensor, "sampled"],
@@ -145,7 +145,7 @@ def against(change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled
     }
 
 
-def _divergence(net: GPT, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
+def _divergence(net: Network, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
     total = torch.zeros((), dtype=torch.float64, device=whole.device)
     for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
         expected, found = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))

@@ -16,7 +16,6 @@ from tti.evaluation.base import Part, Subject
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
-from tti.models.gpt import GPT
 from tti.models.network import Head, InapplicableError, Network, Reparametrizable
 
 TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
@@ -102,6 +101,10 @@ class Gaming(Part):
         super().__init__()
         self.changes, self.parts, self.tokens = changes, parts, tokens
 
+    def inapplicable(self, subject: Subject) -> str:
+        known = isinstance(subject.net, Reparametrizable)
+        return "" if known else "nothing is known of the network's weights that could be changed without changing it"
+
     def attach(self, subject: Subject) -> None:
         self.subject = subject
         self.stories = subject.stories.subset(self.tokens)
@@ -112,6 +115,7 @@ class Gaming(Part):
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
             net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
+            assert isinstance(net, Reparametrizable)
             try:
                 head = change(net) or net.logits
             except InapplicableError as error:
@@ -123,7 +127,7 @@ class Gaming(Part):
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: GPT) -> dict[str, float]:
+    def _measured(self, net: Network) -> dict[str, float]:
         examine({Subject("", net, self.stories): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
@@ -133,7 +137,7 @@ class Gaming(Part):
             if metric.endswith("/mean")
         }
 
-    def _difference(self, name: str, net: GPT, head: Head) -> float:
+    def _difference(self, name: str, net: Network, head: Head) -> float:
         batch = self.stories.drawn(256).to(self.subject.device).batch
         original = deepcopy(self.subject.net).double()
         expected = original.logits(original(batch.tokens, batch.stories))

@@ -53,7 +53,7 @@ class Geometry(SitePart):
         return tuple(dict.fromkeys((*super().sites(widths), *choose(self.cka, widths))))
 
     def attach(self, subject: Subject) -> None:
-        widths, device = subject.net.widths, subject.device
+        widths, device = subject.widths, subject.device
         every, self.chosen, compared = self.sites(widths), super().sites(widths), choose(self.cka, widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}

@@ -54,7 +54,7 @@ class Selectivity(SitePart):
         self.fixed = Chosen(stories, self.fixed_tokens, device)
         self.generator = torch.Generator().manual_seed(SEED)
         self.tables = {
-            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.net.widths)
+            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.widths)
         }
 
     def update(self, seen: Seen) -> None:

@@ -40,7 +40,7 @@ class Utilisation(SitePart):
         self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
 
     def attach(self, subject: Subject) -> None:
-        widths = subject.net.widths
+        widths = subject.widths
         self.statistics = {
             site: NeuronStatistics(
                 subject.calibration[site].quantiles[:, [0, -1]],
