@@ -170,7 +170,7 @@ def test_geometry_of_planted_neurons(config, net, grammar_stories):
     settings = {"sites": SITE, "cka": SITE, "heatmaps": SITE}
     result = run(made(config, "geometry", **settings), net, grammar_stories)
     cosine = result.arrays[f"{SITE}/cosine"].values
-    assert cosine[DETECTOR, UNION] == 0
+    assert cosine[DETECTOR, UNION] == pytest.approx(0, abs=1e-5)
     the = grammar_stories.packed.tokenizer().token_to_id("Ġthe")
     scored = torch.cat([chunk.batch.tokens for chunk in grammar_stories])
     assert cosine[DETECTOR, ALWAYS] == pytest.approx(float((scored == the).float().mean()) ** 0.5, abs=1e-3)
