@@ -18,12 +18,11 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity
+from tti.configuration import identity, root_cause
 from tti.durable import write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
@@ -323,13 +322,6 @@ def errors_in_a_line() -> Iterator[None]:
         if not isinstance(root, ValueError):
             raise
         sys.exit(f"error: {root}")
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:

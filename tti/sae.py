@@ -18,9 +18,10 @@ from tti.autoencoders import saelens
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.sweep import chosen
 from tti.configuration import alternatives, conf_dir, quoted
-from tti.evaluation.splicing import Quality, Splice, quality, recorded, references
+from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
+from tti.interventions.splice import Splice
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
 from tti.models.taps import choose

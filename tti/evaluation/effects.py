@@ -1,6 +1,6 @@
 """Effects: which next tokens each neuron speaks for, by its weights alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -22,20 +22,19 @@ class Effects(SitePart):
     direction's mean and divides by a standard deviation that is taken as 1, so figures compare within a model only.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs; those that write into the residual stream, or are in its basis.
         top: token types kept a neuron, each way.
     """
 
     streams = False
 
-    def __init__(self, subjects: Sequence[str], sites: str | Iterable[str], top: int) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], top: int) -> None:
+        super().__init__(sites)
         self.top = top
 
     def attach(self, subject: Subject) -> None:
         self.net = subject.net
-        self.sites(subject.net.sites)
+        self.chosen = self.sites(subject.net.sites)
 
     def compute(self) -> Result:
         arrays: dict[str, Array] = {}

@@ -5,7 +5,7 @@ shown; it may not decide. Every change is only taken after the logits were compa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tti.evaluation.base import Part, Subject
 from tti.evaluation.effects import blocks_of
-from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
 from tti.models.gpt import GPT
@@ -150,7 +150,6 @@ class Gaming(Part):
     metric of the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
 
     Args:
-        subjects: see :class:`Part`.
         changes: name -> change.
         parts: name -> part that is audited.
         tokens: of the stories.
@@ -158,10 +157,8 @@ class Gaming(Part):
 
     streams = False
 
-    def __init__(
-        self, subjects: Sequence[str], changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int
-    ) -> None:
-        super().__init__(subjects)
+    def __init__(self, changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int) -> None:
+        super().__init__()
         self.changes, self.parts, self.tokens = changes, parts, tokens
 
     def attach(self, subject: Subject) -> None:
@@ -185,9 +182,7 @@ class Gaming(Part):
         return Result(metrics, notes=notes)
 
     def _measured(self, net: GPT) -> dict[str, float]:
-        examine(
-            net, self.stories, {"": unchanged}, {"": list(self.parts.values())}, self.tokens, lambda chunks, _: chunks
-        )
+        examine({Subject("", net, self.stories): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value
