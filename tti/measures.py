@@ -64,6 +64,15 @@ def mean_abs_cosine(gram: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
     return _mean_over_pairs(cosines(gram).abs())
 
 
+def weighted_mean_over_pairs(values: Float[Tensor, "width width"], weights: Float[Tensor, "width"]) -> float:
+    """Mean over ordered pairs ``i != j`` of a symmetric matrix, each weighted by ``w_i w_j``; 0 without weights."""
+    weights = weights.to(values.dtype)
+    others = weights.sum() - weights
+    total = weights @ others
+    pairs = weights @ values @ weights - (weights.square() * values.diagonal()).sum()
+    return float(pairs / total.where(total > 0, 1))
+
+
 def cosine_gradient(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
     """``W`` such that the gradient of :func:`mean_abs_cosine` with respect to activations ``a`` is ``a @ W``."""
     return _pull(gram, torch.sign)

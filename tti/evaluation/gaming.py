@@ -5,7 +5,7 @@ shown; it may not decide. Every change is only taken after the logits were compa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tti.evaluation.base import Part, Subject
 from tti.evaluation.effects import blocks_of
+from tti.evaluation.influence import Head
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
@@ -21,7 +22,6 @@ from tti.models.gpt import GPT
 from tti.models.hard_concrete import HardConcreteMLP
 from tti.models.mlp import TopKMLP
 
-Head = Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]]
 TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
 MOVED = 0.01  # of a metric, relative
 
@@ -115,7 +115,7 @@ class RotateResidual(Change):
         _neutral(net.ln_final)
         for embedding in (net.embed, net.pos_embed):
             embedding.weight.data = embedding.weight @ q
-        return lambda hidden: hidden @ (head @ q).T + bias
+        return lambda hidden: hidden @ (head @ q).T.to(hidden.dtype) + bias.to(hidden.dtype)
 
 
 def _folded(linear: nn.Linear, norm: nn.LayerNorm, q: Float[Tensor, "d d"]) -> nn.Linear:
@@ -166,7 +166,7 @@ class Gaming(Part):
         self.stories = subject.stories.subset(self.tokens)
 
     def compute(self) -> Result:
-        before = self._measured(self.subject.net)
+        before = self._measured(self.subject.net, self.subject.head)
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
@@ -176,13 +176,13 @@ class Gaming(Part):
             net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
             head = change(net)
             metrics[f"{name}/logit_difference"] = self._difference(name, net, head)
-            for metric, after in self._measured(net.float()).items():
+            for metric, after in self._measured(net.float(), head).items():
                 metrics[f"{name}/{metric}/before"], metrics[f"{name}/{metric}/after"] = before[metric], after
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: GPT) -> dict[str, float]:
-        examine({Subject("", net, self.stories): list(self.parts.values())}, self.tokens)
+    def _measured(self, net: GPT, head: Head | None) -> dict[str, float]:
+        examine({Subject("", net, self.stories, head=head): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value

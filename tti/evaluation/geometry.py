@@ -21,6 +21,7 @@ from tti.measures import (
     participation_ratio,
     rounding_error,
     unshifted,
+    weighted_mean_over_pairs,
 )
 from tti.models.taps import choose, kind_of
 
@@ -31,6 +32,9 @@ class Geometry(SitePart):
     Of activations less their mean over the calibration's sample, so that a large mean costs no digits.
 
     Memory: ``8 width^2`` bytes a site, and ``8 (layers x width)^2`` for each kind of site of which CKA is asked.
+
+    ``_weighted``: means over pairs weighted by the product of the neurons' shares of the site's
+    :mod:`~tti.evaluation.influence`.
 
     What games it: a rotation of the residual stream changes cosines and nothing else of the model, so they are display
     only at sites without a basis of their own (``mlp_out``, ``resid_*``); dead neurons count as orthogonal.
@@ -57,6 +61,7 @@ class Geometry(SitePart):
         return tuple(dict.fromkeys((*super().sites(widths), *choose(self.cka, widths))))
 
     def attach(self, subject: Subject) -> None:
+        self.subject = subject
         widths, device = subject.net.sites, subject.device
         every, self.chosen, compared = self.sites(widths), super().sites(widths), choose(self.cka, widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
@@ -94,10 +99,14 @@ class Geometry(SitePart):
             covariance = centred(shifted, self.total[site], self.tokens, rounding)
             squared = float(mean_squared_correlation(covariance.clone()))
             ratio = float(participation_ratio(covariance))
+            influence = self.subject.influence[site]
+            weighted_squared = weighted_mean_over_pairs(cosines(covariance).square(), influence)
             values[site] = {
                 "mean_abs_cosine": float(mean_abs_cosine(gram)),
+                "mean_abs_cosine_weighted": weighted_mean_over_pairs(cosines(gram).abs(), influence),
                 "mean_squared_correlation": squared,
                 "mean_squared_correlation_excess": squared - 1 / max(self.tokens - 1, 1),
+                "mean_squared_correlation_weighted": weighted_squared,
                 "participation_ratio": ratio,
                 "participation_fraction": ratio / len(gram),
             }
