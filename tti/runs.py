@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 
 from tti.configuration import identity, root_cause
 from tti.durable import write_atomically
+from tti.models.network import Network, Site
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -157,7 +158,7 @@ class Run:
             raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
         return Tokenizer.from_file(str(path))
 
-    def model(self, checkpoint: str = "last") -> torch.nn.Module:
+    def model(self, checkpoint: str = "last") -> Network:
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
@@ -165,15 +166,15 @@ class Run:
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(config.model)
         _load(net, "net", path)
         return net.eval()
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str = "last") -> torch.nn.ModuleDict:
         """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
 
         Args:
-            sites: of the network, with their widths.
+            sites: of the network.
 
         Raises:
             ValueError: as for :meth:`model`.
@@ -195,14 +196,14 @@ class Run:
             raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
         return path
 
-    def untrained(self) -> torch.nn.Module:
+    def untrained(self) -> Network:
         """The network that training began with."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         seed_everything(config.seed, verbose=False)
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(config.model)
         return net
 
     # -- starting and finishing -------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from tti.evaluation import runner
 from tti.evaluation.base import Subject
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import StorySet
+from tti.models.network import Network, Site
 from tti.models.taps import no_tap
 
 SITE = "blocks.0.mlp.post"
 
 
-class Planted(nn.Module):
+class Planted(Network):
     """``plant(tokens, factors)`` is the hidden layer, of which the neurons ``written`` writes are read by the head.
 
     The loss is of its own, ``target / 10``.
@@ -35,10 +36,13 @@ class Planted(nn.Module):
             for start, end in spans
         }
         self.written = written or {}
-        self.sites = {SITE: self.hidden(torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))).shape[1]}
+        first = torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))
+        self.sites = {SITE: Site(self.hidden(first).shape[1])}
 
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.plant(tokens, self.known[tuple(tokens.tolist())])
+
+    vocab_size = operations_per_token = 0
 
     def forward(self, tokens, stories, tap=no_tap):
         hidden = tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))

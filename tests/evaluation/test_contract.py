@@ -34,7 +34,7 @@ def test_every_part_is_configured_documented_and_keeps_to_the_schema(config, mak
         site, neuron, _ = key.partition(NEURON)
         if neuron:
             assert array.dims == ("width",), key
-            assert array.values.shape == (net.sites[site],), key
+            assert array.values.shape == (net.sites[site].width,), key
             assert array.values.dtype == "float32", key
     again = run(part, net, few_stories)
     assert again.metrics == pytest.approx(result.metrics, nan_ok=True)

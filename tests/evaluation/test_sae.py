@@ -78,17 +78,17 @@ def mean_predictor(width, mean):
 def test_a_perfect_autoencoder_changes_no_logit_and_recovers_all(net, stories, reference, site):
     batch = stories.drawn(200).batch
     with torch.no_grad():
-        spliced = net.logits(net(batch.tokens, batch.stories, Splice(site, Mirror(net.sites[site]))))
+        spliced = net.logits(net(batch.tokens, batch.stories, Splice(site, Mirror(net.sites[site].width))))
         assert torch.equal(spliced, net.logits(net(batch.tokens, batch.stories)))
-    found = quality(net, stories, site, Mirror(net.sites[site]), reference[site])
+    found = quality(net, stories, site, Mirror(net.sites[site].width), reference[site])
     assert (found.variance_explained, found.loss_recovered, found.loss_increase) == (1, 1, 0)
-    assert found.l0 == pytest.approx(net.sites[site], abs=0.01)  # one sign or the other
+    assert found.l0 == pytest.approx(net.sites[site].width, abs=0.01)  # one sign or the other
     assert found.dead <= 1 / 32  # a neuron that has one sign on all of these tokens
 
 
 @pytest.mark.parametrize("site", SITES)
 def test_the_mean_explains_nothing_and_recovers_nothing(net, stories, reference, site):
-    autoencoder = mean_predictor(net.sites[site], reference[site].mean)
+    autoencoder = mean_predictor(net.sites[site].width, reference[site].mean)
     found = quality(net, stories, site, autoencoder, reference[site])
     assert found.variance_explained == pytest.approx(0, abs=1e-6)
     assert found.loss_recovered == pytest.approx(0, abs=1e-4)

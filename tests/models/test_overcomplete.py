@@ -29,13 +29,15 @@ def test_top_k_is_of_the_dictionary(keep, k):
 
 
 def test_what_writes_into_the_residual_stream_is_the_dictionary(make_net):
-    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2)
+    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2, init_std=0.02)
     mlp = net.blocks[0].mlp
-    assert mlp.residual_writers == [mlp.out.weight]
+    assert net.writes("blocks.0.mlp.post") is mlp.out.weight
+    assert net.reads("blocks.0.mlp.dense.post") is mlp.dense.inp.weight
+    assert net.writes("blocks.0.mlp.dense.post") is net.reads("blocks.0.mlp.post") is None
     assert mlp.out.weight.std().item() == pytest.approx(0.02 / 2, rel=0.05)
     assert mlp.dense.out.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert net.sites["blocks.1.mlp.post"] == 8 * 64
-    assert net.sites["blocks.1.mlp.dense.post"] == 4 * 64
+    assert net.sites["blocks.1.mlp.post"].width == 8 * 64
+    assert net.sites["blocks.1.mlp.dense.post"].width == 4 * 64
 
 
 def test_decoder_l1_weighs_the_dictionary(make_net):

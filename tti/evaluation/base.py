@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tti.evaluation.calibration import Calibration
-from tti.evaluation.influence import TOKENS, Head, influence
+from tti.evaluation.influence import TOKENS, influence
 from tti.evaluation.influence import View as View
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
-from tti.models.gpt import GPT
+from tti.models.network import Network
 from tti.models.taps import choose, kind_of, layer_of
 from tti.step import Step
 
@@ -45,7 +45,7 @@ class Subject:
     """
 
     name: str
-    net: GPT
+    net: Network
     stories: StorySet
     view: View = unchanged
     regularizers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
@@ -64,7 +64,12 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return self.net.embed.weight.device
+        return self.net.device
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The sites that have a row a token, which parts choose from, with their widths."""
+        return {name: site.width for name, site in self.net.sites.items() if site.rows == "token"}
 
 
 @dataclass(frozen=True)

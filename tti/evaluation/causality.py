@@ -13,7 +13,7 @@ from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
 from tti.interventions.ablate import Ablation
 from tti.measures import type_mass
-from tti.models.gpt import GPT
+from tti.models.network import Network
 
 ROWS = 2048  # tokens whose logits are held
 
@@ -63,7 +63,7 @@ class Causality(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device
-        widths = subject.net.sites
+        widths = subject.widths
         draw = np.random.default_rng(SEED)
         self.drawn = {
             site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
@@ -105,7 +105,7 @@ class Causality(SitePart):
             values[site] |= agreement(influence, divergence)
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())
-            width = self.subject.net.sites[site]
+            width = self.subject.widths[site]
             spread = {name: _spread(each, neurons, width) for name, each in found.items()}
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
@@ -122,7 +122,12 @@ class Causality(SitePart):
 
 
 def ablated(
-    net: GPT, chunk: Chunk, site: str, neurons: Int[Tensor, "sampled"], means: Float[Tensor, "sampled"], at_once: int
+    net: Network,
+    chunk: Chunk,
+    site: str,
+    neurons: Int[Tensor, "sampled"],
+    means: Float[Tensor, "sampled"],
+    at_once: int,
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
     """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
     batch = chunk.batch
@@ -168,7 +173,7 @@ def against(
     }
 
 
-def _divergence(net: GPT, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
+def _divergence(net: Network, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
     total = torch.zeros((), dtype=torch.float64, device=whole.device)
     for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
         expected, found = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))

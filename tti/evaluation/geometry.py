@@ -62,7 +62,7 @@ class Geometry(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
-        widths, device = subject.net.sites, subject.device
+        widths, device = subject.widths, subject.device
         every, self.chosen, compared = self.sites(widths), super().sites(widths), choose(self.cka, widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}

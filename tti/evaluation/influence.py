@@ -12,10 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tti.evaluation.stories import SEED, Chunk
-from tti.models.gpt import GPT
+from tti.models.network import Head, Network
 from tti.models.taps import Recorder
 
-Head = Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]]
 View = Callable[[str, Float[Tensor, "token width"]], Float[Tensor, "token width"]]
 TOKENS = 8192  # of the stories that it is taken from
 DRAWS = 8  # labels drawn a token, and backward passes
@@ -23,7 +22,7 @@ ROWS = 2048  # tokens whose logits are held
 
 
 def influence(
-    net: GPT, head: Head, chunk: Chunk, sites: Iterable[str], view: View, draws: int = DRAWS
+    net: Network, head: Head, chunk: Chunk, sites: Iterable[str], view: View, draws: int = DRAWS
 ) -> dict[str, Float[Tensor, "width"]]:
     """Mean KL of the next-token distribution from the unchanged, in nats a token, to second order, by neuron.
 

@@ -64,7 +64,7 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
         return
     first = next(iter(streaming))
     net, stories = first.net, first.stories
-    wanted = {subject: _union(part.sites(net.sites) for part in each) for subject, each in streaming.items()}
+    wanted = {subject: _union(part.sites(subject.widths) for part in each) for subject, each in streaming.items()}
     recorded = _union(wanted.values())
     with_nll = any(part.needs_nll for part in everyone)
     for chunk in progress(stories, len(stories)):
@@ -102,7 +102,7 @@ def examine(
     """
     began = time.perf_counter()
     everyone = [part for each in parts.values() for part in each]
-    sites = _union(part.sites(subject.net.sites) for subject, each in parts.items() for part in each)
+    sites = _union(part.sites(subject.widths) for subject, each in parts.items() for part in each)
     attached = dict(zip(calibrated(parts, sites, calibration_tokens), parts.values(), strict=True))
     for subject, each in attached.items():
         for part in each:

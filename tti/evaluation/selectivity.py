@@ -67,7 +67,7 @@ class Selectivity(SitePart):
         self.fixed = Chosen(stories, self.fixed_tokens, device)
         self.permuted = Permuted(stories, device)
         self.tables = {
-            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.net.sites)
+            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.widths)
         }
 
     def update(self, seen: Seen) -> None:

@@ -113,6 +113,11 @@ class StorySet:
         return torch.from_numpy(np.bincount(self.packed.tokens)[self.types])
 
     @cached_property
+    def vocabulary(self) -> Int[np.ndarray, "id"]:
+        """The ids that stand for a token, ascending; a network may have more rows."""
+        return np.array(sorted(self.packed.tokenizer().get_vocab(with_added_tokens=True).values()))
+
+    @cached_property
     def token_bytes(self) -> Int[np.ndarray, "vocab"]:
         """UTF-8 bytes of each token."""
         return tokenizers.token_bytes(self.packed.tokenizer())

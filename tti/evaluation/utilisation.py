@@ -44,7 +44,7 @@ class Utilisation(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
-        widths = subject.net.sites
+        widths = subject.widths
         self.statistics = {
             site: NeuronStatistics(
                 subject.calibration[site].quantiles[:, [0, -1]],

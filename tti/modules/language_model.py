@@ -18,8 +18,8 @@ from tti.configuration import digest
 from tti.metrics.loss import Loss
 from tti.metrics.sites import AtSites
 from tti.metrics.step_means import StepMeans
-from tti.models.gpt import GPT
-from tti.models.taps import Recorder, choose
+from tti.models.network import Network
+from tti.models.taps import Recorder
 from tti.modules.clock import Clock
 from tti.modules.protocols import Drawing, Tuned
 from tti.regularizers.base import Regularizer
@@ -54,7 +54,7 @@ class LanguageModel(LightningModule):
 
     def __init__(
         self,
-        net: GPT,
+        net: Network,
         regularizers: Mapping[str, Regularizer],
         weighting: Callable[..., Weighting],
         metrics: Mapping[str, AtSites],
@@ -93,7 +93,7 @@ class LanguageModel(LightningModule):
         self.training_sites = {site for regularizer in self.terms.values() for site in regularizer.sites}
         self._measured_sites: set[str] = set()
         for metric in cast(Iterable[AtSites], self.metrics.values()):
-            choose(metric.patterns, net.sites)  # what it lacks is an error now, not once the corpus is tokenized
+            metric.choose(net.sites)  # what it lacks is an error now, not once the corpus is tokenized
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook that runs dozens of times a step; torch, which looks whether the value is a parameter
