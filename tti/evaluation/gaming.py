@@ -110,7 +110,7 @@ class Gaming(Part):
         self.stories = subject.stories.subset(self.tokens)
 
     def compute(self) -> Result:
-        before = self._measured(self.subject.net)
+        before = self._measured(self.subject.net, self.subject.head)
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
@@ -122,13 +122,13 @@ class Gaming(Part):
                 notes[name] = f"left out: {error}"
                 continue
             metrics[f"{name}/logit_difference"] = self._difference(name, net, head)
-            for metric, after in self._measured(net.float()).items():
+            for metric, after in self._measured(net.float(), head).items():
                 metrics[f"{name}/{metric}/before"], metrics[f"{name}/{metric}/after"] = before[metric], after
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: Network) -> dict[str, float]:
-        examine({Subject("", net, self.stories): list(self.parts.values())}, self.tokens)
+    def _measured(self, net: Network, head: Head | None) -> dict[str, float]:
+        examine({Subject("", net, self.stories, head=head): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value

@@ -69,7 +69,11 @@ class StorySet:
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
         """Scored tokens of each story."""
-        return self._stories.lengths[self.members]
+        return self.scored(self.members)
+
+    def scored(self, stories: Int[np.ndarray, "story"]) -> Int[np.ndarray, "story"]:
+        """Scored tokens of these stories of the packed split."""
+        return self._stories.lengths[stories]
 
     def subset(self, tokens: int) -> "StorySet":
         """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
