@@ -72,8 +72,7 @@ class Reader:
                 found.append((place, weight / total, terminal, state))
                 beliefs[stack, state] = beliefs.get((stack, state), 0.0) + weight / total
         found = [each for each in found if each[0] < len(tokens)]
-        place, weight, terminal, states = zip(*found, strict=True)
-        return Reading(np.array(log_probs), np.array(place), np.array(weight), np.array(terminal), np.array(states))
+        return Reading(np.array(log_probs), *(np.array(column) for column in zip(*found, strict=True)))
 
     def _match(
         self, stack: Stack, state: State, weight: float, token: int, matches: list[tuple[float, int, Stack, State]]

@@ -133,7 +133,7 @@ class Compiler:
             return (forms.base,)
         if suffix == "s":
             return f"tense=past {forms.past}", f"tense=present {forms.third}"
-        past = (f"tense=past {forms.past}",)
+        past: tuple[str, ...] = (f"tense=past {forms.past}",)
         if forms.past != forms.past_plural:
             past = f"tense=past number=singular {forms.past}", f"tense=past number=plural {forms.past_plural}"
         present = f"tense=present number=singular {forms.third}", f"tense=present number=plural {forms.base}"
