@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
@@ -27,13 +28,6 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
-    "task.metrics",  # these say again what stands at the top
-    "task.net",
-    "task.optimizer",
-    "task.regularizers",
-    "task.schedule",
-    "task.seed",
-    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -43,6 +37,8 @@ WITHOUT_EFFECT = (
     "variant",
     "weighting.baseline.like",
 )
+# What `task` said again of what stands at the top, in runs up to 0.1.
+REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
@@ -76,6 +72,14 @@ def identity(config: DictConfig) -> dict[str, Any]:
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     return {key: value for key, value in flat(resolved).items() if _has_effect(key)}  # type: ignore[arg-type]
+
+
+def without_repetitions(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what those up to 0.1 said twice."""
+    kept = config.copy()
+    if "task" in kept:
+        kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    return kept
 
 
 def spell(overrides: Iterable[str]) -> str:
@@ -183,3 +187,19 @@ def register_resolvers() -> None:
 
 
 register_resolvers()
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error itself, where Hydra wraps one that came from instantiating something.
+
+    Of a class that cannot be imported, a ValueError with a way out.
+    """
+    if not isinstance(error, InstantiationException) or error.__cause__ is None:
+        return error
+    cause = root_cause(error.__cause__)
+    if isinstance(cause, ImportError) and (named := str(cause).partition("\n")[0]).startswith("Error loading"):
+        return ValueError(
+            f"{named.rstrip(':')}, which the configuration names ({cause.__cause__}): install its package here, or put "
+            "its folder on PYTHONPATH"
+        )
+    return cause

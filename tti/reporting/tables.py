@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tti import flops
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Part
 from tti.markdown import escaped
 from tti.reporting.given import Given, Key
@@ -168,12 +167,8 @@ def _is_number(value: str) -> bool:
 
 
 def operations(run: Given) -> float:
-    """Floating-point operations of the training (``flops.per_token``); NaN for another kind of model."""
-    model: Any = run.config.get("model") or {}
-    if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
-        return math.nan
-    vocabulary = model.get("vocab_size") or run.tokenizer.get_vocab_size()
-    return float(flops.per_token(model, vocabulary) * run.summary["tokens"])
+    """Floating-point operations of the training; NaN for a run from before summaries had them."""
+    return float(run.summary.get("operations_per_token", math.nan) * run.summary["tokens"])
 
 
 def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str, float]]:
