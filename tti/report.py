@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tti.configuration import conf_dir, quoted
 from tti.durable import write_atomically
-from tti.reporting import browser, document, findings, markdown, page, pictures, rating
+from tti.reporting import browser, document, findings, markdown, page, pictures, rating, summary
 from tti.reporting.analysis import Analysis, analyse
 from tti.reporting.selection import select
 from tti.runs import errors_in_a_line
@@ -85,6 +85,8 @@ def main(config: DictConfig) -> None:
     with errors_in_a_line():
         analysis = report(config)
     Console().print(_terminal(analysis))
+    for sentence in summary.sentences(analysis):
+        CONSOLE.print(markdown.plain(sentence), markup=False)
     for remark in analysis.remarks:
         CONSOLE.print(f"note: {markdown.plain(remark)}", markup=False)
     to = destination(config)
@@ -94,10 +96,11 @@ def main(config: DictConfig) -> None:
 def _terminal(analysis: Analysis) -> Table:
     """The report's first table."""
     found = findings.first(analysis).table
+    columns = (0, *range(3, 7))  # what it is compared with and whether to trust it: in the sentences below
     first = Column(found.header[0], no_wrap=True, min_width=max(map(len, analysis.variants)))
-    shown = Table(first, *found.header[1:], box=None)
+    shown = Table(first, *[Column(found.header[i], no_wrap=i < 6) for i in columns[1:]], box=None)
     for row in found.rows:
-        shown.add_row(*[Text(f"{cell.text} {cell.spread}".strip()) for cell in row])
+        shown.add_row(*[Text(f"{row[i].text} {row[i].spread}".strip()) for i in columns])
     return shown
 
 

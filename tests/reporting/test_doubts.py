@@ -122,7 +122,7 @@ def test_the_summary_says_cost_gain_and_doubt(runs, reported):
     assert (
         "**Gain** in *selectivity (top 5 %) by influence mlp.post*, beyond a change of basis: *gained* `better`" in text
     )
-    assert "`better` 1 better, 0 worse of 1" in text
+    assert "1 better and 0 worse of 1 for `better`" in text
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "moved in an audit"])
