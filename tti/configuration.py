@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
@@ -186,3 +187,19 @@ def register_resolvers() -> None:
 
 
 register_resolvers()
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error itself, where Hydra wraps one that came from instantiating something.
+
+    Of a class that cannot be imported, a ValueError with a way out.
+    """
+    if not isinstance(error, InstantiationException) or error.__cause__ is None:
+        return error
+    cause = root_cause(error.__cause__)
+    if isinstance(cause, ImportError) and (named := str(cause).partition("\n")[0]).startswith("Error loading"):
+        return ValueError(
+            f"{named.rstrip(':')}, which the configuration names ({cause.__cause__}): install its package here, or put "
+            "its folder on PYTHONPATH"
+        )
+    return cause

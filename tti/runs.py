@@ -19,12 +19,11 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity, without_repetitions
+from tti.configuration import identity, root_cause, without_repetitions
 from tti.durable import write_atomically
 from tti.models.network import Network, Site
 from tti.regularizers.configured import configured
@@ -161,7 +160,7 @@ class Run:
             raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
         return Tokenizer.from_file(str(path))
 
-    def model(self, checkpoint: str = "last") -> torch.nn.Module:
+    def model(self, checkpoint: str = "last") -> Network:
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
@@ -169,7 +168,7 @@ class Run:
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(config.model)
         _load(net, "net", path)
         return net.eval()
 
@@ -199,14 +198,14 @@ class Run:
             raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
         return path
 
-    def untrained(self) -> torch.nn.Module:
+    def untrained(self) -> Network:
         """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         seed_everything(config.seed, verbose=False)
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(config.model)
         return net
 
     def operations(self) -> float:
@@ -297,8 +296,10 @@ def _load(module: torch.nn.Module, name: str, path: Path) -> None:
         raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
 
 
-def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
-    """Compare what a folder holds with what is to be trained in it.
+def require_same(
+    folder: str, there: DictConfig, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
+) -> None:
+    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
@@ -309,7 +310,7 @@ def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
         lines = [f"  {key}: {old.get(key, MISSING)} there, {new.get(key, MISSING)} wanted" for key in keys]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            + f"\nGive this one a name of its own (name=...), or {instead}."
         )
 
 
@@ -344,13 +345,6 @@ def errors_in_a_line() -> Iterator[None]:
         if not isinstance(root, ValueError):
             raise
         sys.exit(f"error: {root}")
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:

@@ -18,18 +18,19 @@ from tti.autoencoders import saelens
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.sweep import chosen
 from tti.configuration import alternatives, conf_dir, quoted
-from tti.evaluation.splicing import Quality, Splice, quality, recorded, references
+from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
-from tti.models.gpt import GPT
+from tti.interventions.splice import Splice
 from tti.models.identity import weights_digest
+from tti.models.network import Network
 from tti.models.taps import choose
 from tti.runs import Run, errors_in_a_line
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def load(folder: str | Path, net: GPT) -> Splice:
+def load(folder: str | Path, net: Network) -> Splice:
     """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
 
     ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs.
@@ -44,7 +45,7 @@ def load(folder: str | Path, net: GPT) -> Splice:
             f"{folder} was trained on another model: one with weights {settings['weights']}, and these are {weights}. "
             "Is it the run's other checkpoint?"
         )
-    return Splice(settings["site"], saelens.load(folder).to(net.embed.weight.device))
+    return Splice(settings["site"], saelens.load(folder).to(net.device))
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,9 @@ class Autoencoders:
         self.config = config
         self.run = Run(Path(config.run))
         _ = self.run.summary  # raises where it has not finished
-        net = self.run.model(config.checkpoint)
-        assert isinstance(net, GPT)
-        self.net = net.to(config.device)
+        self.net = self.run.model(config.checkpoint).to(config.device)
         self.fit = instantiate(config.fit)
-        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), net.sites)
+        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), self.net.sites)
         self.makes = chosen(instantiate(config.kinds), config.kind)
         for site in self.sites:
             for _ in self._made(site):  # makes no sense: known before the data are opened

@@ -18,11 +18,11 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from tti.configuration import alternatives, conf_dir, identity_digest
+from tti.configuration import alternatives, conf_dir, identity_digest, root_cause
 from tti.loggers.protocols import Summarizing
 from tti.modules.assembly import assembled
 from tti.modules.task import Task
-from tti.runs import Run, root_cause
+from tti.runs import Run
 
 log = logging.getLogger("tti.train")
 # The environment variable that names the run folder to the processes that Lightning starts beside the first.

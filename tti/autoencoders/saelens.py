@@ -80,10 +80,16 @@ def load(folder: Path) -> SparseAutoencoder:
     """An autoencoder, in evaluation mode on the CPU.
 
     Raises:
-        ValueError: as for :func:`about`.
+        ValueError: as for :func:`about`, or its kind cannot be imported here.
     """
     said = about(folder)
-    kind = get_class(said["kind"])
+    try:
+        kind = get_class(said["kind"])
+    except ImportError as error:
+        raise ValueError(
+            f"{folder} holds a {said['kind']}, which cannot be imported here ({error}): install its package, or put "
+            "its folder on PYTHONPATH"
+        ) from error
     assert issubclass(kind, SparseAutoencoder), kind
     autoencoder = kind(**said["arguments"])
     try:

@@ -5,7 +5,7 @@ shown; it may not decide. Every change is only taken after the logits were compa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tti.evaluation.base import Part, Subject
-from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
-from tti.models.gpt import GPT
 from tti.models.network import Head, InapplicableError, Network, Reparametrizable
 
 TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
@@ -91,7 +90,6 @@ class Gaming(Part):
     metric of the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
 
     Args:
-        subjects: see :class:`Part`.
         changes: name -> change.
         parts: name -> part that is audited.
         tokens: of the stories.
@@ -99,37 +97,38 @@ class Gaming(Part):
 
     streams = False
 
-    def __init__(
-        self, subjects: Sequence[str], changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int
-    ) -> None:
-        super().__init__(subjects)
+    def __init__(self, changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int) -> None:
+        super().__init__()
         self.changes, self.parts, self.tokens = changes, parts, tokens
+
+    def inapplicable(self, subject: Subject) -> str:
+        known = isinstance(subject.net, Reparametrizable)
+        return "" if known else "nothing is known of the network's weights that could be changed without changing it"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
         self.stories = subject.stories.subset(self.tokens)
 
     def compute(self) -> Result:
-        before = self._measured(self.subject.net)
+        before = self._measured(self.subject.net, self.subject.head)
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
             net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
+            assert isinstance(net, Reparametrizable)
             try:
                 head = change(net) or net.logits
             except InapplicableError as error:
                 notes[name] = f"left out: {error}"
                 continue
             metrics[f"{name}/logit_difference"] = self._difference(name, net, head)
-            for metric, after in self._measured(net.float()).items():
+            for metric, after in self._measured(net.float(), head).items():
                 metrics[f"{name}/{metric}/before"], metrics[f"{name}/{metric}/after"] = before[metric], after
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: GPT) -> dict[str, float]:
-        examine(
-            net, self.stories, {"": unchanged}, {"": list(self.parts.values())}, self.tokens, lambda chunks, _: chunks
-        )
+    def _measured(self, net: Network, head: Head | None) -> dict[str, float]:
+        examine({Subject("", net, self.stories, head=head): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value
@@ -138,7 +137,7 @@ class Gaming(Part):
             if metric.endswith("/mean")
         }
 
-    def _difference(self, name: str, net: GPT, head: Head) -> float:
+    def _difference(self, name: str, net: Network, head: Head) -> float:
         batch = self.stories.drawn(256).to(self.subject.device).batch
         original = deepcopy(self.subject.net).double()
         expected = original.logits(original(batch.tokens, batch.stories))

@@ -199,7 +199,7 @@ class GPT(Network):
         neutral(self.ln_final)
         for embedding in (self.embed, self.pos_embed):
             embedding.weight.data = embedding.weight @ rotation
-        return lambda hidden: hidden @ (head @ rotation).T + bias
+        return lambda hidden: hidden @ (head @ rotation).T.to(hidden.dtype) + bias.to(hidden.dtype)
 
     def _mlps(self) -> Iterator[FeedForward]:
         return (block.mlp for block in self._blocks)

@@ -39,9 +39,12 @@ class Network(nn.Module, ABC):
 
     Attributes:
         context: most tokens of a document that it can see.
+        attends_by_layout: whether all attention is ``layout.attend``, so that a layout may remember keys and values
+            (``tti.models.generation``).
     """
 
     context: int
+    attends_by_layout = True
 
     @property
     @abstractmethod
