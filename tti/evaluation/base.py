@@ -18,7 +18,7 @@ from tti.evaluation.influence import TOKENS, influence
 from tti.evaluation.influence import View as View
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
-from tti.models.network import Network
+from tti.models.network import Head, Network
 from tti.models.taps import choose, kind_of, layer_of
 from tti.step import Step
 
