@@ -81,12 +81,6 @@ def test_a_neuron_is_on_where_it_is_highest(selectivity, grammar_stories):
     assert rates[DEAD] == rates[ALWAYS] == 0
 
 
-def test_the_side_of_the_longer_tail_counts(selectivity):
-    signs = neurons(selectivity, "selectivity_sign")
-    assert signs[TENSE] == -1
-    assert signs[DETECTOR] == 1
-
-
 def test_entropy_of_planted_neurons(selectivity, grammar_stories):
     entropy, null = neurons(selectivity, "type_entropy"), neurons(selectivity, "type_entropy_null")
     assert entropy[DETECTOR] == pytest.approx(0, abs=1e-6)
