@@ -5,15 +5,14 @@
 
 import glob
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tti.autoencoders.base import SparseAutoencoder
-from tti.configuration import alternatives, conf_dir, quoted
+from tti.command import command, explained
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, View
 from tti.evaluation.memory import peak_mib
@@ -32,14 +31,19 @@ from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Ot
 from tti.huggingface.foreign import Foreign
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
-from tti.runs import Run, commit, errors_in_a_line, find, root_cause
+from tti.runs import Run, commit, find
+from tti.trust import packages
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
 
 
-def chosen_runs(pattern: str) -> list[Run]:
+def chosen_runs(pattern: str, trust: tuple[str, ...] = ()) -> list[Run]:
     """The runs of a folder, below a folder, or that a glob matches; each a folder with a ``config.yaml``.
+
+    Args:
+        pattern: folder or glob.
+        trust: see :class:`Run`.
 
     Raises:
         ValueError: there are none.
@@ -48,7 +52,8 @@ def chosen_runs(pattern: str) -> list[Run]:
     if not folders:
         raise ValueError(f"no such folder: {pattern} (from folder {Path.cwd()})")
     runs = [run for folder in folders if folder.is_dir() for run in _runs_in(folder)]
-    return list({run.folder.resolve(): run for run in runs}.values()) or find(folders[0])
+    chosen = {run.folder.resolve(): run for run in runs}.values() or find(folders[0])
+    return [replace(run, trust=trust) for run in chosen]
 
 
 def _runs_in(folder: Path) -> list[Run]:
@@ -74,7 +79,7 @@ class RunEvaluation:
         self.run, self.config = run, config
         self.device = torch.device(config.device)
         self.net = _as_gpt(run.model(config.checkpoint))
-        self.data: StoryData = instantiate(OmegaConf.merge(run.config, {"data": config.data}).data)
+        self.data: StoryData = run.data(config.data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
         self.stories.require(run.tokenizer, run.folder)
         packed = self.stories.packed.manifest
@@ -177,6 +182,7 @@ class RunEvaluation:
             return False
         try:
             part = evaluation.part(name)
+            part.arrays.verify()
         except OtherSchemaError as error:
             raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
         except ValueError:  # damaged
@@ -265,7 +271,7 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Run | Foreign, str]]:
     torch.set_num_threads(config.threads)
     subjects: Sequence[Run | Foreign]
     if config.hf is None:
-        subjects = chosen_runs(str(config.run))
+        subjects = chosen_runs(str(config.run), packages(config.trust))
     else:
         model, config = foreign(config)
         subjects = [model]
@@ -276,29 +282,21 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Run | Foreign, str]]:
             done = RunEvaluation(run, config).evaluate()
             CONSOLE.print(f"  {done} evaluated" if done else "  all there", style="dim")
         except Exception as error:
-            root = root_cause(error)
-            if not isinstance(root, ValueError):
+            message = explained(error)
+            if message is None:
                 raise
-            CONSOLE.print(f"  error: {root}", markup=False)
-            failed.append((run, str(root)))
+            CONSOLE.print(f"  error: {message}", markup=False)
+            failed.append((run, message))
     return failed
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
+@command("evaluate", free=("run", "hf", "to"))
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    with errors_in_a_line():
-        failed = evaluate(config)
-    if failed:
-        sys.exit(f"error: {len(failed)} could not be evaluated: {', '.join(str(run.folder) for run, _ in failed)}")
+    if failed := evaluate(config):
+        raise ValueError(f"{len(failed)} could not be evaluated: {', '.join(str(run.folder) for run, _ in failed)}")
 
 
 if __name__ == "__main__":
-    if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = quoted(sys.argv[1:], ("run", "hf", "to"))
-    try:
-        main()
-    except SystemExit as error:
-        sys.stderr.write(alternatives(error.__context__))
-        raise
+    main()

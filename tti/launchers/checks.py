@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
+from tti.configuration import Recorded
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
 from tti.launchers.volume import DATA
 from tti.runs import require_same
+from tti.trust import configuration, parse
 
 CACHE = "modal run scripts/modal_app.py::cache_dataset"
 
@@ -32,7 +33,7 @@ def here(jobs: Sequence[Job], options: Options) -> None:
                 f"`modal volume rm -r tti-checkpoints {job.remote}` and the folder {job.folder}"
             )
         if (job.folder / "config.yaml").exists():
-            require_same(str(job.folder), job.run.config, job.config)
+            require_same(str(job.folder), job.run.recorded, job.run.recorded.continued(job.config))
         _not_begun_here(job)
     twice = [folder for folder, count in Counter(job.remote for job in jobs).items() if count > 1]
     if twice:
@@ -73,9 +74,12 @@ def _not_begun_here(job: Job) -> None:
 
 
 def _same_on_the_volume(job: Job, cloud: Cloud) -> None:
-    content = cloud.read(f"{job.remote}/config.yaml")
-    if content is not None:
-        require_same(f"tti-checkpoints:{job.remote}", DictConfig(OmegaConf.create(content.decode())), job.config)
+    config, overrides = (cloud.read(f"{job.remote}/{name}.yaml") for name in ("config", "overrides"))
+    if config is not None:
+        where = f"tti-checkpoints:{job.remote}"
+        given = None if overrides is None else parse(overrides, where)
+        there = Recorded(configuration(parse(config, where), where), given)
+        require_same(where, there, there.continued(job.config))
 
 
 def _same_under_way(job: Job, cloud: Cloud) -> None:
