@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tti.configuration import alternatives, conf_dir, quoted
+from tti.configuration import alternatives, conf_dir, quoted, root_cause
 
 INTERRUPTED = 130  # as shells have it
 MISCONFIGURED = "MisconfigurationException"  # Lightning's, whose import takes seconds
@@ -104,13 +104,6 @@ def explained(error: BaseException) -> str | None:
         return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
     theirs = isinstance(root, ValueError | ArithmeticError | TimeoutError) or type(root).__name__ == MISCONFIGURED
     return str(root) if theirs else None
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,13 +33,6 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
-    "task.metrics",  # these repeated what stands at the top, in runs up to 0.1
-    "task.net",
-    "task.optimizer",
-    "task.regularizers",
-    "task.schedule",
-    "task.seed",
-    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -54,6 +47,9 @@ MEASURED = ("metrics",)
 # What runs had before these knobs existed, where that is not today's default.
 BEFORE = {"model.init_std": 0.02}
 MISSING = "-"
+HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra hands arguments over, not which they are
+# What `task` said again of what stands at the top, in runs up to 0.1.
+REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
@@ -147,7 +143,8 @@ class Recorded:
 
 
 def _compared(config: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in identity(config).items() if not _stands_for(MEASURED, key)}
+    leaves = identity(config).items()
+    return {key: value for key, value in leaves if not _stands_for(MEASURED, key) and not key.endswith(HANDED_OVER)}
 
 
 def _composed(overrides: Iterable[str]) -> DictConfig:
@@ -158,6 +155,14 @@ def _composed(overrides: Iterable[str]) -> DictConfig:
     given = [] if HydraConfig.instance().cfg is None else HydraConfig.get().overrides.hydra
     searched = [override for override in given if override.startswith("hydra.searchpath=")]
     return compose("train", [*searched, *overrides])
+
+
+def without_repetitions(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what those up to 0.1 said twice."""
+    kept = config.copy()
+    if "task" in kept:
+        kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    return kept
 
 
 def spell(overrides: Iterable[str]) -> str:
@@ -284,3 +289,19 @@ def register_resolvers() -> None:
 
 
 register_resolvers()
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error itself, where Hydra wraps one that came from instantiating something.
+
+    Of a class that cannot be imported, a ValueError with a way out.
+    """
+    if not isinstance(error, InstantiationException) or error.__cause__ is None:
+        return error
+    cause = root_cause(error.__cause__)
+    if isinstance(cause, ImportError) and (named := str(cause).partition("\n")[0]).startswith("Error loading"):
+        return ValueError(
+            f"{named.rstrip(':')}, which the configuration names ({cause.__cause__}): install its package here, or put "
+            "its folder on PYTHONPATH"
+        )
+    return cause

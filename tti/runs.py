@@ -1,6 +1,7 @@
 """A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -21,8 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.command import root_cause
-from tti.configuration import Recorded
+from tti.configuration import Recorded, root_cause, without_repetitions
 from tti.durable import (
     acquire,
     append_line,
@@ -32,6 +32,8 @@ from tti.durable import (
     require_whole,
     write_atomically,
 )
+from tti.models.network import Network, Site
+from tti.regularizers.configured import configured, without_weightings
 from tti.trust import allowed, configuration, load
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
@@ -89,7 +91,7 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(str(found) for found in nearby(self.folder))) or "none"
             raise ValueError(f"{self.folder} holds no run (no config.yaml). Runs nearby: {known}")
-        return configuration(load(path), str(path))
+        return without_repetitions(configuration(load(path), str(path)))
 
     @property
     def overrides(self) -> list[str]:
@@ -236,18 +238,18 @@ class Run:
             raise ValueError(f"{self.folder} has another tokenizer, to whose tokens its weights belong")
         _load(net, "net", self._checkpoint("last"))
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str = "last") -> torch.nn.ModuleDict:
         """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
 
         Args:
-            sites: of the network, with their widths.
+            sites: of the network.
 
         Raises:
             ValueError: as for :meth:`model`.
         """
         path = self._checkpoint(checkpoint)
-        config = allowed(self.config.regularizer, self.trust)
-        made = {name: instantiate(each, _convert_="all") for name, each in config.items()}
+        allowed(without_weightings(self.config.regularizer), self.trust)
+        made = configured(self.config.regularizer)
         for regularizer in made.values():
             regularizer.attach(sites)
         regularizers = torch.nn.ModuleDict(made)
@@ -262,7 +264,7 @@ class Run:
         return path
 
     def untrained(self) -> torch.nn.Module:
-        """The network that training began with."""
+        """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
@@ -270,6 +272,28 @@ class Run:
         seed_everything(config.seed, verbose=False)
         net: torch.nn.Module = instantiate(allowed(config.model, self.trust))
         return net
+
+    def operations(self) -> float:
+        """Floating-point operations of the whole training (``Network.operations_per_token``).
+
+        NaN where neither the summary nor the configuration says what the network was, or that is code not trusted.
+        """
+        per_token = self.summary.get("operations_per_token") or self._operations_per_token()
+        return float(per_token * self.summary["tokens"])
+
+    def _operations_per_token(self) -> float:
+        """Of a run from before summaries had it."""
+        if "_target_" not in (self.config.get("model") or {}):
+            return math.nan
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        try:
+            allowed(config.model, self.trust)
+        except ValueError:
+            return math.nan
+        with torch.device("meta"):
+            net = instantiate(config.model)
+        return net.operations_per_token if isinstance(net, Network) else math.nan
 
     # -- starting and finishing -------------------------------------------------------------------------------------
 
@@ -353,8 +377,10 @@ def _load(module: torch.nn.Module, name: str, path: Path) -> None:
         raise ValueError(f"{path} was made by another model than is configured: {error}") from error
 
 
-def require_same(folder: str, there: Recorded, wanted: DictConfig) -> None:
-    """Compare what a folder holds with what is to be trained in it.
+def require_same(
+    folder: str, there: Recorded, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
+) -> None:
+    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
@@ -363,7 +389,7 @@ def require_same(folder: str, there: Recorded, wanted: DictConfig) -> None:
         lines = [f"  {key}: {old} there, {new} wanted" for key, (old, new) in differences.items()]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            + f"\nGive this one a name of its own (name=...), or {instead}."
             + (f" To train it further: name=... init_from={folder}" if "trainer.max_steps" in differences else "")
         )
 

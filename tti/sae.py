@@ -17,9 +17,10 @@ from tti.autoencoders import saelens
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.sweep import chosen
 from tti.command import command
-from tti.evaluation.splicing import Quality, Splice, quality, recorded, references
+from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
+from tti.interventions.splice import Splice
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
 from tti.models.taps import choose
@@ -120,7 +121,7 @@ class Autoencoders:
         ]
 
     def _made(self, site: str) -> Iterator[tuple[str, int, SparseAutoencoder]]:
-        width, config = self.net.sites[site], self.config
+        width, config = self.net.sites[site].width, self.config
         sizes = {"d_in": width, "d_sae": round(config.expansion * width), "dead_after": config.dead_after}
         for name, make in self.makes.items():
             for seed in config.seeds:

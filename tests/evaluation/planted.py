@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation import runner
+from tti.evaluation.base import Subject
+from tti.evaluation.run_through import examine
 from tti.evaluation.stories import StorySet
 from tti.models.taps import no_tap
 
@@ -44,10 +45,10 @@ class Planted(nn.Module):
 @torch.no_grad()
 def run(part, net, stories):
     """What one part finds, with a calibration on everything."""
-    examine(net, stories, {"trained": unchanged}, {"trained": [part]}, 10**9, lambda chunks, _: chunks)
+    examine({Subject("trained", net, stories): [part]}, 10**9)
     return part.compute()
 
 
 def made(config, name, **settings):
     """A part as ``conf/evaluation`` has it, at the planted site."""
-    return instantiate(config.evaluation[name], **settings)
+    return runner.made(config.evaluation[name], **settings)

@@ -12,6 +12,7 @@ from tti.metrics.polysemanticity import Polysemanticity
 from tti.metrics.sites import AtSites
 from tti.metrics.sparsity import Sparsity
 from tti.metrics.step_means import StepMeans
+from tti.models.network import Site
 from tti.step import Step
 
 
@@ -159,7 +160,7 @@ def test_mean_abs_cosine_of_orthogonal_and_of_equal_neurons(make_step):
 
 def test_at_sites_measures_each_site_apart(make_step):
     metric = AtSites("blocks.*.mlp_out", lambda width, n_types: Sparsity(width, n_types, threshold=0.5))
-    metric.attach({f"blocks.{layer}.mlp_out": 2 for layer in range(11)} | {"embed": 2}, n_types=5)
+    metric.attach({f"blocks.{layer}.mlp_out": Site(2) for layer in range(11)} | {"embed": Site(2)}, n_types=5)
     step = make_step(torch.zeros(4, 2))
     step.activations.update({f"blocks.{layer}.mlp_out": torch.ones(4, 2) for layer in range(1, 11)})
     metric.update(step)

@@ -1,18 +1,17 @@
-"""The contract of an evaluation part, and what it is told about what it evaluates."""
+"""The contract of an evaluation part, and the subject that a part evaluates."""
 
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from tti.autoencoders.base import SparseAutoencoder
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
@@ -24,7 +23,12 @@ View = Callable[[str, Float[Tensor, "token width"]], Float[Tensor, "token width"
 """What becomes of a site's activations before a part sees them: nothing, or a rotation."""
 
 
-@dataclass(frozen=True)
+def unchanged(site: str, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
+    """The view that does nothing."""
+    return acts
+
+
+@dataclass(frozen=True, eq=False)
 class Subject:
     """What is evaluated.
 
@@ -33,16 +37,18 @@ class Subject:
         net: the network, in evaluation mode, on the device.
         stories: the split.
         view: what becomes of activations before parts see them.
-        calibration: for every site that a part asked for, what a sample of stories says of its neurons.
-        cotrained: the autoencoders that were trained with the network, by site.
+        regularizers: what the network was trained with, by name, with what they have learned; empty unless a part
+            ``needs_regularizers``.
+        calibration: for every site that a part asked for, what a sample of stories says of its neurons; empty before
+            parts are attached.
     """
 
     name: str
     net: GPT
     stories: StorySet
-    view: View
-    calibration: Mapping[str, Calibration]
-    cotrained: Mapping[str, SparseAutoencoder] = field(default_factory=dict)
+    view: View = unchanged
+    regularizers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -72,21 +78,20 @@ class Seen:
 class Part(ABC):
     """One part of the evaluation.
 
-    It is told what it evaluates (``attach``), sees all scored tokens in one pass that it shares with other parts
-    (``update``; sums, counts, tables and maxima of bounded size), and says what it found (``compute``), where it may
-    also run the network on stories of its own choice.
-
-    Args:
-        subjects: the subjects it makes sense for.
+    It says whether it can be done at all (``inapplicable``) and which activations it wants (``sites``), both without
+    remembering anything; begins with a subject (``attach``); sees all scored tokens in one pass that it shares with
+    other parts (``update``; sums, counts, tables and maxima of bounded size); and says what it found (``compute``),
+    where it may also run the network on stories of its own choice.
     """
 
     streams = True
     """Whether it wants the pass over all tokens."""
     needs_nll = False
     """Whether it reads ``step.nll``; a pass without it spares the head, most of a small model's arithmetic."""
+    needs_regularizers = False
+    """Whether it reads ``subject.regularizers``, which takes their code."""
 
-    def __init__(self, subjects: Sequence[str]) -> None:
-        self.subjects = tuple(subjects)
+    def __init__(self) -> None:
         self.seconds = 0.0
         self.say: Callable[[str], None] = lambda text: None  # how far a long computation is
 
@@ -97,6 +102,10 @@ class Part(ABC):
         yield
         self.seconds += time.perf_counter() - began
 
+    def inapplicable(self, subject: Subject) -> str:
+        """Why it cannot be done on this network and these stories; empty if it can."""
+        return ""
+
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
         """The sites whose activations it wants.
 
@@ -104,10 +113,6 @@ class Part(ABC):
             ValueError: a glob matches none; the message lists those there are.
         """
         return ()
-
-    def inapplicable(self, stories: StorySet) -> str:
-        """Why it cannot be done on these stories; empty if it can."""
-        return ""
 
     @abstractmethod
     def attach(self, subject: Subject) -> None:
@@ -125,18 +130,15 @@ class SitePart(Part):
     """A part that measures each of its sites apart.
 
     Args:
-        subjects: the subjects it makes sense for.
         sites: globs.
     """
 
-    def __init__(self, subjects: Sequence[str], sites: str | Iterable[str]) -> None:
-        super().__init__(subjects)
+    def __init__(self, sites: str | Iterable[str]) -> None:
+        super().__init__()
         self.patterns = sites
-        self.chosen: tuple[str, ...] = ()
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
-        self.chosen = choose(self.patterns, widths)
-        return self.chosen
+        return choose(self.patterns, widths)
 
 
 def by_layer(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Causality: what the loss does when a neuron is taken away, and whether it does it where the neuron's label says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
+from tti.interventions.ablate import Ablation
 from tti.measures import type_mass
 from tti.models.gpt import GPT
 
@@ -32,7 +33,6 @@ class Causality(SitePart):
     What games it: effects of neurons that stand in for each other are small one at a time (redundancy hides them).
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         neurons: ablated a site.
         tokens: of the stories that are run.
@@ -43,7 +43,6 @@ class Causality(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         neurons: int,
         tokens: int,
@@ -51,13 +50,13 @@ class Causality(SitePart):
         label_types: int,
         lift: float,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.neurons, self.tokens, self.at_once = neurons, tokens, at_once
         self.label_types, self.lift = label_types, lift
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device
-        widths = subject.net.sites
+        widths = subject.net.widths
         draw = np.random.default_rng(SEED)
         self.drawn = {
             site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
@@ -93,7 +92,7 @@ class Causality(SitePart):
             values[site] = {name: mean_defined(each) for name, each in found.items()}
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())
-            width = self.subject.net.sites[site]
+            width = self.subject.net.widths[site]
             spread = {name: _spread(each, neurons, width) for name, each in found.items()}
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
@@ -110,7 +109,12 @@ class Causality(SitePart):
 
 
 def ablated(
-    net: GPT, chunk: Chunk, site: str, neurons: Int[Tensor, "sampled"], means: Float[Tensor, "sampled"], at_once: int
+    net: GPT,
+    chunk: Chunk,
+    site: str,
+    neurons: Int[Tensor, "sampled"],
+    means: Float[Tensor, "sampled"],
+    at_once: int,
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
     """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
     batch = chunk.batch
@@ -126,20 +130,6 @@ def ablated(
         changes.append(changed.view(count, -1) - nll)
         divergences.append(torch.stack([_divergence(net, whole, each) for each in hidden.chunk(count)]))
     return torch.cat(changes), torch.cat(divergences)
-
-
-class Ablation:
-    """A tap under which a batch holds the same stories several times, each without one neuron of its own."""
-
-    def __init__(self, site: str, neurons: Int[Tensor, "copy"], means: Float[Tensor, "copy"]) -> None:
-        self.site, self.neurons, self.means = site, neurons, means
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site != self.site:
-            return activation
-        copies = activation.flatten(1).unflatten(0, (len(self.neurons), -1)).clone()
-        copies[torch.arange(len(copies), device=copies.device), :, self.neurons] = self.means[:, None].to(copies.dtype)
-        return copies.view_as(activation)
 
 
 def against(change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled token"]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Effects: which next tokens each neuron speaks for, by its weights alone."""
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -9,8 +8,7 @@ from torch import Tensor
 
 from tti.evaluation.base import SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation_folder import Array, Result
-from tti.models.gpt import GPT, Block
-from tti.models.taps import kind_of
+from tti.models.gpt import GPT
 
 AT_ONCE = 128  # neurons whose logits are held
 
@@ -22,20 +20,19 @@ class Effects(SitePart):
     direction's mean and divides by a standard deviation that is taken as 1, so figures compare within a model only.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs; those that write into the residual stream, or are in its basis.
         top: token types kept a neuron, each way.
     """
 
     streams = False
 
-    def __init__(self, subjects: Sequence[str], sites: str | Iterable[str], top: int) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], top: int) -> None:
+        super().__init__(sites)
         self.top = top
 
     def attach(self, subject: Subject) -> None:
         self.net = subject.net
-        self.sites(subject.net.sites)
+        self.chosen = self.sites(subject.net.widths)
 
     def compute(self) -> Result:
         arrays: dict[str, Array] = {}
@@ -60,10 +57,9 @@ class Effects(SitePart):
     def _attribution(
         self, written: Float[Tensor, "d_model width"]
     ) -> tuple[torch.return_types.topk, torch.return_types.topk, Float[Tensor, "width"]]:
-        head, gain = self.net.embed.weight, self.net.ln_final.weight
-        top, found = min(self.top, len(head)), []
-        for directions in (written - written.mean(0)).split(AT_ONCE, 1):
-            logits = (head @ (gain[:, None] * directions)).T
+        top, found = min(self.top, self.net.vocab_size), []
+        for directions in written.split(AT_ONCE, 1):
+            logits = self.net.direct_logits(directions).T
             logits -= logits.mean(1, keepdim=True)
             square = logits.square().mean(1)
             kurtosis = logits.pow(4).mean(1) / square.square()
@@ -78,27 +74,13 @@ def written_by(net: GPT, site: str) -> Float[Tensor, "d_model width"]:
     Raises:
         ValueError: the site does not write there.
     """
-    block, kind = _block(net, site), kind_of(site)
-    writers = {"mlp.post": lambda: block.mlp.out.weight, "attn.z": lambda: block.attn.out.weight}
-    if kind in writers:
-        return writers[kind]()
-    if net.sites[site] != net.embed.weight.shape[1] or kind.endswith("normalized") or kind.startswith("attn."):
+    written = net.writes(site)
+    if written is None:
         raise ValueError(f"{site} does not write into the residual stream: it has no direct effect on logits")
-    return torch.eye(net.sites[site], device=net.embed.weight.device)
+    return written
 
 
 def read_by(net: GPT, site: str) -> Float[Tensor, "width d_model"]:
     """The weights that each neuron of a site reads the stream with, a row a neuron; not numbers where it has none."""
-    mlp = _block(net, site).mlp
-    if kind_of(site) == "mlp.post" and mlp.residual_reader is mlp:
-        return mlp.inp.weight
-    return torch.full((net.sites[site], 1), torch.nan, device=net.embed.weight.device)
-
-
-def _block(net: GPT, site: str) -> Block:
-    return blocks_of(net)[int(site.split(".")[1]) if site.startswith("blocks.") else 0]
-
-
-def blocks_of(net: GPT) -> list[Block]:
-    """The blocks, as what they are."""
-    return [cast(Block, block) for block in net.blocks]
+    read = net.reads(site)
+    return torch.full((net.sites[site].width, 1), torch.nan, device=net.device) if read is None else read

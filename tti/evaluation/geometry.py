@@ -1,6 +1,6 @@
 """Geometry: the angles between neurons, the dimensions a layer uses, and how alike layers are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import torch
@@ -33,7 +33,6 @@ class Geometry(SitePart):
     Participation ratio and CKA do not see rotations.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs: cosines, correlations, participation ratio.
         cka: globs: debiased CKA between the layers of each kind of site.
         heatmaps: globs among ``sites``: the cosine matrix is kept.
@@ -42,29 +41,27 @@ class Geometry(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         cka: str | Iterable[str],
         heatmaps: str | Iterable[str],
         sample_tokens: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.cka, self.heatmaps, self.sample_tokens = cka, heatmaps, sample_tokens
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
-        self.compared = choose(self.cka, widths)
-        return tuple(dict.fromkeys((*super().sites(widths), *self.compared)))
+        return tuple(dict.fromkeys((*super().sites(widths), *choose(self.cka, widths))))
 
     def attach(self, subject: Subject) -> None:
-        widths, device = subject.net.sites, subject.device
-        every = self.sites(widths)
+        widths, device = subject.net.widths, subject.device
+        every, self.chosen, compared = self.sites(widths), super().sites(widths), choose(self.cka, widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}
         self.total = {site: zeros(widths[site]) for site in self.chosen}
         self.tokens = 0
         self.centre = {site: subject.calibration[site].mean for site in every}
-        kinds = dict.fromkeys(kind_of(site) for site in self.compared)
-        self.layers = {kind: [site for site in self.compared if kind_of(site) == kind] for kind in kinds}
+        kinds = dict.fromkeys(kind_of(site) for site in compared)
+        self.layers = {kind: [site for site in compared if kind_of(site) == kind] for kind in kinds}
         self.similarity = {
             kind: SimilaritySums([widths[site] for site in layers], device) for kind, layers in self.layers.items()
         }

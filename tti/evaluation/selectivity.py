@@ -1,6 +1,6 @@
 """Selectivity: which token types a neuron answers to, against permuted types and at a fixed number of tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
@@ -35,17 +35,14 @@ class Selectivity(SitePart):
     U does not. Killing neurons removes them from both means: read them beside ``silent`` and ``selectivity_undefined``.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         fixed_tokens: the fixed number.
         max_types: rows of the tables.
         top_types: token types kept a neuron.
     """
 
-    def __init__(
-        self, subjects: Sequence[str], sites: str | Iterable[str], fixed_tokens: int, max_types: int, top_types: int
-    ) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], fixed_tokens: int, max_types: int, top_types: int) -> None:
+        super().__init__(sites)
         self.fixed_tokens, self.max_types, self.top_types = fixed_tokens, max_types, top_types
 
     def attach(self, subject: Subject) -> None:
@@ -57,7 +54,7 @@ class Selectivity(SitePart):
         self.fixed = Chosen(stories, self.fixed_tokens, device)
         self.generator = torch.Generator().manual_seed(SEED)
         self.tables = {
-            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.net.sites)
+            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.net.widths)
         }
 
     def update(self, seen: Seen) -> None:

@@ -1,14 +1,17 @@
 """Autoencoders spliced into a network through the tap: what they keep of a site, and what the network loses by it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.evaluation.stories import StorySet
+from tti.interventions.moments import Moments
+from tti.interventions.replace import Replacement
+from tti.interventions.splice import Splice
 from tti.models.gpt import GPT
 from tti.models.taps import Recorder, Tap, no_tap
 
@@ -54,7 +57,7 @@ class Quality:
     loss_recovered: float
 
     @classmethod
-    def of(cls, splice: "Splice", loss: float, reference: Reference) -> "Quality":
+    def of(cls, splice: Splice, loss: float, reference: Reference) -> "Quality":
         """From what a splice has counted while the network went on with it, and the loss that this gave."""
         room = reference.ablated_loss - reference.loss
         return cls(
@@ -64,65 +67,6 @@ class Quality:
             loss_increase=loss - reference.loss,
             loss_recovered=(reference.ablated_loss - loss) / room if room > NEGLIGIBLE else float("nan"),
         )
-
-
-class Replacement:
-    """A tap that puts ``replace(activations)`` in the place of what is at ``site``, heads side by side."""
-
-    def __init__(self, site: str, replace: Callable[[Float[Tensor, "token width"]], Tensor]) -> None:
-        self.site, self.replace = site, replace
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site != self.site:
-            return activation
-        return self.replace(activation.flatten(1)).to(activation.dtype).view_as(activation)
-
-
-class Splice(Replacement):
-    """A tap that puts an autoencoder's reconstruction in the place of what is at ``site``, and counts as it does."""
-
-    def __init__(self, site: str, autoencoder: SparseAutoencoder) -> None:
-        super().__init__(site, self._reconstruction)
-        self.autoencoder = autoencoder
-        device = autoencoder.W_dec.device
-        self.tokens = 0
-        self.active = torch.zeros((), dtype=torch.int64, device=device)
-        self.squared_error = torch.zeros((), dtype=torch.float64, device=device)
-        self.fired: Bool[Tensor, "latent"] = torch.zeros(len(autoencoder.W_dec), dtype=torch.bool, device=device)
-
-    def _reconstruction(self, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-        latents = self.autoencoder.encode(acts)
-        reconstruction = self.autoencoder.decode(latents)
-        on = latents != 0
-        self.tokens += len(acts)
-        self.active += on.sum()
-        self.fired |= on.any(0)
-        self.squared_error += (reconstruction - acts).square().sum(dtype=torch.float64)
-        return reconstruction
-
-
-class Moments:
-    """A tap that adds up first and second moments of what is at some sites."""
-
-    def __init__(self, sites: Iterable[str]) -> None:
-        self.tokens = 0
-        self.sums: dict[str, Float[Tensor, "width"]] = {site: torch.zeros(()) for site in sites}
-        self.squares = dict(self.sums)
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site in self.sums:
-            acts = activation.flatten(1).double()
-            self.sums[site] = acts.sum(0) + self.sums[site].to(acts.device)
-            self.squares[site] = acts.square().sum(0) + self.squares[site].to(acts.device)
-        return activation
-
-    def mean(self, site: str, tokens: int) -> Float[Tensor, "width"]:
-        """Mean over that many tokens."""
-        return self.sums[site] / tokens
-
-    def variance(self, site: str, tokens: int) -> float:
-        """Variance over that many tokens, summed over the width."""
-        return float((self.squares[site] / tokens - self.mean(site, tokens).square()).sum())
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Utilisation and sparsity: how often, how strongly and how many neurons fire."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -23,7 +23,6 @@ class Utilisation(SitePart):
     What games it: whatever has the absolute threshold follows scale. What is ``_relative`` and ``density`` do not.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         threshold: absolute; the original project's is 0.01.
         relative_threshold: in units of a neuron's own root mean square (of the calibration's sample).
@@ -32,17 +31,16 @@ class Utilisation(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         threshold: float,
         relative_threshold: float,
         bins: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
 
     def attach(self, subject: Subject) -> None:
-        widths = subject.net.sites
+        widths = subject.net.widths
         self.statistics = {
             site: NeuronStatistics(
                 subject.calibration[site].quantiles[:, [0, -1]],

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tti.data import tokenizers
 from tti.huggingface import gpt2
 from tti.models.gpt import GPT
+from tti.models.network import Site
 
 SEED = 0
 
@@ -66,7 +67,7 @@ class Foreign:
         torch.manual_seed(SEED)
         return gpt2.initialised(self._config)
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str) -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> torch.nn.ModuleDict:
         """None that are known of."""
         return torch.nn.ModuleDict()
 
@@ -82,3 +83,22 @@ class Foreign:
                 f"no Hugging Face model in {self.source} ({reason}). hf= takes a folder with config.json, "
                 "model.safetensors and tokenizer.json, or a name on the Hub; a run of tti is evaluated with run=FOLDER."
             ) from error
+
+
+def named(config: DictConfig) -> tuple[Foreign, DictConfig]:
+    """The model that ``hf`` names, and the command's configuration with its tokenizer and its only checkpoint.
+
+    Raises:
+        ValueError: there is none, it is not supported, or it is not said where it is evaluated or where to put that.
+    """
+    if "corpus" not in config.data:
+        raise ValueError(
+            "hf= needs the data that the model is evaluated on, which its own tokenizer makes into tokens: "
+            "data=tinystories, data.corpus.validation=FILE for files of yours"
+        )
+    if config.to is None and not Path(config.hf).is_dir():
+        raise ValueError(f"{config.hf} is no folder here: give to=FOLDER for the evaluation of a model of the Hub")
+    own: dict[str, Any] = {"checkpoint": "model"}
+    if "tokenizer" in config.data.corpus:  # else the corpus brings one, which is compared
+        own["data"] = {"corpus": {"tokenizer": config.hf}}
+    return Foreign(str(config.hf), Path(config.to or config.hf)), DictConfig(OmegaConf.merge(config, own))

@@ -43,7 +43,7 @@ def sizes(net: GPT) -> dict[str, Any]:
         "n_embd": net.embed.embedding_dim,
         "n_layer": len(net.blocks),
         "n_head": first.attn.n_heads,
-        "n_inner": first.mlp.inp.out_features,
+        "n_inner": first.mlp.width,
         "resid_pdrop": first.dropout.p,
         "embd_pdrop": net.dropout.p,
         "attn_pdrop": first.attn.dropout,
