@@ -1,20 +1,17 @@
 """``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
 
 import logging
-import sys
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Column, Table
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.durable import write_atomically
 from tti.reporting import browser, comparison, document, markdown, page, rating
 from tti.reporting.analysis import Analysis
 from tti.reporting.selection import select
-from tti.runs import errors_in_a_line
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -67,12 +64,11 @@ def destination(config: DictConfig) -> Path:
     return Path(patterns[0]) / "report.md"
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="report")
+@command("report", free=("runs", "to", "title"), lists=("runs",))
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with errors_in_a_line():
-        analysis = report(config)
+    analysis = report(config)
     Console().print(_terminal(analysis))
     for remark in analysis.remarks:
         CONSOLE.print(f"note: {remark}", markup=False)
@@ -92,6 +88,4 @@ def _terminal(analysis: Analysis) -> Table:
 
 
 if __name__ == "__main__":
-    lists = [argument for argument in sys.argv[1:] if argument.startswith("runs=[")]  # Hydra's own syntax
-    sys.argv[1:] = [*lists, *quoted((a for a in sys.argv[1:] if a not in lists), ("runs", "to", "title"))]
     main()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tti.configuration import without_folders
 from tti.markdown import table
@@ -181,7 +181,7 @@ def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> d
 
 
 def _common_overrides(runs: list[Run]) -> list[str]:
-    each = [list(OmegaConf.load(run.folder / "overrides.yaml")) for run in runs]
+    each = [run.overrides for run in runs]
     common = [override for override in each[0] if all(override in other for other in each[1:])]
     return [
         without_folders(override.replace("\\", ""))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
 from tti.runs import Run
@@ -65,7 +64,7 @@ def strengths(runs: Iterable[Run]) -> dict[str, Strength]:
     """
     overrides = {
         run.config.variant: dict(str(o).lstrip("+").replace("\\", "").partition("=")[::2]
-                                 for o in OmegaConf.load(run.folder / "overrides.yaml"))
+                                 for o in run.overrides)
         for run in runs
     }  # fmt: skip
     own = {variant: _uncommon(values, overrides.values()) for variant, values in overrides.items()}
