@@ -74,7 +74,7 @@ def test_every_part_for_every_subject(evaluate, tmp_path):
                     evaluation.part(part).arrays.verify()
         site = "blocks.0.mlp.post"
         table = subjects["trained"].neurons(site)
-        assert {"mean", "selectivity", "ablation", "output_norm", "gap"} <= set(table)
+        assert {"mean", "selectivity_top5", "influence", "ablation", "output_norm", "gap"} <= set(table)
         assert len({len(values) for values in table.values()}) == 1
 
 
