@@ -28,13 +28,6 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
-    "task.metrics",  # these say again what stands at the top
-    "task.net",
-    "task.optimizer",
-    "task.regularizers",
-    "task.schedule",
-    "task.seed",
-    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -44,6 +37,8 @@ WITHOUT_EFFECT = (
     "variant",
     "weighting.baseline.like",
 )
+# What `task` said again of what stands at the top, in runs up to 0.1.
+REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
@@ -77,6 +72,14 @@ def identity(config: DictConfig) -> dict[str, Any]:
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     return {key: value for key, value in flat(resolved).items() if _has_effect(key)}  # type: ignore[arg-type]
+
+
+def without_repetitions(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what those up to 0.1 said twice."""
+    kept = config.copy()
+    if "task" in kept:
+        kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    return kept
 
 
 def spell(overrides: Iterable[str]) -> str:

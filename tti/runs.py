@@ -1,6 +1,7 @@
 """A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -22,9 +23,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity, root_cause
+from tti.configuration import identity, root_cause, without_repetitions
 from tti.durable import write_atomically
 from tti.models.network import Network, Site
+from tti.regularizers.configured import configured
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
 MISSING = "-"
@@ -67,7 +69,7 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(str(found) for found in nearby(self.folder))) or "none"
             raise ValueError(f"{self.folder} holds no run (no config.yaml). Runs nearby: {known}")
-        return DictConfig(OmegaConf.load(path))
+        return without_repetitions(DictConfig(OmegaConf.load(path)))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -180,7 +182,7 @@ class Run:
             ValueError: as for :meth:`model`.
         """
         path = self._checkpoint(checkpoint)
-        made = {name: instantiate(each, _convert_="all") for name, each in self.config.regularizer.items()}
+        made = configured(self.config.regularizer)
         for regularizer in made.values():
             regularizer.attach(sites)
         regularizers = torch.nn.ModuleDict(made)
@@ -197,7 +199,7 @@ class Run:
         return path
 
     def untrained(self) -> Network:
-        """The network that training began with."""
+        """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
@@ -205,6 +207,24 @@ class Run:
         seed_everything(config.seed, verbose=False)
         net: Network = instantiate(config.model)
         return net
+
+    def operations(self) -> float:
+        """Floating-point operations of the whole training (``Network.operations_per_token``).
+
+        NaN where neither the summary nor the configuration says what the network was.
+        """
+        per_token = self.summary.get("operations_per_token") or self._operations_per_token()
+        return float(per_token * self.summary["tokens"])
+
+    def _operations_per_token(self) -> float:
+        """Of a run from before summaries had it."""
+        if "_target_" not in (self.config.get("model") or {}):
+            return math.nan
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        with torch.device("meta"):
+            net = instantiate(config.model)
+        return net.operations_per_token if isinstance(net, Network) else math.nan
 
     # -- starting and finishing -------------------------------------------------------------------------------------
 
@@ -276,8 +296,10 @@ def _load(module: torch.nn.Module, name: str, path: Path) -> None:
         raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
 
 
-def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
-    """Compare what a folder holds with what is to be trained in it.
+def require_same(
+    folder: str, there: DictConfig, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
+) -> None:
+    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
@@ -288,7 +310,7 @@ def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
         lines = [f"  {key}: {old.get(key, MISSING)} there, {new.get(key, MISSING)} wanted" for key in keys]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            + f"\nGive this one a name of its own (name=...), or {instead}."
         )
 
 

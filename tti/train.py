@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import alternatives, conf_dir, identity_digest, root_cause
 from tti.loggers.protocols import Summarizing
+from tti.modules.assembly import assembled
+from tti.modules.task import Task
 from tti.runs import Run
 
 log = logging.getLogger("tti.train")
@@ -83,8 +85,8 @@ def _fit(config: DictConfig, run: Run) -> float:
     data.prepare_data()
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
-    module: Any = instantiate(config.task)
-    module.identity = identity_digest(run.config)
+    task = assembled(config)
+    task.identity = identity_digest(run.config)
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=list(instantiate(config.callbacks).values()),
@@ -102,10 +104,10 @@ def _fit(config: DictConfig, run: Run) -> float:
     if checkpoint:
         log.info("going on from %s", checkpoint)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:  # what Lightning makes of an interruption
         raise KeyboardInterrupt(f"interrupted after {trainer.global_step} steps") from error
-    return _finish(run, trainer, module, data)
+    return _finish(run, trainer, task, data)
 
 
 def _check_variant(config: DictConfig) -> None:
@@ -132,7 +134,7 @@ def _check(config: DictConfig) -> None:
             "which is not done here; take bf16-mixed, or 32-true"
         )
     with torch.device("meta"):
-        instantiate(_with_vocab_size(config, config.model.vocab_size or 1).task)
+        assembled(_with_vocab_size(config, config.model.vocab_size or 1))
 
 
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
@@ -148,34 +150,34 @@ def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
 def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
     config = config.copy()
     config.model.vocab_size = size
-    config.task.net = config.model  # a copy of it where the configuration was resolved, as in a run folder
     return config
 
 
-def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
-    steps = trainer.global_step
-    seconds = module.clock.seconds
+def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
+    steps, journal = trainer.global_step, task.journal
+    seconds = journal.clock.seconds
     if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
         trainer.save_checkpoint(run.folder / "checkpoints" / "last.ckpt")
-    if module.validated_step != steps:
-        trainer.validate(module, datamodule=data, verbose=False)
+    if task.validated_step != steps:
+        trainer.validate(task, datamodule=data, verbose=False)
     if "test" in data.corpus.splits:  # once, at the end: nothing is chosen on it
-        trainer.test(module, datamodule=data, verbose=False)
+        trainer.test(task, datamodule=data, verbose=False)
     summary = {
         "steps": steps,
-        "tokens": module.tokens_seen,
+        "tokens": journal.tokens_seen,
+        "operations_per_token": task.net.operations_per_token,
         "unigram_entropy": data.unigram_entropy("validation"),
         "seconds": seconds,
-        "tokens_per_second": module.tokens_seen / max(seconds, 1e-9),
-        "metrics": module.latest,
+        "tokens_per_second": journal.tokens_seen / max(seconds, 1e-9),
+        "metrics": journal.latest,
     }
     for logger in trainer.loggers:
         if isinstance(logger, Summarizing):
             logger.log_summary(summary)
     if trainer.is_global_zero:
         run.finish(summary)
-        log.info("%s: finished with val loss %.4f", run.folder, module.latest["val/loss"])
-    return float(module.latest["val/loss"])
+        log.info("%s: finished with val loss %.4f", run.folder, journal.latest["val/loss"])
+    return float(journal.latest["val/loss"])
 
 
 def _explained(error: BaseException) -> str | None:

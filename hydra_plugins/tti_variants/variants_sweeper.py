@@ -16,6 +16,7 @@ narrows the list. At the end comes a table of what finished and what failed, and
 
 import itertools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -31,6 +32,7 @@ class VariantsConf:
     _target_: str = "hydra_plugins.tti_variants.variants_sweeper.VariantsSweeper"
     params: dict[str, str] | None = None
     variants: dict[str, list[str]] = field(default_factory=dict)
+    tuned: str | None = None  # `tuning.yaml` of `python -m tti.tune`: overrides that each variant gets
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=VariantsConf, provider="tti")
@@ -39,9 +41,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=Varian
 class VariantsSweeper(BasicSweeper):
     """Composes variants x values, runs every job whatever becomes of the others, and ends with a table."""
 
-    def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]]) -> None:
+    def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]], tuned: str | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)  # all at once: Hydra stops after a batch with a failure
         self.variants = variants
+        self.tuned = tuned
 
     def split_arguments(  # type: ignore[override]  # a static method there, called on the instance
         self, overrides: list[Override], max_batch_size: int | None
@@ -49,6 +52,7 @@ class VariantsSweeper(BasicSweeper):
         """Batches of jobs, each a list of overrides."""
         latest = {override.get_key_element(): override for override in overrides}
         chosen = self._chosen(latest.pop("variant", None))
+        self._take_tuned([name for name in chosen if name is not None])
         values = [_values(override) for override in latest.values()]
         jobs = [self._job(name, list(rest)) for name in chosen for rest in itertools.product(*values)]
         return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
@@ -82,6 +86,18 @@ class VariantsSweeper(BasicSweeper):
                 f"no variant {', '.join(unknown)} in this experiment; it has {', '.join(self.variants)}"
             )
         return list(names)
+
+    def _take_tuned(self, chosen: list[str]) -> None:
+        """Add what a tuning found best to the chosen variants; the command line has the last word."""
+        if self.tuned is None:
+            return
+        from hydra_plugins.tti_variants._trials import tuned_overrides
+
+        try:
+            tuned = tuned_overrides(Path(self.tuned), dict(self.variants), chosen)
+        except ValueError as error:
+            raise ConfigCompositionException(str(error)) from error
+        self.variants = {name: [*own, *tuned.get(name, ())] for name, own in self.variants.items()}
 
     def _job(self, variant: str | None, rest: list[str]) -> list[str]:
         from tti.configuration import spell, spell_variant

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from tti.configuration import conf_dir
 from tti.models.stories import Separate
-from tti.modules.language_model import LanguageModel, TrainingDivergedError
+from tti.modules.assembly import parts
+from tti.modules.journal import TrainingDivergedError
+from tti.modules.language_model import LanguageModel
 from tti.regularizers.base import Regularizer
 from tti.step import Batch, Step
+from tti.weightings.fixed import Fixed
 
 VOCAB, STEPS = 11, 20
 NAN = float("nan")
@@ -35,11 +38,10 @@ def module_with(*overrides: str, **regularizers: Regularizer) -> LanguageModel:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = compose("train", [*small, "variant=test", *overrides])
     torch.manual_seed(0)
-    module: LanguageModel = instantiate(config.task)
-    for name, regularizer in regularizers.items():
-        regularizer.attach(module.net.sites)
-        module.regularizers[name] = regularizer
-        module.training_sites |= set(regularizer.sites)
+    made = parts(config)
+    made["regularizers"] |= regularizers
+    made["weightings"] |= {name: Fixed(weight=each.weight, warmup=each.warmup) for name, each in regularizers.items()}
+    module: LanguageModel = instantiate(config.task)(**made)
     module._trainer = SimpleNamespace(max_steps=STEPS, global_step=0, world_size=1)  # type: ignore[assignment]
     return module
 
@@ -92,10 +94,10 @@ def test_grad_ratio_is_what_autograd_says(batch):
 
     def gradient(coefficients: dict[str, float], of_cross_entropy: float) -> list[Tensor]:
         torch.manual_seed(1)
-        cross_entropy, step = module.run(batch, module.training_sites)
+        cross_entropy, step = module.run(batch, module.objective.sites)
         value = of_cross_entropy * cross_entropy
         for name, coefficient in coefficients.items():
-            value = value + coefficient * module.terms[name](step)
+            value = value + coefficient * module.objective.terms[name](step)
         module.zero_grad()
         value.backward()
         return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in module.net.parameters()]
@@ -103,7 +105,7 @@ def test_grad_ratio_is_what_autograd_says(batch):
     cross_entropy = _norm(gradient({}, 1.0))
     coefficients = {"l1": 3.0, "orthogonality": 0.5e-2}
     torch.manual_seed(1)
-    ratios = module._measure_grad_ratios(batch)
+    ratios = module.measure_gradient_ratios(batch)
     assert float(ratios["reg_to_ce_grad_ratio"]) == pytest.approx(
         _norm(gradient(coefficients, 0.0)) / cross_entropy, rel=1e-4
     )
@@ -115,13 +117,13 @@ def test_grad_ratio_is_what_autograd_says(batch):
 def test_measuring_the_grad_ratio_draws_nothing_and_leaves_no_gradient(batch):
     module = module_with("regularizer=l1")
     before = torch.get_rng_state()
-    module._measure_grad_ratios(batch)
+    module.measure_gradient_ratios(batch)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_without_regularizers_the_grad_ratio_is_zero(batch):
-    assert {name: float(value) for name, value in module_with()._measure_grad_ratios(batch).items()} == {
+    assert {name: float(value) for name, value in module_with().measure_gradient_ratios(batch).items()} == {
         "reg_to_ce_grad_ratio": 0.0
     }
 
@@ -138,11 +140,10 @@ def test_without_regularizers_the_grad_ratio_is_zero(batch):
 )
 def test_the_term_that_broke_first_is_named(updates, named):
     module = module_with("regularizer=l1")
-    module.trainer = SimpleNamespace(global_step=7)
     names = {"l1_weighted": 1.0} | updates[0]
     for update in updates:
         module.means.update({name: torch.tensor(value) for name, value in (names | update).items()}, tokens=3)
-    error = module._diverged()
+    error = module.journal.diverged(0, 7)
     assert isinstance(error, TrainingDivergedError)
     assert f"between steps 0 and 7, first in: {named}." in str(error)
 

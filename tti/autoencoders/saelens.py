@@ -87,8 +87,8 @@ def load(folder: Path) -> SparseAutoencoder:
         kind = get_class(said["kind"])
     except ImportError as error:
         raise ValueError(
-            f"{folder} holds a {said['kind']}, which cannot be imported here ({error}): install its package, or put its "
-            "folder on PYTHONPATH"
+            f"{folder} holds a {said['kind']}, which cannot be imported here ({error}): install its package, or put "
+            "its folder on PYTHONPATH"
         ) from error
     assert issubclass(kind, SparseAutoencoder), kind
     autoencoder = kind(**said["arguments"])

@@ -1,31 +1,42 @@
 """Reading run folders of a Modal volume from outside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modal import exception
-
 from tti.durable import replacing
+from tti.launchers.answers import ABSENT, asking
+from tti.launchers.calls import CALLS
 
-ABSENT = (FileNotFoundError, exception.NotFoundError)
 DATA, CHECKPOINTS = "/data", "/checkpoints"  # where a job finds the volumes
-KEPT_THERE = (".lock", ".partial")
+KEPT_THERE = (".lock", ".partial", CALLS)  # of the last, each machine has its own and the volume one for all
 PASSING = ("failure.json", "progress.json")  # what a run that goes on, or finishes, takes away
 
 
 def read(volume: Any, path: str) -> bytes | None:
-    """A file, if it is there."""
+    """A file, if it is there.
+
+    Raises:
+        NoAnswerError: whether it is cannot be learned now; so with all functions here.
+    """
     try:
-        return b"".join(volume.read_file(path))
+        return b"".join(_pieces(volume, path))
     except ABSENT:
         return None
+
+
+def write(volume: Any, path: str, content: bytes) -> None:
+    """Put a file there, in place of one that there is."""
+    with asking(), volume.batch_upload(force=True) as batch:
+        batch.put_file(BytesIO(content), path)
 
 
 def files(volume: Any, folder: str) -> list[PurePosixPath]:
     """The files in a folder and below it; none if it is not there."""
     try:
-        entries = volume.listdir(folder, recursive=True)
+        with asking(*ABSENT):
+            entries = volume.listdir(folder, recursive=True)
     except ABSENT:
         return []
     return [PurePosixPath(entry.path.lstrip("/")) for entry in entries if entry.type.name == "FILE"]
@@ -54,5 +65,10 @@ def fetch_run(volume: Any, run: str, to: Path, leave: Sequence[str]) -> None:
 def _download(volume: Any, path: str, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     with replacing(to) as file:
-        for piece in volume.read_file(path):
+        for piece in _pieces(volume, path):
             file.write(piece)
+
+
+def _pieces(volume: Any, path: str) -> Iterator[bytes]:
+    with asking(*ABSENT):
+        yield from volume.read_file(path)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from tti import flops
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
 from tti.runs import Run
 
@@ -34,7 +33,7 @@ def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, f
         evaluation = evaluated.get((run.config.variant, run.config.seed), {})
         strength = knobs[run.config.variant]
         knob = {"method": strength.method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
-        rows.append({**labels(run), **knob, **figures, "flops": operations(run), **gap, **metrics, **evaluation})
+        rows.append({**labels(run), **knob, **figures, "flops": run.operations(), **gap, **metrics, **evaluation})
     return pd.DataFrame(rows)
 
 
@@ -97,15 +96,6 @@ def _is_number(value: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def operations(run: Run) -> float:
-    """Floating-point operations of the training (``flops.per_token``); NaN for another kind of model."""
-    model: Any = run.config.get("model") or {}
-    if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
-        return math.nan
-    vocabulary = model.get("vocab_size") or run.tokenizer.get_vocab_size()
-    return float(flops.per_token(model, vocabulary) * run.summary["tokens"])
 
 
 @dataclass(frozen=True)
