@@ -86,7 +86,8 @@ def fingerprint(run: Run) -> dict[str, str]:
     summary = run.summary
     validation = {"validation tokens": summary["metrics"].get("val/tokens"),
                   "unigram entropy of the validation tokens": summary.get("unigram_entropy")}  # fmt: skip
-    return data | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
+    tokens = {f"tokens of {split}": sha256[:12] for split, sha256 in summary.get("data", {}).items()}
+    return data | tokens | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
 
 
 def _runs(pattern: str) -> list[Run]:
