@@ -39,7 +39,8 @@ def export(config: DictConfig) -> Path:
     _require_finished(run, config.unfinished)
     _require_free(to, config.overwrite)
     net = run.model(config.checkpoint)
-    assert isinstance(net, GPT)
+    if not isinstance(net, GPT):
+        raise ValueError(f"{run.folder} has a {type(net).__name__}: an export is a GPT-2, so its network must be a GPT")
     stories = _stories(run, config)
     with replacing_folder(to.absolute()) as folder, CONSOLE.status("writing and comparing"):
         write(folder, net, run.config.model.mlp, run.tokenizer)

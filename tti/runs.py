@@ -215,7 +215,7 @@ class Run:
         allowed(self.config.data, self.trust)
         return instantiate(OmegaConf.merge(self.config, {"data": given}).data)
 
-    def model(self, checkpoint: str = "last") -> torch.nn.Module:
+    def model(self, checkpoint: str = "last") -> Network:
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
@@ -223,7 +223,7 @@ class Run:
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
-        net: torch.nn.Module = instantiate(allowed(config.model, self.trust))
+        net: Network = instantiate(allowed(config.model, self.trust))
         _load(net, "net", path)
         return net.eval()
 
@@ -263,14 +263,14 @@ class Run:
             raise ValueError(f"{self.folder} has no checkpoint {name!r}; it has: {known}")
         return path
 
-    def untrained(self) -> torch.nn.Module:
+    def untrained(self) -> Network:
         """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
         seed_everything(config.seed, verbose=False)
-        net: torch.nn.Module = instantiate(allowed(config.model, self.trust))
+        net: Network = instantiate(allowed(config.model, self.trust))
         return net
 
     def operations(self) -> float:

@@ -21,8 +21,8 @@ from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
 from tti.interventions.splice import Splice
-from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
+from tti.models.network import Network
 from tti.models.taps import choose
 from tti.runs import Run
 from tti.trust import packages
@@ -30,7 +30,7 @@ from tti.trust import packages
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def load(folder: str | Path, net: GPT, trust: Sequence[str] = ()) -> Splice:
+def load(folder: str | Path, net: Network, trust: Sequence[str] = ()) -> Splice:
     """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
 
     ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs. A kind of yours is in a package that you
@@ -46,7 +46,7 @@ def load(folder: str | Path, net: GPT, trust: Sequence[str] = ()) -> Splice:
             f"{folder} was trained on another model: one with weights {settings['weights']}, and these are {weights}. "
             "Is it the run's other checkpoint?"
         )
-    return Splice(settings["site"], saelens.load(folder, trust).to(net.embed.weight.device))
+    return Splice(settings["site"], saelens.load(folder, trust).to(net.device))
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,9 @@ class Autoencoders:
         self.config = config
         self.run = Run(Path(config.run), packages(config.trust))
         _ = self.run.summary  # raises where it has not finished
-        net = self.run.model(config.checkpoint)
-        assert isinstance(net, GPT)
-        self.net = net.to(config.device)
+        self.net = self.run.model(config.checkpoint).to(config.device)
         self.fit = instantiate(config.fit)
-        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), net.sites)
+        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), self.net.sites)
         self.makes = chosen(instantiate(config.kinds), config.kind)
         for site in self.sites:
             for _ in self._made(site):  # makes no sense: known before the data are opened

@@ -5,8 +5,10 @@ import pytest
 import torch
 import yaml
 from commands import Commands, Done, rows, summary
+from omegaconf import OmegaConf
 from small import SMALL
 
+from tti.models.identity import weights_digest
 from tti.runs import Run
 
 
@@ -118,6 +120,43 @@ def test_what_cannot_change_the_result_is_no_other_configuration(finished):
 def _contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "train.log"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_untrained_network_is_that_of_step_0(tti):
+    still = [*SMALL, "trainer.max_steps=1", "trainer.val_check_interval=1", "optimizer.lr=0", "regularizer=online_sae"]
+    for seed in (42, 43):
+        tti(*still, f"run_dir={seed}", f"seed={seed}").ok()
+    runs = [Run(tti.folder / str(seed)) for seed in (42, 43)]
+    began = [weights_digest(run.model()) for run in runs]
+    assert [weights_digest(run.untrained()) for run in runs] == began
+    assert began[0] != began[1]
+
+
+def test_a_configuration_says_nothing_twice(finished):
+    _, folder, _ = finished
+    config = Run(folder).config
+    assert set(config.task) == {"_target_", "_partial_", "grad_ratio_every", "compile"}
+    assert config.model.d_model == 32
+
+
+def test_a_configuration_that_said_things_twice_is_the_same_run(finished):
+    tti, folder, _ = finished
+    path = folder / "config.yaml"
+    now = path.read_text()
+    config = OmegaConf.create(now)
+    config.task |= {"net": config.model, "optimizer": config.optimizer, "metrics": config.metrics, "seed": config.seed}
+    path.write_text(OmegaConf.to_yaml(config))
+    try:
+        assert "has finished already" in tti(*SMALL, "run_dir=run").ok().output
+    finally:
+        path.write_text(now)
+
+
+def test_the_summary_says_what_a_token_costs(finished):
+    _, folder, _ = finished
+    net = Run(folder).model()
+    assert summary(folder)["operations_per_token"] == net.operations_per_token
+    assert Run(folder).operations() == net.operations_per_token * summary(folder)["tokens"]
 
 
 def test_overwrite_starts_again(tti):

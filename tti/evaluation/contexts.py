@@ -53,8 +53,8 @@ class Contexts(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.stories, device = subject.stories, subject.device
-        sites = self.sites(subject.net.widths)
-        widths = {site: subject.net.widths[site] for site in sites}
+        sites = self.sites(subject.widths)
+        widths = {site: subject.widths[site] for site in sites}
         below = choose(self.bottom, widths) if self.bottom else ()
         self.offsets = torch.arange(-self.before, self.after + 1, device=device)
         make = partial(Extremes, k=self.k, window=len(self.offsets), device=device)

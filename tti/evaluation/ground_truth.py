@@ -65,11 +65,11 @@ class GroundTruth(SitePart):
         edges = torch.sigmoid(torch.linspace(-SPREAD, SPREAD, self.bins - 1)).tolist()
         self.edges = {
             site: torch.stack([subject.calibration[site].quantile(q) for q in edges], 1)
-            for site in self.sites(subject.net.widths)
+            for site in self.sites(subject.widths)
         }
         shape = 2, len(self.values)
         self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
-        widths = subject.net.widths
+        widths = subject.widths
         self.histograms = {
             site: torch.zeros(*shape, widths[site], self.bins, dtype=torch.int32, device=device) for site in self.edges
         }

@@ -84,7 +84,7 @@ class Probes(Part):
         return self.labels.inapplicable(stories) if len(stories.lengths) > 1 else "there is one story only"
 
     def attach(self, subject: Subject) -> None:
-        device, widths = subject.device, subject.net.widths
+        device, widths = subject.device, subject.widths
         self.dense, self.sparse = choose(self.patterns, widths), choose(self.sparse_patterns, widths)
         self.stories = subject.stories.subset(self.story_tokens)
         self.drawn_stories = torch.zeros(len(subject.stories.packed), dtype=torch.bool, device=device)

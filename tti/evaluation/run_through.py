@@ -64,18 +64,20 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
         return
     first = next(iter(streaming))
     net, stories = first.net, first.stories
-    wanted = {subject: _union(part.sites(net.widths) for part in each) for subject, each in streaming.items()}
+    wanted = {subject: _union(part.sites(subject.widths) for part in each) for subject, each in streaming.items()}
     recorded = _union(wanted.values())
     with_nll = any(part.needs_nll for part in everyone)
     for chunk in progress(stories, len(stories)):
         chunk = chunk.to(first.device)
         batch = chunk.batch
         recorder = Recorder(recorded)
-        hidden = net(batch.tokens, batch.stories, recorder)
+        hidden = batch.rows(net(batch.tokens, batch.stories, recorder))
         nll = net.loss(hidden, batch.targets)[1] if with_nll else torch.full_like(hidden[:, 0], torch.nan)
+        places, story = batch.rows(chunk.places), batch.rows(chunk.story)
         for subject, each in streaming.items():
-            acts = {site: subject.view(site, recorder.activations[site].flatten(1)) for site in wanted[subject]}
-            seen = Seen(Step(batch, nll, acts, net), chunk.places, chunk.stories, chunk.story, chunk.first)
+            recorded_rows = ((site, batch.rows(recorder.activations[site])) for site in wanted[subject])
+            acts = {site: subject.view(site, rows.flatten(1)) for site, rows in recorded_rows}
+            seen = Seen(Step(batch, nll, acts, net), places, chunk.stories, story, chunk.first)
             for part in each:
                 with part.timed():
                     part.update(seen)
@@ -102,7 +104,7 @@ def examine(
     """
     began = time.perf_counter()
     everyone = [part for each in parts.values() for part in each]
-    sites = _union(part.sites(subject.net.widths) for subject, each in parts.items() for part in each)
+    sites = _union(part.sites(subject.widths) for subject, each in parts.items() for part in each)
     attached = dict(zip(calibrated(parts, sites, calibration_tokens), parts.values(), strict=True))
     for subject, each in attached.items():
         for part in each:

@@ -24,9 +24,8 @@ from tti.evaluation.memory import peak_mib
 from tti.evaluation.run_through import Rotation, examine
 from tti.evaluation.stories import Chunk, StorySet
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
-from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
-from tti.models.network import Site
+from tti.models.network import Network, Site
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
@@ -55,10 +54,10 @@ class Trained(Protocol):
     def data(self, given: DictConfig) -> Any:
         """Its data module, with what a command gives of its configuration over its own."""
 
-    def model(self, checkpoint: str) -> nn.Module:
+    def model(self, checkpoint: str) -> Network:
         """The network, in evaluation mode on the CPU."""
 
-    def untrained(self) -> nn.Module:
+    def untrained(self) -> Network:
         """The network that training began with, or one like it."""
 
     def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> nn.ModuleDict:
@@ -81,7 +80,7 @@ class Runner:
         steps = trained.summary["steps"]
         self.trained, self.config, self.code = trained, config, code
         self.device = torch.device(config.device)
-        self.net = _as_gpt(trained.model(config.checkpoint))
+        self.net = trained.model(config.checkpoint)
         self.data: StoryData = trained.data(config.data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
         self.stories.require(trained.tokenizer, trained.folder)
@@ -132,7 +131,7 @@ class Runner:
             net, regularizers = self.net.to(self.device), self._regularizers().to(self.device)
             yield [Subject(name, net, self.stories, VIEWS[name], regularizers) for name in views]
         if RANDOM_INIT in asked:
-            yield [Subject(RANDOM_INIT, _as_gpt(self.trained.untrained()).to(self.device).eval(), self.stories)]
+            yield [Subject(RANDOM_INIT, self.trained.untrained().to(self.device).eval(), self.stories)]
 
     def _regularizers(self) -> nn.ModuleDict:
         """What the network was trained with. Where it cannot be loaded, the parts that need it fail, and no others."""
@@ -279,8 +278,3 @@ def _without_subjects(settings: Any) -> Any:
     if isinstance(settings, Mapping):
         return {key: _without_subjects(value) for key, value in settings.items() if key != SUBJECTS}
     return settings
-
-
-def _as_gpt(net: nn.Module) -> GPT:
-    assert isinstance(net, GPT)
-    return net

@@ -91,7 +91,7 @@ class SAEQuality(SitePart):
         return "it trains on the split that is evaluated here" if subject.stories.split == TRAINING else ""
 
     def attach(self, subject: Subject) -> None:
-        self.subject, widths = subject, subject.net.widths
+        self.subject, widths = subject, subject.widths
         self.fresh = {site: self._fresh(widths[site]) for site in self.sites(widths)}
         self.cotrained = cotrained(subject)
         self.around = {site: self._around(own) for site, own in self.cotrained.items()}

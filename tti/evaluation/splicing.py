@@ -12,7 +12,7 @@ from tti.evaluation.stories import StorySet
 from tti.interventions.moments import Moments
 from tti.interventions.replace import Replacement
 from tti.interventions.splice import Splice
-from tti.models.gpt import GPT
+from tti.models.network import Network
 from tti.models.taps import Recorder, Tap, no_tap
 
 NEGLIGIBLE = 1e-3  # nats; of a site that costs less when it is replaced by its mean there is nothing to recover
@@ -70,16 +70,16 @@ class Quality:
 
 
 @torch.no_grad()
-def mean_loss(net: GPT, stories: StorySet, tap: Tap = no_tap) -> float:
+def mean_loss(net: Network, stories: StorySet, tap: Tap = no_tap) -> float:
     """Cross-entropy in nats a token over all of the stories, with a tap."""
     total = 0.0
     for chunk in stories:
-        batch = chunk.to(net.embed.weight.device).batch
+        batch = chunk.to(net.device).batch
         total += float(net.loss(net(batch.tokens, batch.stories, tap), batch.targets)[1].sum(dtype=torch.float64))
     return total / stories.tokens
 
 
-def references(net: GPT, stories: StorySet, sites: Iterable[str]) -> dict[str, Reference]:
+def references(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Reference]:
     """What the figures of each site are counted from: a pass over the stories, and one more for every site."""
     sites = tuple(sites)
     moments = Moments(sites)
@@ -92,19 +92,21 @@ def references(net: GPT, stories: StorySet, sites: Iterable[str]) -> dict[str, R
     return found
 
 
-def quality(net: GPT, stories: StorySet, site: str, autoencoder: SparseAutoencoder, reference: Reference) -> Quality:
+def quality(
+    net: Network, stories: StorySet, site: str, autoencoder: SparseAutoencoder, reference: Reference
+) -> Quality:
     """How good an autoencoder is: one pass over the stories that the reference was taken from."""
     splice = Splice(site, autoencoder)
     return Quality.of(splice, mean_loss(net, stories, splice), reference)
 
 
 @torch.no_grad()
-def recorded(net: GPT, stories: StorySet, sites: Iterable[str]) -> dict[str, Float[Tensor, "token width"]]:
+def recorded(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Float[Tensor, "token width"]]:
     """The activations of all of the stories: ``4 tokens x width`` bytes a site on the network's device."""
     sites = tuple(sites)
     parts: dict[str, list[Tensor]] = {site: [] for site in sites}
     for chunk in stories:
-        batch = chunk.to(net.embed.weight.device).batch
+        batch = chunk.to(net.device).batch
         recorder = Recorder(sites)
         net(batch.tokens, batch.stories, recorder)
         for site in sites:
