@@ -162,6 +162,18 @@ def _if_cuda(there: Any, elsewhere: Any) -> Any:
     return there if (torch.cuda.is_available() if assumed is None else assumed) else elsewhere
 
 
+def every(fraction: float, steps: int, times: int = 1, least: int = 1, most: int | None = None) -> int:
+    """``times`` an interval of steps: a fraction of all, but no less than ``least``, and no more than ``most``."""
+    return max(1, min(max(least, round(fraction * steps)), steps, most or steps)) * times
+
+
+def _knobs(name: str) -> str:
+    """A command's YAML with its comments, less its first line, its defaults and Hydra's settings."""
+    text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]
+    own = re.sub(r"(?m)^(defaults|hydra):\n(?:(?:[ ].*)?\n)*", "", text + "\n").strip()
+    return f"{own}\n".replace("$", "$$")  # Hydra fills in a template with it
+
+
 def _threads() -> int:
     import torch
 
@@ -171,8 +183,9 @@ def _threads() -> int:
 def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
-        "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
+        "every": every,
         "if_cuda": _if_cuda,
+        "knobs": _knobs,
         "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,
         "times": lambda a, b: a * b,
