@@ -46,6 +46,8 @@ WITHOUT_EFFECT = (
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
+DISTRIBUTION = "training-time-interpretability"
+LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # plugins of Hydra's -> the extras that bring them
 
 
 def conf_dir() -> str:
@@ -115,12 +117,22 @@ def _quoted(argument: str) -> str:
 
 def alternatives(error: BaseException | None) -> str:
     """The keys that there are where an override named one that there is not; empty for other errors."""
+    if extra := _extra(str(getattr(error, "missing_cfg_file", ""))):
+        return f"it comes with an extra: pip install '{DISTRIBUTION}[{extra}]' (in a checkout: -e '.[{extra}]')\n"
     cause = error.__cause__ if error else None
     parent = getattr(cause, "parent_node", None)
     if not isinstance(parent, DictConfig) or getattr(cause, "key", None) in parent:
         return ""
     where = parent._get_full_key(None) or "the configuration"
+    if not parent:
+        return f"{where} has nothing: choose something first, as in {where}={getattr(cause, 'key', 'NAME')}\n"
     return f"{where} has: {', '.join(sorted(map(str, parent)))}\n"
+
+
+def _extra(missing: str) -> str:
+    """The extra that a configuration comes with that there is not: that of a launcher's plugin."""
+    launcher = missing.removeprefix("hydra/launcher/").partition("_")[0]
+    return LAUNCHERS.get(launcher, "") if missing.startswith("hydra/launcher/") else ""
 
 
 def identity_digest(config: DictConfig) -> str:

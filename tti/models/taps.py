@@ -54,7 +54,9 @@ def choose(patterns: str | Iterable[str], widths: Mapping[str, int]) -> tuple[st
         matches = fnmatch.filter(widths, pattern)
         if not matches:
             known = ", ".join(sorted({re.sub(r"\d+", "*", site) for site in widths}))
-            raise ValueError(f"no site of this model matches {pattern!r}; it has: {known}")
+            layers = [int(found[1]) for site in widths if (found := re.match(r"blocks\.(\d+)\.", site))]
+            blocks = f"; its blocks are 0 to {max(layers)}" if layers else ""
+            raise ValueError(f"no site of this model matches {pattern!r}; it has: {known}{blocks}")
         chosen.update(matches)
     return tuple(sorted(chosen, key=natural))
 
