@@ -1,6 +1,6 @@
 """Ground truth: how well single neurons know the factors that the grammar's stories were made from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from tti.data.grammar import StoryGrammar
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
-from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
 
 SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
@@ -45,23 +44,19 @@ class GroundTruth(SitePart):
     Memory: ``16 values x width x bins`` bytes a site.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         bins: of a neuron's activation.
         covered: the F1 from which a value counts as covered.
         fewest: tokens of a value below which it is left out, in each half.
     """
 
-    def __init__(
-        self, subjects: Sequence[str], sites: str | Iterable[str], bins: int, covered: float, fewest: int
-    ) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], bins: int, covered: float, fewest: int) -> None:
+        super().__init__(sites)
         self.bins, self.covered, self.fewest = bins, covered, fewest
 
-    def inapplicable(self, stories: StorySet) -> str:
-        return (
-            "" if FACTORS in stories.packed.manifest["arrays"] else "its corpus has no known factors (data=grammar has)"
-        )
+    def inapplicable(self, subject: Subject) -> str:
+        known = FACTORS in subject.stories.packed.manifest["arrays"]
+        return "" if known else "its corpus has no known factors (data=grammar has)"
 
     def attach(self, subject: Subject) -> None:
         self.values = Values(StoryGrammar())
@@ -70,11 +65,11 @@ class GroundTruth(SitePart):
         edges = torch.sigmoid(torch.linspace(-SPREAD, SPREAD, self.bins - 1)).tolist()
         self.edges = {
             site: torch.stack([subject.calibration[site].quantile(q) for q in edges], 1)
-            for site in self.sites(subject.net.sites)
+            for site in self.sites(subject.widths)
         }
         shape = 2, len(self.values)
         self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
-        widths = subject.net.sites
+        widths = subject.widths
         self.histograms = {
             site: torch.zeros(*shape, widths[site], self.bins, dtype=torch.int32, device=device) for site in self.edges
         }
