@@ -1,24 +1,21 @@
 """``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
 
 import logging
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
+from tti.configuration import conf_dir
 from tti.durable import write_atomically
 from tti.reporting import browser, document, findings, markdown, page, pictures, rating, summary
 from tti.reporting.analysis import Analysis, analyse
 from tti.reporting.selection import select
-from tti.runs import errors_in_a_line
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -29,7 +26,7 @@ def report(config: DictConfig) -> Analysis:
     Raises:
         ValueError: there are no finished runs, or they do not compare; the message says why and what to do.
     """
-    to = destination(config)
+    to, config = destination(config), as_now(config)
     with CONSOLE.status("reading runs and evaluations"):
         analysis = analyse(config, select(document.patterns(config), config.baseline, config.compare_anyway))
     folder = to.with_suffix("")
@@ -46,6 +43,14 @@ def report(config: DictConfig) -> Analysis:
     if config.wandb.mode:
         _publish(analysis, folder)
     return analysis
+
+
+def as_now(config: DictConfig) -> DictConfig:
+    """The configuration with ``primary=LOSS`` as ``loss=LOSS``: what the loss was called before the gain was declared."""
+    if not isinstance(config.primary, str):
+        return config
+    declared = OmegaConf.load(Path(conf_dir(), "report.yaml"))
+    return DictConfig(OmegaConf.merge(config, {"loss": config.primary, "primary": declared.primary}))
 
 
 def _publish(analysis: Analysis, folder: Path) -> None:
@@ -78,12 +83,11 @@ def _joined(folders: Sequence[Path]) -> str:
     return "+".join(dict.fromkeys(folder.resolve().name for folder in folders))
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="report")
+@command("report", free=("runs", "to", "title"), lists=("runs",))
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with errors_in_a_line():
-        analysis = report(config)
+    analysis = report(config)
     Console().print(_terminal(analysis))
     for sentence in summary.sentences(analysis):
         CONSOLE.print(markdown.plain(sentence), markup=False)
@@ -105,7 +109,4 @@ def _terminal(analysis: Analysis) -> Table:
 
 
 if __name__ == "__main__":
-    lists = [argument for argument in sys.argv[1:] if argument.startswith("runs=[")]  # Hydra's own syntax
-    others = [re.sub(r"^primary=(?=[\w/.]+$)", "loss=", a) for a in sys.argv[1:] if a not in lists]  # its former name
-    sys.argv[1:] = [*lists, *quoted(others, ("runs", "to", "title"))]
     main()

@@ -103,11 +103,6 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     Raises:
         ValueError: no run has the loss that decides, or the configuration declares what cannot be.
     """
-    if not isinstance(config.primary, Mapping):
-        raise ValueError(
-            f"primary={config.primary}: that is now the gain, one for each kind of corpus (primary.text=METRIC, "
-            f"primary.grammar=METRIC); the loss that decides is loss={config.primary}"
-        )
     found = tables.evaluated(selection, config.split, config.audit)
     records = tables.records(selection, found.metrics)
     every = tables.figures({(row["variant"], row["seed"]): row for row in records})
