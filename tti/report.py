@@ -46,7 +46,7 @@ def report(config: DictConfig) -> Analysis:
 
 
 def as_now(config: DictConfig) -> DictConfig:
-    """The configuration with ``primary=LOSS`` as ``loss=LOSS``: what the loss was called before the gain was declared."""
+    """The configuration with ``primary=LOSS``, the former name of it, as ``loss=LOSS``."""
     if not isinstance(config.primary, str):
         return config
     declared = OmegaConf.load(Path(conf_dir(), "report.yaml"))

@@ -115,7 +115,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     baselines, controls, said = _controls(config, selection)
     sequences = _sequences(table, controls, config.weaker_is_more)
     stories, unread = _stories(config, selection, found)
-    counted = floors.table(selection, loss, config.split, config.understood)
+    counted = floors.table(selection, loss, config.split, config.understood, every.get(config.entropy_floor))
     declared = {selection.name(run.key): _declared(config, run) for run in selection.finished}
     display_only = _display_only(config, metrics, found)
     silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only} | floors.silent(counted)

@@ -22,7 +22,7 @@ def shorter(runs: Sequence[Given]) -> dict[Key, Key]:
     for run in runs:
         what = frozenset(override for override in run.overrides if not override.startswith(LENGTH))
         alike.setdefault((run.key.experiment, run.key.seed, what), []).append(run)
-    found = {}
+    found: dict[Key, Key] = {}
     for same in alike.values():
         longest = max(same, key=lambda run: run.summary["steps"])
         found |= {run.key: longest.key for run in same if run.summary["steps"] < longest.summary["steps"]}
