@@ -1,0 +1,37 @@
+"""What the report calls by a name although there is nothing: the script's simulation, in small."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "type_one_error.py"
+FEW = 150
+BOUND = 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / FEW)  # of a share that is 5 %, once in some thousand draws
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    spec = importlib.util.spec_from_file_location("type_one_error", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_equal_variants_are_called_different_no_more_often_than_the_level(simulation):
+    found = simulation.rates(FEW, 3, 0.0)
+    assert found["gained"] + found["lost"] < BOUND
+    assert found["costs"] + found["lowers it"] < BOUND
+
+
+@pytest.mark.slow
+def test_variants_at_the_margin_are_called_free_no_more_often_than_the_level(simulation):
+    assert simulation.rates(FEW, 3, 1.0)["free"] < BOUND
+
+
+def test_the_page_has_the_numbers_of_the_script(simulation):
+    page = simulation.PAGE.read_text()
+    written = page.partition(simulation.BEGIN)[2].partition(simulation.END)[0]
+    assert f"Share of {simulation.EXPERIMENTS:,} simulated experiments ({len(simulation.VARIANTS)} variants" in written
