@@ -1,6 +1,6 @@
 """A network whose hidden layer is planted: what every neuron answers to is known, and so what it must score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,18 @@ SITE = "blocks.0.mlp.post"
 
 
 class Planted(Network):
-    """``plant(tokens, factors)`` is the hidden layer; ``nll(tokens)`` each token's loss."""
+    """``plant(tokens, factors)`` is the hidden layer, of which the neurons ``written`` writes are read by the head.
 
-    def __init__(self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor]) -> None:
+    The loss is of its own, ``target / 10``.
+    """
+
+    def __init__(
+        self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor], written: Mapping[int, float] | None = None
+    ) -> None:
         super().__init__()
         packed = stories.packed
         self.embed = nn.Embedding(packed.manifest["vocab_size"], 4)
+        nn.init.normal_(self.embed.weight, generator=torch.Generator().manual_seed(0))
         self.plant = plant
         factors = packed.extra("factors")
         spans = zip(packed.offsets[:-1], packed.offsets[1:], strict=True)
@@ -29,6 +35,7 @@ class Planted(Network):
             tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())
             for start, end in spans
         }
+        self.written = written or {}
         first = torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))
         self.sites = {SITE: Site(self.hidden(first).shape[1])}
 
@@ -38,11 +45,14 @@ class Planted(Network):
     vocab_size = operations_per_token = 0
 
     def forward(self, tokens, stories, tap=no_tap):
-        tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
-        return torch.zeros(len(tokens), 4)
+        hidden = tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
+        out = torch.zeros(hidden.shape[1], 4)
+        for neuron, size in self.written.items():
+            out[neuron] = size * torch.tensor([1.0, -1, 0, 0]).roll(neuron)
+        return hidden @ out
 
     def logits(self, hidden):
-        raise NotImplementedError
+        return hidden @ self.embed.weight.T
 
     def loss(self, hidden, targets):
         nll = targets.float() / 10

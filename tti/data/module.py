@@ -157,13 +157,29 @@ class StoryData(LightningDataModule):
         packed = self.split(split)
         return StoryBatches(packed, self.max_length, self.layout, places, present, self.labels, self.scored)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the tokens of the splits that are trained and validated on."""
+        return {name: self.split(name).manifest["arrays"]["tokens"]["sha256"] for name in ("train", "validation")}
+
     def state_dict(self) -> dict[str, Any]:
         """The position in the data: optimiser steps taken. The order is the run's, whose identity checkpoints carry."""
         assert self.trainer is not None
-        return {"step": self.trainer.global_step}
+        return {"step": self.trainer.global_step, "tokens": self.digests}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stopped."""
+        """Go on where the checkpoint stopped.
+
+        Raises:
+            ValueError: it was trained on other tokens than there are by now.
+        """
+        began = state_dict.get("tokens", self.digests)  # checkpoints up to 0.1 do not say
+        if changed := [name for name, digest in self.digests.items() if began[name] != digest]:
+            raise ValueError(
+                f"the tokens of {' and '.join(changed)} are not those that this run was trained with: a file of "
+                "data.corpus or its tokenizer has changed. Put the earlier one back, or train on this one under a name "
+                "of its own (name=...)"
+            )
         self._first_step = state_dict["step"]
 
     def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,14 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tti.evaluation.calibration import Calibration
+from tti.evaluation.influence import TOKENS, influence
+from tti.evaluation.influence import View as View
 from tti.evaluation.stories import StorySet
 from tti.evaluation_folder import Array, Result
-from tti.models.network import Network
+from tti.models.network import Head, Network
 from tti.models.taps import choose, kind_of, layer_of
 from tti.step import Step
-
-View = Callable[[str, Float[Tensor, "token width"]], Float[Tensor, "token width"]]
-"""What becomes of a site's activations before a part sees them: nothing, or a rotation."""
 
 
 def unchanged(site: str, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
@@ -41,6 +41,7 @@ class Subject:
             ``needs_regularizers``.
         calibration: for every site that a part asked for, what a sample of stories says of its neurons; empty before
             parts are attached.
+        head: logits from the network's final hidden state, where they are not its own.
     """
 
     name: str
@@ -49,6 +50,16 @@ class Subject:
     view: View = unchanged
     regularizers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    head: Head | None = None
+
+    @cached_property
+    def influence(self) -> dict[str, Float[Tensor, "width"]]:
+        """For every site of ``calibration``, how far each neuron moves the next-token distribution, in nats a token.
+
+        Computed when a part first asks for it, once for all parts.
+        """
+        chunk = self.stories.drawn(TOKENS).to(self.device)
+        return influence(self.net, self.head or self.net.logits, chunk, self.calibration, self.view)
 
     @property
     def device(self) -> torch.device:
@@ -149,7 +160,8 @@ class SitePart(Part):
 def by_layer(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Site -> name -> number, as ``<name>/<kind>/<layer>`` and ``<name>/<kind>/mean`` over the layers.
 
-    The mean is over the layers where the number is defined.
+    The mean is over all of the layers: undefined where the number is undefined in any, since a mean over those where it
+    is defined would be over other layers in another model.
     """
     metrics: dict[str, float] = {}
     over_layers: dict[str, list[float]] = defaultdict(list)
@@ -158,10 +170,7 @@ def by_layer(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
             kind = f"{name}/{kind_of(site)}"
             metrics[f"{kind}/{layer_of(site)}"] = float(value)
             over_layers[kind].append(float(value))
-    for kind, each in over_layers.items():
-        defined = [value for value in each if np.isfinite(value)]
-        metrics[f"{kind}/mean"] = float(np.mean(defined)) if defined else float("nan")
-    return metrics
+    return metrics | {f"{kind}/mean": float(np.mean(each)) for kind, each in over_layers.items()}
 
 
 def per_neuron(site: str, **statistics: Float[Tensor, "width"]) -> dict[str, Array]:
@@ -175,5 +184,10 @@ def array(values: Tensor, *dims: str, unit: str = "") -> Array:
 
 
 def mean_defined(values: Float[Tensor, "width"]) -> float:
-    """Mean of the values that are numbers; not a number where none is."""
+    """Mean of the values that are numbers; NaN where none is. For what has no worst value: see :func:`mean_of_all`."""
     return float(values[values.isfinite()].double().mean())
+
+
+def mean_of_all(scores: Float[Tensor, "width"]) -> float:
+    """Mean of scores of which 0 is the worst, and what an undefined one counts as: leaving it out would reward it."""
+    return float(scores.double().nan_to_num(0, 0, 0).mean())

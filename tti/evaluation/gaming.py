@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tti.evaluation.base import Part, Subject
 from tti.evaluation.run_through import examine
-from tti.evaluation.stories import SEED
+from tti.evaluation.stories import SEED, StorySet
 from tti.evaluation_folder import Result
 from tti.models.network import Head, InapplicableError, Network, Reparametrizable
 
@@ -26,8 +26,12 @@ class Change(ABC):
     """A change of a network in double precision that its function does not see."""
 
     @abstractmethod
-    def __call__(self, net: Reparametrizable) -> Head | None:
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> Head | None:
         """Change the network in place; its head from then on, if that is another.
+
+        Args:
+            net: to change, in double precision.
+            stories: what it will be measured on.
 
         Raises:
             InapplicableError: this network cannot be changed so; the message says why.
@@ -37,7 +41,7 @@ class Change(ABC):
 class Permute(Change):
     """The hidden neurons of every MLP in another order."""
 
-    def __call__(self, net: Reparametrizable) -> None:
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
         net.permute_hidden(torch.Generator().manual_seed(SEED))
 
 
@@ -47,15 +51,35 @@ class Rescale(Change):
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def __call__(self, net: Reparametrizable) -> None:
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
         net.rescale_hidden(self.factor)
 
 
 class Duplicate(Change):
     """Every hidden neuron twice, each copy writing half."""
 
-    def __call__(self, net: Reparametrizable) -> None:
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
         net.duplicate_hidden()
+
+
+class Decoys(Change):
+    """More hidden neurons, each of which answers to one of the most frequent token types and writes nothing.
+
+    Args:
+        fraction: of the hidden neurons of an MLP, how many more.
+        tokens: of the stories that they are fitted to.
+    """
+
+    def __init__(self, fraction: float, tokens: int) -> None:
+        self.fraction, self.tokens = fraction, tokens
+
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
+        assert isinstance(net, Network)
+        batch = stories.drawn(self.tokens).to(net.device).batch
+        wanted = round(self.fraction * min(width for site, width in net.widths.items() if site.endswith("mlp.post")))
+        frequent = torch.bincount(batch.types).argsort(descending=True, stable=True)
+        answers = frequent[torch.arange(max(1, wanted), device=net.device) % len(frequent)]
+        net.add_idle_hidden(batch.tokens, batch.stories, (batch.types[:, None] == answers).double())
 
 
 class RotateResidual(Change):
@@ -65,7 +89,7 @@ class RotateResidual(Change):
     that read from it first (which gives those a bias).
     """
 
-    def __call__(self, net: Reparametrizable) -> Head:
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> Head:
         assert isinstance(net, Network)
         width = net.sites["ln_final.normalized"].width
         return net.rotate_residual(rotation_about_ones(width).to(net.device))
@@ -110,25 +134,25 @@ class Gaming(Part):
         self.stories = subject.stories.subset(self.tokens)
 
     def compute(self) -> Result:
-        before = self._measured(self.subject.net)
+        before = self._measured(self.subject.net, self.subject.head)
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
             net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
             assert isinstance(net, Reparametrizable)
             try:
-                head = change(net) or net.logits
+                head = change(net, self.stories) or net.logits
             except InapplicableError as error:
                 notes[name] = f"left out: {error}"
                 continue
             metrics[f"{name}/logit_difference"] = self._difference(name, net, head)
-            for metric, after in self._measured(net.float()).items():
+            for metric, after in self._measured(net.float(), head).items():
                 metrics[f"{name}/{metric}/before"], metrics[f"{name}/{metric}/after"] = before[metric], after
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: Network) -> dict[str, float]:
-        examine({Subject("", net, self.stories): list(self.parts.values())}, self.tokens)
+    def _measured(self, net: Network, head: Head | None) -> dict[str, float]:
+        examine({Subject("", net, self.stories, head=head): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value

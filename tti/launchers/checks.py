@@ -1,21 +1,24 @@
 """What must be right before anything is spent, each with the way out in its message."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
+from tti.configuration import Recorded, without_repetitions
 from tti.launchers.calls import Call
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
 from tti.launchers.volume import DATA
 from tti.runs import require_same
+from tti.trust import configuration, parse
 
-CACHE = "modal run scripts/modal_app.py::cache_dataset"
+CACHE = ("modal", "run", "scripts/modal_app.py::cache_dataset")
+OF_THE_CORPUS = ("data", "experiment=")  # overrides that can change it
 
 
 def here(jobs: Sequence[Job], options: Options) -> None:
@@ -33,7 +36,7 @@ def here(jobs: Sequence[Job], options: Options) -> None:
                 f"{_delete(job)} and the folder {job.folder}"
             )
         if (job.folder / "config.yaml").exists():
-            require_same(str(job.folder), job.run.config, job.config)
+            require_same(str(job.folder), job.run.recorded, job.run.recorded.continued(job.config))
         _not_begun_here(job)
     twice = [folder for folder, count in Counter(job.remote for job in jobs).items() if count > 1]
     if twice:
@@ -91,10 +94,12 @@ def to_be_started(absent: Sequence[Job], calls: Mapping[Job, Call], cloud: Cloud
 
 
 def _same_on_the_volume(job: Job, cloud: Cloud) -> None:
-    content = cloud.read(f"{job.remote}/config.yaml")
-    if content is not None:
-        there = DictConfig(OmegaConf.create(content.decode()))
-        require_same(f"tti-checkpoints:{job.remote}", there, job.config, f"delete it: {_delete(job)}")
+    config, overrides = (cloud.read(f"{job.remote}/{name}.yaml") for name in ("config", "overrides"))
+    if config is not None:
+        where = f"tti-checkpoints:{job.remote}"
+        given = None if overrides is None else parse(overrides, where)
+        there = Recorded(without_repetitions(configuration(parse(config, where), where)), given)
+        require_same(where, there, there.continued(job.config), f"delete it: {_delete(job)}")
 
 
 def _same_under_way(job: Job) -> None:
@@ -134,10 +139,10 @@ def _has_data(job: Job, cloud: Cloud) -> None:
     corpus = instantiate(job.config.data.corpus)
     absent = [name for name in (corpus.folder(split).name for split in corpus.splits) if not cloud.has_data(name)]
     if absent:
-        given = [override for override in job.overrides if override.startswith(("data", "experiment=", "model"))]
+        given = [override for override in job.overrides if override.startswith(OF_THE_CORPUS)]
         raise ValueError(
             f"the volume tti-data has no tokenized {', '.join(absent)}. Make it once, on a machine without GPU:\n"
-            f"  {' '.join([CACHE, *given])}"
+            f"  {shlex.join([*CACHE, *given])}"
         )
 
 

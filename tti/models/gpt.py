@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tti.models.cross_entropy import SoftMax, linear_cross_entropy, soft_max_
+from tti.models.decoys import with_detectors
 from tti.models.mlp import Draws, FeedForward
 from tti.models.network import Head, Network
 from tti.models.stories import Stories
 from tti.models.symmetry import folded, neutral
-from tti.models.taps import Tap, kind_of, no_tap, scoped
+from tti.models.taps import Recorder, Tap, kind_of, no_tap, scoped
 
 INIT_STD = 0.02  # GPT-2's
 BASE_WIDTH = 384  # of the base model, at which the two rules of initialisation agree
@@ -186,6 +187,13 @@ class GPT(Network):
             mlp.duplicate()
         self.__dict__.pop("sites", None)  # widths have changed
 
+    def add_idle_hidden(self, tokens: Int[Tensor, "token"], layout: Stories, on: Float[Tensor, "token n"]) -> None:
+        recorder = Recorder(f"blocks.{i}.ln2.normalized" for i in range(len(self.blocks)))
+        self(tokens, layout, recorder)
+        for block, stream in zip(self._blocks, recorder.activations.values(), strict=True):
+            block.mlp = with_detectors(block.mlp, stream, on)
+        self.__dict__.pop("sites", None)  # widths have changed
+
     def rotate_residual(self, rotation: Float[Tensor, "d_model d_model"]) -> Head:
         """LayerNorms' gains and biases are folded into the weights that read from them, which get a bias by that."""
         head, bias = self.embed.weight * self.ln_final.weight, self.embed.weight @ self.ln_final.bias
@@ -199,7 +207,7 @@ class GPT(Network):
         neutral(self.ln_final)
         for embedding in (self.embed, self.pos_embed):
             embedding.weight.data = embedding.weight @ rotation
-        return lambda hidden: hidden @ (head @ rotation).T + bias
+        return lambda hidden: hidden @ (head @ rotation).T.to(hidden.dtype) + bias.to(hidden.dtype)
 
     def _mlps(self) -> Iterator[FeedForward]:
         return (block.mlp for block in self._blocks)

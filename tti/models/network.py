@@ -156,6 +156,14 @@ class Reparametrizable(Protocol):
     def duplicate_hidden(self) -> None:
         """Every hidden neuron twice, each copy writing half; widths change."""
 
+    def add_idle_hidden(self, tokens: Int[Tensor, "token"], layout: Stories, on: Float[Tensor, "token n"]) -> None:
+        """Add to every MLP hidden neurons that write nothing, one for each column of ``on``; widths change.
+
+        Args:
+            tokens, layout: documents.
+            on: 1 at those of their tokens on which the neuron should be on, as nearly as a linear map can; else 0.
+        """
+
     def rotate_residual(self, rotation: Float[Tensor, "d_model d_model"]) -> Head:
         """Another basis of the residual stream; the head is the returned one from then on.
 

@@ -10,11 +10,13 @@ WEIGHTING = "weighting"  # a key alongside a regularizer's arguments: what sets 
 
 def configured(group: DictConfig) -> dict[str, Regularizer]:
     """Name -> regularizer, not attached yet, of a configuration's ``regularizer``."""
-    return {str(name): instantiate(_arguments(each), _convert_="all") for name, each in group.items()}
+    return {str(name): instantiate(each, _convert_="all") for name, each in without_weightings(group).items()}
 
 
-def _arguments(node: DictConfig) -> DictConfig:
-    kept = node.copy()
+def without_weightings(group: DictConfig) -> DictConfig:
+    """The regularizers' own arguments."""
+    kept = group.copy()
     with open_dict(kept):
-        kept.pop(WEIGHTING, None)
+        for each in kept.values():
+            each.pop(WEIGHTING, None)
     return kept
