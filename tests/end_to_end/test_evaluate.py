@@ -74,7 +74,7 @@ def test_every_part_for_every_subject(evaluate, tmp_path):
                     evaluation.part(part).arrays.verify()
         site = "blocks.0.mlp.post"
         table = subjects["trained"].neurons(site)
-        assert {"mean", "selectivity", "ablation", "output_norm", "gap"} <= set(table)
+        assert {"mean", "selectivity_top5", "influence", "ablation", "output_norm", "gap"} <= set(table)
         assert len({len(values) for values in table.values()}) == 1
 
 
@@ -112,7 +112,7 @@ def test_without_spacy_its_part_is_left_out_and_said(evaluate, tmp_path):
     patch = "import tti.evaluation.tagging as t; t._version = lambda name: None"
     done = evaluate("run=runs/dense", "parts=[probes,effects]", "subjects=[trained]", patch=patch).ok()
     assert "probes: left out, parts of speech need spaCy" in done.output
-    assert "pip install 'tti[probes]'" in done.output
+    assert "pip install 'training-time-interpretability[probes]'" in done.output
     assert Evaluation(tmp_path / "runs/dense").parts() == ("effects",)
 
 
