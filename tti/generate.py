@@ -1,46 +1,16 @@
 """``python -m tti.generate run=FOLDER prompt="One day"``: a trained run continues a story."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hydra
 import torch
-from jaxtyping import Float
 from omegaconf import DictConfig
-from torch import Tensor
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.data.tokenizers import end_of_text
-from tti.models.gpt import GPT
-from tti.models.stories import Separate
-from tti.runs import Run, errors_in_a_line
-
-
-@torch.no_grad()
-def continuation(
-    net: GPT, tokens: list[int], end: int, limit: int, temperature: float, top_k: int, generator: torch.Generator
-) -> Iterator[int]:
-    """Sample tokens after ``tokens`` until the end of text, ``limit`` tokens, or the end of the model's context.
-
-    Each token runs the whole story again: stories are short, and there is one attention to trust.
-    """
-    tokens = list(tokens)
-    for _ in range(min(limit, net.context - len(tokens))):
-        hidden = net(torch.tensor(tokens), Separate.of([len(tokens)]))
-        token = _draw(net.logits(hidden[-1]), temperature, top_k, generator)
-        if token == end:
-            return
-        tokens.append(token)
-        yield token
-
-
-def _draw(logits: Float[Tensor, "vocab"], temperature: float, top_k: int, generator: torch.Generator) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    best = logits.topk(min(top_k, len(logits)))
-    chosen = torch.multinomial((best.values / temperature).softmax(-1), 1, generator=generator)
-    return int(best.indices[chosen])
+from tti.models.generation import continuation
+from tti.runs import Run
+from tti.trust import packages
 
 
 def generate(config: DictConfig) -> Iterator[str]:
@@ -49,9 +19,8 @@ def generate(config: DictConfig) -> Iterator[str]:
     Raises:
         ValueError: no such run or checkpoint, or a prompt that is empty or fills the model's context.
     """
-    run = Run(Path(config.run))
+    run = Run(Path(config.run), packages(config.trust))
     net, tokenizer = run.model(config.checkpoint), run.tokenizer
-    assert isinstance(net, GPT)
     tokens = tokenizer.encode(config.prompt).ids
     if not 0 < len(tokens) < net.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens; this model takes 1 to {net.context - 1}")
@@ -68,15 +37,13 @@ def generate(config: DictConfig) -> Iterator[str]:
             shown = text
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="generate")
+@command("generate", free=("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        for piece in generate(config):
-            print(piece, end="", flush=True)
-        print()
+    for piece in generate(config):
+        print(piece, end="", flush=True)
+    print()
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
     main()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,11 @@ class Corpus(ABC):
 
     def __init__(self, cache_dir: str) -> None:
         self.cache_dir = Path(cache_dir).expanduser()
+
+    @property
+    def label_values(self) -> Mapping[str, Sequence[str]]:
+        """The names of the values 0, 1, … of its integer arrays, where it has any for them."""
+        return {}
 
     @property
     @abstractmethod

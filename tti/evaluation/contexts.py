@@ -29,7 +29,6 @@ class Contexts(SitePart):
     Memory: ``2 k x window x width`` bytes a site and extreme, ``2 decile_tokens x window x width`` for the deciles.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         bottom: globs among ``sites``: the lowest activations too, where neurons have two signs; may be empty.
         k: contexts a neuron.
@@ -40,7 +39,6 @@ class Contexts(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         bottom: Sequence[str],
         k: int,
@@ -49,14 +47,14 @@ class Contexts(SitePart):
         decile_tokens: int,
         per_decile: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.bottom, self.k, self.before, self.after = list(bottom), k, before, after
         self.decile_tokens, self.per_decile = decile_tokens, per_decile
 
     def attach(self, subject: Subject) -> None:
         self.stories, device = subject.stories, subject.device
-        sites = self.sites(subject.net.sites)
-        widths = {site: subject.net.sites[site] for site in sites}
+        sites = self.sites(subject.widths)
+        widths = {site: subject.widths[site] for site in sites}
         below = choose(self.bottom, widths) if self.bottom else ()
         self.offsets = torch.arange(-self.before, self.after + 1, device=device)
         make = partial(Extremes, k=self.k, window=len(self.offsets), device=device)

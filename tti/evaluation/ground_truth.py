@@ -11,12 +11,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tti.data.grammar import StoryGrammar
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron, unchanged
 from tti.evaluation.causal_truth import divergences, odd_stories, specificity
 from tti.evaluation.knowledge import BestDetectors, Knowledge, suffixed
-from tti.evaluation.stories import StorySet
 from tti.evaluation.tails import Tails
-from tti.evaluation_folder import ROTATION, Array, Result
+from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
@@ -49,7 +48,7 @@ class GroundTruth(SitePart):
     **Beyond the last two tokens.** The best F1 rewards lookup tables: ``f1_ceiling_token`` is what a detector of the
     current token reaches. What ``context_...`` metrics count is 0 for every function of the last two tokens (see
     :class:`tti.evaluation.beyond.Labelled`). A neuron is on in its top ``on_rates`` (the first has the plain names,
-    the others ``..._top_1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
+    the others ``..._top1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
     factors (:class:`tti.evaluation.knowledge.Knowledge`). ``context_f1``, ``context_information``,
     ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves a factor of the token open, mean over
     these factors; ``context_f1_held_out`` of hero and place on stories whose pair of them training never had. Each has
@@ -66,7 +65,6 @@ class GroundTruth(SitePart):
     Memory: ``16 values x width x bins`` bytes a site, and ``width / 4`` bytes for each rate and packed token.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         bins: of a neuron's activation.
         covered: the F1 from which a value counts as covered.
@@ -80,7 +78,6 @@ class GroundTruth(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         bins: int,
         covered: float,
@@ -91,15 +88,14 @@ class GroundTruth(SitePart):
         causal_tokens: int,
         at_once: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.bins, self.covered, self.fewest = bins, covered, fewest
         self.on_rates, self.least_entropy = tuple(on_rates), least_entropy
         self.causal_sites, self.causal_tokens, self.at_once = causal_sites, causal_tokens, at_once
 
-    def inapplicable(self, stories: StorySet) -> str:
-        return (
-            "" if FACTORS in stories.packed.manifest["arrays"] else "its corpus has no known factors (data=grammar has)"
-        )
+    def inapplicable(self, subject: Subject) -> str:
+        known = FACTORS in subject.stories.packed.manifest["arrays"]
+        return "" if known else "its corpus has no known factors (data=grammar has)"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
@@ -109,11 +105,11 @@ class GroundTruth(SitePart):
         edges = torch.sigmoid(torch.linspace(-SPREAD, SPREAD, self.bins - 1)).tolist()
         self.edges = {
             site: torch.stack([subject.calibration[site].quantile(q) for q in edges], 1)
-            for site in self.sites(subject.net.sites)
+            for site in self.sites(subject.widths)
         }
         shape = 2, len(self.values)
         self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
-        widths = subject.net.sites
+        widths = subject.widths
         self.histograms = {
             site: torch.zeros(*shape, widths[site], self.bins, dtype=torch.int32, device=device) for site in self.edges
         }
@@ -163,7 +159,7 @@ class GroundTruth(SitePart):
                 if rate == 0:
                     arrays |= best_detectors(site, best)
                     named |= self._causal(site, knowledge, best, found.mean)
-                results[site] |= suffixed(named, "" if rate == 0 else f"_top_{100 * fraction:g}")
+                results[site] |= suffixed(named, "" if rate == 0 else f"_top{100 * fraction:g}")
         return Result(by_layer(results) | self._ceilings(knowledge), arrays)
 
     def _ceilings(self, knowledge: Knowledge) -> dict[str, float]:
@@ -182,14 +178,15 @@ class GroundTruth(SitePart):
         self, site: str, knowledge: Knowledge, best: BestDetectors, means: Float[Tensor, "width"]
     ) -> dict[str, float]:
         """``causal_f1``, where it is wanted."""
-        wanted = set(choose(self.causal_sites, self.subject.net.sites))
-        if site not in wanted or not self.causal_tokens or self.subject.name == ROTATION:
+        subject = self.subject
+        wanted = choose(self.causal_sites, subject.widths)
+        if site not in wanted or not self.causal_tokens or subject.view is not unchanged:
             return {}
-        chunk = odd_stories(self.subject.stories, self.causal_tokens).to(self.subject.device)
+        chunk = odd_stories(subject.stories, self.causal_tokens).to(subject.device)
         neurons, which = np.unique(best.neuron[knowledge.counted], return_inverse=True)
-        ablated = torch.from_numpy(neurons).to(self.subject.device)
-        levels = means[neurons].float().to(self.subject.device)
-        effect = divergences(self.subject.net, chunk, site, ablated, levels, self.at_once, self.say)
+        ablated, levels = torch.from_numpy(neurons).to(subject.device), means[neurons].float().to(subject.device)
+        logits = subject.head or subject.net.logits
+        effect = divergences(subject.net, logits, chunk, site, ablated, levels, self.at_once, self.say)
         of_values = effect.double().cpu().numpy()[which]
         share = np.zeros(knowledge.rows)
         share[knowledge.counted] = specificity(knowledge, chunk.places.cpu().numpy(), of_values, knowledge.counted)

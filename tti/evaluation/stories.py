@@ -69,7 +69,11 @@ class StorySet:
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
         """Scored tokens of each story."""
-        return self._stories.lengths[self.members]
+        return self.scored(self.members)
+
+    def scored(self, stories: Int[np.ndarray, "story"]) -> Int[np.ndarray, "story"]:
+        """Scored tokens of these stories of the packed split."""
+        return self._stories.lengths[stories]
 
     def subset(self, tokens: int) -> "StorySet":
         """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
@@ -107,6 +111,11 @@ class StorySet:
     def type_counts(self) -> Int[Tensor, "type"]:
         """How often each of ``types`` occurs in the packed split, ends of text and what is cut off included."""
         return torch.from_numpy(np.bincount(self.packed.tokens)[self.types])
+
+    @cached_property
+    def vocabulary(self) -> Int[np.ndarray, "id"]:
+        """The ids that stand for a token, ascending; a network may have more rows."""
+        return np.array(sorted(self.packed.tokenizer().get_vocab(with_added_tokens=True).values()))
 
     @cached_property
     def token_bytes(self) -> Int[np.ndarray, "vocab"]:

@@ -1,4 +1,4 @@
-"""Where transformers, nnsight, TransformerLens and SAELens find the sites of an exported model."""
+"""Where sites are found in other tools' models: those of an export, and those of decoders of transformers."""
 
 import re
 from dataclasses import dataclass
@@ -54,3 +54,71 @@ def place(site: str) -> Place:
         return Place("", f"transformer.h.{layer}.mlp.sites.{module}", "output")
     hook, module, side = BLOCK[name]
     return Place(f"blocks.{layer}.{hook}", f"transformer.h.{layer}.{module}".rstrip("."), side)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names of a transformers decoder's modules, within its base model and within a block.
+
+    Attributes:
+        embed, blocks, ln_final: within the base model.
+        ln1, attn_out: before attention, and the matrix with which attention writes.
+        ln2, mlp_in, mlp_out: before the MLP; the matrix before its non-linearity (of a gated MLP, the gate's); the
+            matrix with which it writes.
+    """
+
+    embed: str
+    blocks: str
+    ln_final: str
+    ln1: str
+    attn_out: str
+    ln2: str
+    mlp_in: str
+    mlp_out: str
+
+    def places(self, layers: int) -> dict[str, tuple[str, str]]:
+        """Site -> module and side (``input``, ``output``), of those at which a network can go on with another value.
+
+        ``resid_mid`` is none: what enters the second norm is not what the residual stream goes on with.
+        """
+        block = {
+            "resid_pre": ("", "input"),
+            "ln1.normalized": (self.ln1, "output"),
+            "attn.z": (self.attn_out, "input"),
+            "attn_out": (self.attn_out, "output"),
+            "ln2.normalized": (self.ln2, "output"),
+            "mlp.pre": (self.mlp_in, "output"),
+            "mlp.post": (self.mlp_out, "input"),
+            "mlp_out": (self.mlp_out, "output"),
+            "resid_post": ("", "output"),
+        }
+        return {
+            "embed": (self.embed, "output"),
+            **{
+                f"blocks.{i}.{site}": (f"{self.blocks}.{i}.{module}".rstrip("."), side)
+                for i in range(layers)
+                for site, (module, side) in block.items()
+            },
+            "ln_final.normalized": (self.ln_final, "output"),
+        }
+
+
+LLAMA = Family(
+    *("embed_tokens", "layers", "norm"),
+    *("input_layernorm", "self_attn.o_proj"),
+    *("post_attention_layernorm", "mlp.gate_proj", "mlp.down_proj"),
+)
+# model_type of a config.json -> its modules.
+FAMILIES = {
+    "gpt2": Family("wte", "h", "ln_f", "ln_1", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"),
+    "gpt_neo": Family("wte", "h", "ln_f", "ln_1", "attn.attention.out_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"),
+    "gpt_neox": Family(
+        *("embed_in", "layers", "final_layer_norm"),
+        *("input_layernorm", "attention.dense"),
+        *("post_attention_layernorm", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+    ),
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+}
