@@ -124,6 +124,14 @@ def test_chunks_and_the_order_of_neurons_change_nothing(part, scored, grammar_st
         assert again[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
 
 
+def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
+    few_stories.require(GRAMMAR.tokenizer(), tmp_path)
+    other = GRAMMAR.tokenizer()
+    other.add_tokens(["zebra"])
+    with pytest.raises(ValueError, match="another edition of the built-in grammar than edition 2"):
+        few_stories.require(other, tmp_path)
+
+
 def test_scores_by_hand():
     """Two strata of four tokens; the value in half of the first and in all of the second."""
     stratum = np.array([0, 0, 0, 0, 1, 1, 1, 1])
