@@ -119,8 +119,8 @@ class GroundTruth(SitePart):
         self.tails = {site: Tails(subject.calibration[site], self.on_rates, tokens) for site in self.edges}
 
     def update(self, seen: Seen) -> None:
-        places = seen.places.cpu().numpy()
-        numbers = self.values.rows(np.asarray(self.factors[places]), seen.step.batch.tokens.cpu().numpy())
+        places, batch = seen.places.cpu().numpy(), seen.step.batch
+        numbers = self.values.rows(np.asarray(self.factors[places]), batch.rows(batch.tokens).cpu().numpy())
         rows = torch.from_numpy(numbers).to(seen.places.device)  # [token, column]
         half = (seen.stories[seen.story] % 2) * len(self.values)
         for column in rows.T:
