@@ -291,6 +291,17 @@ def test_a_grammar_corpus_knows_the_factors_of_every_token(tmp_path):
     assert (factors[packed.offsets[1:] - 1] == 0).all()
 
 
+def test_a_cache_of_another_edition_of_the_grammar_is_refused_by_name(tmp_path):
+    corpus = GrammarCorpus(train=3, validation=2, test=2, seed=0, cache_dir=str(tmp_path))
+    corpus.open("train")
+    path = corpus.folder("train") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["identity"].pop("edition") == 2
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"made from something else:(?s:.*)wanted: .*'edition': 2"):
+        corpus.open("train")
+
+
 def test_splits_and_seeds_of_the_grammar_share_no_story(tmp_path):
     seen = set()
     for seed in (0, 1):
