@@ -4,16 +4,21 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
 # The number of devices is not among them: regularizers see one process's stories.
@@ -28,13 +33,6 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
-    "task.metrics",  # these say again what stands at the top
-    "task.net",
-    "task.optimizer",
-    "task.regularizers",
-    "task.schedule",
-    "task.seed",
-    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -44,9 +42,18 @@ WITHOUT_EFFECT = (
     "variant",
     "weighting.baseline.like",
 )
+# Measured along the way. A folder's name may say it, but no run is another for it.
+MEASURED = ("metrics",)
+# What runs had before these knobs existed, where that is not today's default.
+BEFORE = {"model.init_std": 0.02}
+MISSING = "-"
+HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra hands arguments over, not which they are
+# What `task` said again of what stands at the top, in runs up to 0.1.
+REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
+LONGEST_FILE = 255  # bytes of one name on common file systems
 
 
 def conf_dir() -> str:
@@ -74,9 +81,88 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """The resolved leaves of a configuration that can change a run's result."""
-    resolved = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(resolved, dict)
-    return {key: value for key, value in flat(resolved).items() if _has_effect(key)}  # type: ignore[arg-type]
+    return {key: value for key, value in flat(_plain(config)).items() if _has_effect(key)}
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A configuration as a run folder has it: the knobs that there were when the run began, resolved.
+
+    Args:
+        config: the folder's ``config.yaml``.
+        overrides: its ``overrides.yaml``, the command that it was composed from; None if that is not known.
+    """
+
+    config: DictConfig
+    overrides: Sequence[str] | None
+
+    def differences(self, wanted: DictConfig) -> dict[str, tuple[Any, Any]]:
+        """Where ``wanted`` trains something else: key -> (value there, value wanted), ``-`` for none.
+
+        A knob that was added since has the value there that ``BEFORE`` declares, or else its default: what the run's
+        own command gives it today.
+        """
+        there, here = _compared(self.config), _compared(wanted)
+        there |= self._today(here.keys() - there.keys()) | self._before(wanted)
+        keys = sorted(key for key in there | here if there.get(key, MISSING) != here.get(key, MISSING))
+        return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
+
+    def continued(self, wanted: DictConfig) -> DictConfig:
+        """``wanted`` as this run continues it: a knob of ``BEFORE`` that the command leaves alone stays as it was."""
+        kept, before = wanted.copy(), self._before(wanted)
+        for key, default in self._today(before).items():
+            if OmegaConf.select(wanted, key) == default:
+                OmegaConf.update(kept, key, before[key])
+        return kept
+
+    def _before(self, wanted: DictConfig) -> dict[str, Any]:
+        """What ``BEFORE`` declares of the knobs of ``wanted`` that this run does not have."""
+        there, here = flat(_plain(self.config)), flat(_plain(wanted))
+        return {key: value for key, value in BEFORE.items() if key in here and key not in there}
+
+    def _today(self, keys: Collection[str]) -> dict[str, Any]:
+        """The values of those of ``keys`` that the run's command composes to with today's configurations."""
+        if not keys or self.overrides is None:
+            return {}  # composing takes half a second
+        try:
+            found = {key: OmegaConf.select(self._composed, key, default=MISSING) for key in keys}
+        except (HydraException, OmegaConfBaseException):  # an option that is gone, or lies in a folder not given here
+            return {}
+        plain = {
+            key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()
+        }
+        return {key: value for key, value in plain.items() if value != MISSING}
+
+    @cached_property
+    def _composed(self) -> DictConfig:
+        return _composed(self.overrides or ())
+
+
+def _compared(config: DictConfig) -> dict[str, Any]:
+    leaves = identity(config).items()
+    return {key: value for key, value in leaves if not _stands_for(MEASURED, key) and not key.endswith(HANDED_OVER)}
+
+
+def _composed(overrides: Iterable[str]) -> DictConfig:
+    """``python -m tti.train overrides`` as it is composed today, by the search path of the present command if any."""
+    if not GlobalHydra.instance().is_initialized():
+        with initialize_config_dir(conf_dir(), version_base=None):
+            return compose("train", list(overrides))
+    given = [] if HydraConfig.instance().cfg is None else HydraConfig.get().overrides.hydra
+    searched = [override for override in given if override.startswith("hydra.searchpath=")]
+    return compose("train", [*searched, *overrides])
+
+
+def without_repetitions(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what those up to 0.1 said twice."""
+    kept = config.copy()
+    if "task" in kept:
+        kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    return kept
 
 
 def spell(overrides: Iterable[str]) -> str:
@@ -96,10 +182,13 @@ def spell(overrides: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(name)}"
 
 
-def spell_variant(overrides: Iterable[str], named: bool) -> str:
-    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others."""
-    method = [override for override in overrides if not named or override.lstrip("+~").startswith(METHOD)]
-    return spell(method) or "baseline"
+def spell_variant(overrides: Iterable[str], named: bool, swept: Collection[str] = ()) -> str:
+    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others.
+
+    Those that are ``swept`` are spelled in any case: they tell the jobs of a sweep apart.
+    """
+    said = [each for each in overrides if not named or each in swept or each.lstrip("+~").startswith(METHOD)]
+    return spell(said) or "baseline"
 
 
 def quoted(arguments: Iterable[str], keys: Iterable[str]) -> list[str]:
@@ -140,7 +229,11 @@ def digest(text: str) -> str:
 
 
 def _has_effect(key: str) -> bool:
-    return not any(key == without or key.startswith(f"{without}.") for without in WITHOUT_EFFECT)
+    return not _stands_for(WITHOUT_EFFECT, key)
+
+
+def _stands_for(keys: Iterable[str], key: str) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
 
 
 _assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=None)
@@ -169,10 +262,22 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
+def _folder(start: Any, *names: Any) -> str:
+    """``start/name/name``, where names cannot lead elsewhere."""
+    for name in map(str, names):
+        if not name.strip(".") or set("/\\\0") & set(name) or len(name.encode()) > LONGEST_FILE:
+            raise ValueError(
+                f"{name!r} cannot name a folder: experiment, name and variant are names of at most {LONGEST_FILE} "
+                "bytes, without / and \\. Another place for all runs is runs=FOLDER"
+            )
+    return "/".join(map(str, (start, *names)))
+
+
 def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
         "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
+        "folder": _folder,
         "if_cuda": _if_cuda,
         "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,

@@ -5,22 +5,26 @@
 
 import glob
 import logging
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
-from tti.configuration import alternatives, conf_dir, quoted
+from tti.command import command
 from tti.evaluation.runner import CONSOLE, Runner, Trained, in_a_line, require_known
 from tti.huggingface.foreign import named
-from tti.runs import Run, commit, errors_in_a_line, find
+from tti.runs import Run, commit, find
+from tti.trust import packages
 
 
-def chosen_runs(pattern: str) -> list[Run]:
+def chosen_runs(pattern: str, trust: tuple[str, ...] = ()) -> list[Run]:
     """The runs of a folder, below a folder, or that a glob matches; each a folder with a ``config.yaml``.
+
+    Args:
+        pattern: folder or glob.
+        trust: see :class:`Run`.
 
     Raises:
         ValueError: there are none.
@@ -29,7 +33,8 @@ def chosen_runs(pattern: str) -> list[Run]:
     if not folders:
         raise ValueError(f"no such folder: {pattern} (from folder {Path.cwd()})")
     runs = [run for folder in folders if folder.is_dir() for run in _runs_in(folder)]
-    return list({run.folder.resolve(): run for run in runs}.values()) or find(folders[0])
+    chosen = {run.folder.resolve(): run for run in runs}.values() or find(folders[0])
+    return [replace(run, trust=trust) for run in chosen]
 
 
 def _runs_in(folder: Path) -> list[Run]:
@@ -53,7 +58,7 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Trained, str]]:
     torch.set_num_threads(config.threads)
     models: Sequence[Trained]
     if config.hf is None:
-        models = chosen_runs(str(config.run))
+        models = chosen_runs(str(config.run), packages(config.trust))
     else:
         elsewhere, config = named(config)
         models = [elsewhere]
@@ -70,21 +75,13 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Trained, str]]:
     return failed
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
+@command("evaluate", free=("run", "hf", "to"))
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    with errors_in_a_line():
-        failed = evaluate(config)
-    if failed:
-        sys.exit(f"error: {len(failed)} could not be evaluated: {', '.join(str(model.folder) for model, _ in failed)}")
+    if failed := evaluate(config):
+        raise ValueError(f"{len(failed)} could not be evaluated: {', '.join(str(model.folder) for model, _ in failed)}")
 
 
 if __name__ == "__main__":
-    if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = quoted(sys.argv[1:], ("run", "hf", "to"))
-    try:
-        main()
-    except SystemExit as error:
-        sys.stderr.write(alternatives(error.__context__))
-        raise
+    main()

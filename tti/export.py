@@ -1,20 +1,17 @@
 """``python -m tti.export run=FOLDER to=FOLDER``: a run as a Hugging Face folder, which other tools open."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Int
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.durable import replacing_folder, write_atomically
@@ -23,7 +20,8 @@ from tti.huggingface.folder import largest_difference, open_model, write
 from tti.huggingface.gpt2 import is_gpt2
 from tti.huggingface.names import place
 from tti.models.gpt import GPT
-from tti.runs import Run, commit, errors_in_a_line
+from tti.runs import Run, commit
+from tti.trust import packages
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 ABOUT = "export.json"
@@ -37,7 +35,7 @@ def export(config: DictConfig) -> Path:
         ValueError: no such run or checkpoint, one that has not finished, a folder that is there already, data that are
             others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then.
     """
-    run, to = Run(Path(config.run)), Path(config.to)
+    run, to = Run(Path(config.run), packages(config.trust)), Path(config.to)
     _require_finished(run, config.unfinished)
     _require_free(to, config.overwrite)
     net = run.model(config.checkpoint)
@@ -73,7 +71,7 @@ def _require_free(to: Path, overwrite: bool) -> None:
 
 def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
     """The first stories of the run's validation split, each cut at the model's context."""
-    data: StoryData = instantiate(OmegaConf.merge(run.config.data, config.data))
+    data: StoryData = run.data(config.data)
     packed = data.split("validation")
     if packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
         raise ValueError(
@@ -116,9 +114,7 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
         "run": run.config.run_dir,
         "status": run.status,
         "checkpoint": config.checkpoint,
-        "step": torch.load(
-            run.folder / "checkpoints" / f"{config.checkpoint}.ckpt", map_location="cpu", weights_only=True, mmap=True
-        )["global_step"],
+        "step": run.step(config.checkpoint),
         "commit": commit(),
         "remote_code": not is_gpt2(net),
         "licence": config.licence,
@@ -127,13 +123,11 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
     }
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
+@command("export", free=("run", "to", "data_licence"))
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        export(config)
+    export(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to", "data_licence"))
     main()

@@ -1,17 +1,16 @@
 """``python -m tti.generate run=FOLDER prompt="One day"``: a trained run continues a story."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.data.tokenizers import end_of_text
 from tti.models.generation import continuation
-from tti.runs import Run, errors_in_a_line
+from tti.runs import Run
+from tti.trust import packages
 
 
 def generate(config: DictConfig) -> Iterator[str]:
@@ -20,7 +19,7 @@ def generate(config: DictConfig) -> Iterator[str]:
     Raises:
         ValueError: no such run or checkpoint, or a prompt that is empty or fills the model's context.
     """
-    run = Run(Path(config.run))
+    run = Run(Path(config.run), packages(config.trust))
     net, tokenizer = run.model(config.checkpoint), run.tokenizer
     tokens = tokenizer.encode(config.prompt).ids
     if not 0 < len(tokens) < net.context:
@@ -38,15 +37,13 @@ def generate(config: DictConfig) -> Iterator[str]:
             shown = text
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="generate")
+@command("generate", free=("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        for piece in generate(config):
-            print(piece, end="", flush=True)
-        print()
+    for piece in generate(config):
+        print(piece, end="", flush=True)
+    print()
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
     main()

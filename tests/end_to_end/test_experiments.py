@@ -1,5 +1,7 @@
 """Every experiment there is, variant by variant, through the command that a user would give."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from small import CORPUS
@@ -19,7 +21,6 @@ def test_each_variant_of_an_experiment_takes_a_step(option, tti, tmp_path):
     steps = STEPS.get(option, 1)
     lengths = [f"trainer.max_steps={steps}", "trainer.val_check_interval=1"]
     tti("-m", f"experiment={option}", *TINY, *lengths).ok()
-    with open(f"{conf_dir()}/experiment/{option}.yaml") as file:
-        variants = yaml.safe_load(file)["hydra"]["sweeper"]["variants"]
+    experiment = yaml.safe_load(Path(conf_dir(), "experiment", f"{option}.yaml").read_text())
     trained = {run.folder.parent.name: run.summary["steps"] for run in find(tmp_path / "runs" / f"{option}-once")}
-    assert trained == dict.fromkeys(variants, steps)
+    assert trained == dict.fromkeys(experiment["hydra"]["sweeper"]["variants"], steps)

@@ -100,6 +100,12 @@ def test_sites_come_in_the_order_of_the_forward_pass_with_their_widths(make_net)
         assert found.width == special.get(site.removeprefix("blocks.0.").removeprefix("blocks.1."), 16)
 
 
+def test_a_site_says_what_its_rows_are(make_net):
+    sites = make_net("model/mlp=hard_concrete").sites
+    assert sites["blocks.0.mlp.open"].rows == "once"
+    assert all(site.rows == "token" for name, site in sites.items() if not name.endswith("open"))
+
+
 def test_listing_the_sites_changes_nothing(make_net):
     net = make_net().train()
     state = torch.get_rng_state()

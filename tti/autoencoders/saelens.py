@@ -5,16 +5,16 @@ evaluation; :func:`load` opens it as what it was here. Written for SAELens 6 (``
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.durable import replacing_folder
+from tti.trust import named
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 WRITTEN_FOR = "6.54.0"  # without a version SAELens takes it for one of before 6, and drops the hook's name
@@ -76,21 +76,20 @@ def about(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def load(folder: Path) -> SparseAutoencoder:
+def load(folder: Path, trust: Sequence[str] = ()) -> SparseAutoencoder:
     """An autoencoder, in evaluation mode on the CPU.
 
+    Args:
+        folder: its own.
+        trust: packages, beside this one, that its kind may be from.
+
     Raises:
-        ValueError: as for :func:`about`, or its kind cannot be imported here.
+        ValueError: as for :func:`about`; or its kind is none, or of a package that is not trusted.
     """
     said = about(folder)
-    try:
-        kind = get_class(said["kind"])
-    except ImportError as error:
-        raise ValueError(
-            f"{folder} holds a {said['kind']}, which cannot be imported here ({error}): install its package, or put its "
-            "folder on PYTHONPATH"
-        ) from error
-    assert issubclass(kind, SparseAutoencoder), kind
+    kind = named(str(said["kind"]), trust)
+    if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
+        raise ValueError(f"{folder / CONFIG} is damaged: {said['kind']} is no kind of autoencoder")
     autoencoder = kind(**said["arguments"])
     try:
         autoencoder.load_folded(load_file(folder / WEIGHTS))

@@ -71,11 +71,13 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
         chunk = chunk.to(first.device)
         batch = chunk.batch
         recorder = Recorder(recorded)
-        hidden = net(batch.tokens, batch.stories, recorder)
+        hidden = batch.rows(net(batch.tokens, batch.stories, recorder))
         nll = net.loss(hidden, batch.targets)[1] if with_nll else torch.full_like(hidden[:, 0], torch.nan)
+        places, story = batch.rows(chunk.places), batch.rows(chunk.story)
         for subject, each in streaming.items():
-            acts = {site: subject.view(site, recorder.activations[site].flatten(1)) for site in wanted[subject]}
-            seen = Seen(Step(batch, nll, acts, net), chunk.places, chunk.stories, chunk.story, chunk.first)
+            recorded_rows = ((site, batch.rows(recorder.activations[site])) for site in wanted[subject])
+            acts = {site: subject.view(site, rows.flatten(1)) for site, rows in recorded_rows}
+            seen = Seen(Step(batch, nll, acts, net), places, chunk.stories, story, chunk.first)
             for part in each:
                 with part.timed():
                     part.update(seen)

@@ -16,6 +16,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import nn
 
+from tti.command import explained
 from tti.configuration import root_cause
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, Subject, View, unchanged
@@ -39,10 +40,6 @@ class Trained(Protocol):
         """Where its ``evaluation/`` is written."""
 
     @property
-    def config(self) -> DictConfig:
-        """Its data, and what their configuration refers to."""
-
-    @property
     def summary(self) -> Mapping[str, Any]:
         """``steps``: how long it was trained; None where that is not known.
 
@@ -53,6 +50,9 @@ class Trained(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
+
+    def data(self, given: DictConfig) -> Any:
+        """Its data module, with what a command gives of its configuration over its own."""
 
     def model(self, checkpoint: str) -> Network:
         """The network, in evaluation mode on the CPU."""
@@ -81,7 +81,7 @@ class Runner:
         self.trained, self.config, self.code = trained, config, code
         self.device = torch.device(config.device)
         self.net = trained.model(config.checkpoint)
-        self.data: StoryData = instantiate(OmegaConf.merge(trained.config, {"data": config.data}).data)
+        self.data: StoryData = trained.data(config.data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
         self.stories.require(trained.tokenizer, trained.folder)
         packed = self.stories.packed.manifest
@@ -163,6 +163,7 @@ class Runner:
             return False
         try:
             part = evaluation.part(name)
+            part.arrays.verify()
         except OtherSchemaError as error:
             raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
         except ValueError:  # damaged
@@ -246,9 +247,9 @@ def require_known(config: DictConfig) -> None:
 
 def in_a_line(error: Exception) -> str:
     """The message of an error; one that nobody foresaw is shown with its traceback first."""
+    if message := explained(error):
+        return message
     root = root_cause(error)
-    if isinstance(root, ValueError):
-        return str(root)
     CONSOLE.print("".join(traceback.format_exception(error)), markup=False)
     return f"{type(root).__name__}: {root}"
 

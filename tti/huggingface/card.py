@@ -72,7 +72,7 @@ Where each of its sites is found in transformers, nnsight and TransformerLens st
 
 
 def _training(run: Run, about: Mapping[str, Any]) -> str:
-    overrides = [without_folders(str(override)) for override in OmegaConf.load(run.folder / "overrides.yaml")]
+    overrides = [without_folders(override) for override in run.overrides]
     rows = [
         ["overrides of the defaults", _code(overrides) or "none"],
         ["MLP", _code([run.config.model.mlp._target_])],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from torch import nn
@@ -43,10 +44,10 @@ class Foreign:
         """How long it was trained is not known."""
         return {"steps": None}
 
-    @property
-    def config(self) -> DictConfig:
-        """What a configuration of data refers to; the data themselves are the command's."""
-        return OmegaConf.create({"model": {"context": self._config.max_position_embeddings}, "seed": SEED, "data": {}})
+    def data(self, given: DictConfig) -> Any:
+        """The data module of the command's configuration, which refers to the model's context and a seed."""
+        around = {"model": {"context": self._config.max_position_embeddings}, "seed": SEED}
+        return instantiate(OmegaConf.merge(around, {"data": given}).data)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

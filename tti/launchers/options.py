@@ -10,6 +10,7 @@ BOUNDS = {
     "retries": (0, 10),
     "max_containers": (1, 1000),
     "look_every": (0, 3600),
+    "patience": (1, 1e6),
     "tokens_per_second": (1, 1e9),
     "tokens_per_story": (1, 1e6),
 }
@@ -33,6 +34,7 @@ class Options:
     secrets: Sequence[str] | None
     leave: Sequence[str]
     look_every: float
+    patience: int
     tokens_per_second: float
     tokens_per_story: float
     prices: Mapping[str, float]

@@ -143,8 +143,8 @@ class Growing(Stories):
         position = self.positions.new_zeros(shape)
         position[row, column] = self.positions
         seen = torch.arange(total, device=q.device) <= position[..., None]
-        ours = (each.transpose(1, 2) for each in (queries, keys[self.stories, :total], values[self.stories, :total]))
-        mixed = scaled_dot_product_attention(*ours, attn_mask=seen[:, None], dropout_p=dropout)
+        q, k, v = (each.transpose(1, 2) for each in (queries, keys[self.stories, :total], values[self.stories, :total]))
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], dropout_p=dropout)
         return mixed.transpose(1, 2)[row, column]
 
     @property

@@ -26,8 +26,8 @@ class Draws(NamedTuple):
 
     The network draws everybody's ``first``, then everybody's ``again`` (weights that write into the residual stream,
     with a smaller standard deviation), then everybody's ``added``. What an MLP has and a dense one lacks goes into
-    ``added``. An MLP without the dense one's matrices puts empty tensors of their shapes into ``first`` and ``again``,
-    so that everything outside begins as in every other variant.
+    ``added``. An MLP without the dense one's matrices makes a :class:`DenseMLP` that is none of its modules, and adds
+    to the draws of that, so that everything outside begins as in every other variant.
     """
 
     first: list[Draw]

@@ -42,19 +42,19 @@ def natural(site: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", site)]
 
 
-def choose(patterns: str | Iterable[str], sites: Iterable[str]) -> tuple[str, ...]:
-    """The sites among ``sites`` that match a glob (or any of several), in natural order.
+def choose(patterns: str | Iterable[str], names: Iterable[str], what: str = "site") -> tuple[str, ...]:
+    """Those of a model's names (of sites, or of ``what`` else) that match a glob (or any of several), in natural order.
 
     Raises:
-        ValueError: a pattern matches nothing; the message lists the sites that there are.
+        ValueError: a pattern matches nothing; the message lists those there are.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    sites, chosen = list(sites), set[str]()
+    names, chosen = list(names), set[str]()
     for pattern in patterns:
-        matches = fnmatch.filter(sites, pattern)
+        matches = fnmatch.filter(names, pattern)
         if not matches:
-            known = ", ".join(sorted({re.sub(r"\d+", "*", site) for site in sites}))
-            raise ValueError(f"no site of this model matches {pattern!r}; it has: {known}")
+            known = ", ".join(sorted({re.sub(r"\d+", "*", site) for site in names}))
+            raise ValueError(f"no {what} of this model matches {pattern!r}; it has: {known}")
         chosen.update(matches)
     return tuple(sorted(chosen, key=natural))
 
