@@ -102,3 +102,8 @@ def test_configurations_lie_beside_a_checkout_or_where_the_variable_says(tmp_pat
         conf_dir()
     (tmp_path / "train.yaml").touch()
     assert conf_dir() == str(tmp_path.resolve())
+
+
+@pytest.mark.each_option("experiment")
+def test_an_experiment_bears_the_name_of_its_file(option):
+    assert OmegaConf.load(Path(conf_dir(), "experiment", f"{option}.yaml")).experiment == option

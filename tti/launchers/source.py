@@ -12,9 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tti.configuration import conf_dir
+from tti.configuration import DISTRIBUTION, conf_dir
 
-DISTRIBUTION = "training-time-interpretability"
 SUFFIXES = {".py", ".yaml", ".html", ".css", ".js"}  # the last three: what a report writes for browsers
 EXTRAS = ("probes", "umap")  # of use to commands that run remotely
 # Shipped, but nothing that training imports or composes: a change of these is no other code to a run that is under way.
