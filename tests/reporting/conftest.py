@@ -82,7 +82,7 @@ def evaluate(run: Path, seed: int, shift: float = 0.0, subject: str = TRAINED) -
         "contexts": {"window_before": BEFORE, "window_after": AFTER, "k": RANK},
         "performance": {"loss": 1 + shift, "bits_per_byte": 0.5 + shift},
         "selectivity": {
-            "selectivity/mlp.post/mean": 0.5 + shift + seed / 1000,
+            "selectivity_top5_weighted/mlp.post/mean": 0.5 + shift + seed / 1000,
             "type_entropy_deficit/mlp.post/mean": 0.2 + shift,
         },
         "geometry": {"mean_squared_correlation_excess/mlp.post/mean": 0.1 - shift / 10},
@@ -122,7 +122,7 @@ def _site(site: str, width: int, tokens: np.ndarray, generator: np.random.Genera
     firing = generator.random(width).astype(np.float32)
     return {
         "selectivity": {
-            "neuron/selectivity": Array(selectivity, ("width",)),
+            "neuron/selectivity_top5": Array(selectivity, ("width",)),
             "top_types": Array(types, ("width", "rank")),
             "top_types_share": Array(np.full((width, 5), 0.2, np.float32), ("width", "rank")),
         },

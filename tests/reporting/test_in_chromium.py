@@ -62,7 +62,7 @@ def test_searching_by_token_and_by_statistic(browser):
     browser.fill("[data-role=search]", '"cat"')
     everyone = browser.run("document.querySelector('.count').textContent")
     assert first_row(browser) == CAT
-    browser.fill("[data-role=search]", "cat selectivity > 0.95")
+    browser.fill("[data-role=search]", "cat selectivity_top5 > 0.95")
     assert browser.run("document.querySelector('.count').textContent") == f"1 of {WIDTH} neurons" != everyone
     browser.fill("[data-role=search]", "no such token")
     assert browser.run("document.querySelector('.count').textContent") == f"0 of {WIDTH} neurons"

@@ -24,7 +24,7 @@ class Pane {
     this.neuron = el("input", { "data-role": "neuron", type: "number", min: 0, onchange: () => this.show({ ...this.state, neuron: this.neuron.value }) });
     this.sort = el("select", { "data-role": "sort", onchange: () => this.arrange() });
     this.descending = el("button", { "data-role": "direction", title: "Turn the order round", onclick: () => this.turn() }, "↓");
-    this.search = el("input", { "data-role": "search", type: "search", placeholder: "token, or selectivity > 0.8", oninput: () => this.arrange() });
+    this.search = el("input", { "data-role": "search", type: "search", placeholder: "token, or selectivity_top5 > 0.8", oninput: () => this.arrange() });
     this.count = el("div", { class: "count", "aria-live": "polite" });
     this.list = el("div", { class: "list", tabindex: 0, role: "listbox", "aria-label": "neurons", onscroll: () => this.draw(), onkeydown: (event) => this.key(event) });
     this.detail = el("div", { class: "detail" });
