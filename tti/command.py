@@ -102,8 +102,9 @@ def explained(error: BaseException) -> str | None:
         return f"{root}\n{root.__cause__ or ''}\n{alternatives(root)}".strip()
     if isinstance(root, OSError) and root.errno in WAYS_OUT and root.filename:
         return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
-    theirs = isinstance(root, ValueError | ArithmeticError | TimeoutError) or type(root).__name__ == MISCONFIGURED
-    return str(root) if theirs else None
+    theirs = isinstance(root, ValueError | TimeoutError) or type(root).__name__ == MISCONFIGURED
+    diverged = isinstance(root, ArithmeticError) and type(root).__module__ != "builtins"  # not a mere 1 / 0
+    return str(root) if theirs or diverged else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
