@@ -2,8 +2,60 @@
 
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
-from tti.configuration import quoted
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+
+from tti import generate as generating
+from tti.configuration import conf_dir, quoted
+from tti.data.grammar import StoryGrammar
+from tti.models.gpt import GPT
+from tti.models.mlp import DenseMLP
+
+
+@pytest.fixture
+def printed_after(monkeypatch):
+    """``printed_after(tokenizer, prompt, after)``: what is printed where a network goes on with ``after``."""
+
+    def printed(tokenizer, prompt, after):
+        ids = tokenizer.encode(after).ids
+        net = GPT(
+            tokenizer.get_vocab_size(), 64, n_layers=1, d_model=8, n_heads=2,
+            mlp=partial(DenseMLP, d_ff=16, activation=torch.nn.functional.gelu), dropout=0.0, attention_dropout=0.0,
+        )  # fmt: skip
+        run = SimpleNamespace(model=lambda checkpoint: net, tokenizer=tokenizer)
+        monkeypatch.setattr(generating, "Run", lambda folder: run)
+        monkeypatch.setattr(generating, "continuation", lambda *arguments: iter(ids))
+        config = OmegaConf.load(Path(conf_dir(), "generate.yaml"))
+        return "".join(generating.generate(OmegaConf.merge(config, {"run": "run", "prompt": prompt})))
+
+    return printed
+
+
+@pytest.mark.parametrize("prompt", ["one day, a little girl", "One day, a little girl", "Zyx qu"])
+def test_all_that_is_generated_is_shown_whatever_the_prompt(printed_after, prompt):
+    assert printed_after(StoryGrammar().tokenizer(), prompt, " named Tom lived") == f"{prompt} named Tom lived"
+
+
+def test_characters_of_several_tokens_come_whole(printed_after):
+    tokenizer = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    assert printed_after(tokenizer, "né", " à 🙂.") == "né à 🙂."
+
+
+def test_words_that_a_tokenizer_does_not_know_are_named():
+    tokenizer = StoryGrammar().tokenizer()
+    assert generating.unknown_words(tokenizer, "one day, a little girl") == []
+    assert generating.unknown_words(tokenizer, "One day, One zyx") == ["One", "zyx"]
 
 
 def test_values_are_taken_as_they_stand():

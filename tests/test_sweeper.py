@@ -1,6 +1,8 @@
 """The composition of sweeps, without starting a job."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins.tti_variants._outcome import report
 from tti.configuration import alternatives, conf_dir, identity, spell, spell_variant
 
 
@@ -199,3 +202,19 @@ def test_names_do_not_lead_out_of_the_folder_of_runs(given):
         config = compose("train", ["model=tiny", "data=grammar", "variant=v", given])
     with pytest.raises(Exception, match="cannot name a folder: experiment, name and variant are names"):
         _ = config.run_dir
+
+
+@pytest.mark.parametrize(("columns", "terminal"), [("80", "1"), ("80", "")])
+def test_the_table_shows_names_and_figures_however_narrow(tmp_path, monkeypatch, capsys, columns, terminal):
+    names = [f"winner_share+tiny+grammar_small+data.stories_per_step-8+{letter * 30}" for letter in "ab"]
+    for name in names:
+        (tmp_path / name / "seed-42").mkdir(parents=True)
+        summary = {"metrics": {"val/loss": 2.5}, "steps": 2000, "tokens_per_second": 9000.0}
+        (tmp_path / name / "seed-42/summary.json").write_text(json.dumps(summary))
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    report([str(tmp_path / name / "seed-42") for name in names], None)
+    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err)
+    assert said.count("2.5000") == said.count("9,000") == 2
+    for name in names:
+        assert f"{name}/seed-42" in "".join(line.split("finished")[0].strip() for line in said.splitlines())

@@ -53,6 +53,8 @@ REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
+DISTRIBUTION = "training-time-interpretability"
+LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # plugins of Hydra's -> the extras that bring them
 LONGEST_FILE = 255  # bytes of one name on common file systems
 
 
@@ -205,12 +207,22 @@ def _quoted(argument: str) -> str:
 
 def alternatives(error: BaseException | None) -> str:
     """The keys that there are where an override named one that there is not; empty for other errors."""
+    if extra := _extra(str(getattr(error, "missing_cfg_file", ""))):
+        return f"it comes with an extra: pip install '{DISTRIBUTION}[{extra}]' (in a checkout: -e '.[{extra}]')\n"
     cause = error.__cause__ if error else None
     parent = getattr(cause, "parent_node", None)
     if not isinstance(parent, DictConfig) or getattr(cause, "key", None) in parent:
         return ""
     where = parent._get_full_key(None) or "the configuration"
+    if not parent:
+        return f"{where} has nothing: choose something first, as in {where}={getattr(cause, 'key', 'NAME')}\n"
     return f"{where} has: {', '.join(sorted(map(str, parent)))}\n"
+
+
+def _extra(missing: str) -> str:
+    """The extra that a configuration comes with that there is not: that of a launcher's plugin."""
+    launcher = missing.removeprefix("hydra/launcher/").partition("_")[0]
+    return LAUNCHERS.get(launcher, "") if missing.startswith("hydra/launcher/") else ""
 
 
 def identity_digest(config: DictConfig) -> str:
@@ -256,6 +268,18 @@ def _if_cuda(there: Any, elsewhere: Any) -> Any:
     return there if (torch.cuda.is_available() if assumed is None else assumed) else elsewhere
 
 
+def every(fraction: float, steps: int, times: int = 1, least: int = 1, most: int | None = None) -> int:
+    """``times`` an interval of steps: a fraction of all, but no less than ``least``, and no more than ``most``."""
+    return max(1, min(max(least, round(fraction * steps)), steps, most or steps)) * times
+
+
+def _knobs(name: str) -> str:
+    """A command's YAML with its comments, less its first line, its defaults and Hydra's settings."""
+    text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]
+    own = re.sub(r"(?m)^(defaults|hydra):\n(?:(?:[ ].*)?\n)*", "", text + "\n").strip()
+    return f"{own}\n".replace("$", "$$")  # Hydra fills in a template with it
+
+
 def _threads() -> int:
     import torch
 
@@ -276,9 +300,10 @@ def _folder(start: Any, *names: Any) -> str:
 def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
-        "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
+        "every": every,
         "folder": _folder,
         "if_cuda": _if_cuda,
+        "knobs": _knobs,
         "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,
         "times": lambda a, b: a * b,

@@ -18,6 +18,7 @@ from tti.durable import replacing_folder, write_atomically
 from tti.huggingface.card import card
 from tti.huggingface.folder import largest_difference, open_model, write
 from tti.huggingface.gpt2 import is_gpt2
+from tti.huggingface.hub import push, require_name
 from tti.huggingface.names import place
 from tti.models.gpt import GPT
 from tti.runs import Run, commit
@@ -33,9 +34,12 @@ def export(config: DictConfig) -> Path:
 
     Raises:
         ValueError: no such run or checkpoint, one that has not finished, a folder that is there already, data that are
-            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then.
+            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then. Or
+            the Hub does not take it; then the export is there.
     """
     run, to = Run(Path(config.run), packages(config.trust)), Path(config.to)
+    if config.push:
+        require_name(config.push)
     _require_finished(run, config.unfinished)
     _require_free(to, config.overwrite)
     net = run.model(config.checkpoint)
@@ -46,9 +50,12 @@ def export(config: DictConfig) -> Path:
         write(folder, net, run.config.model.mlp, run.tokenizer)
         about = _about(run, config, net) | {"compared": _compared(folder, net, stories)}
         write_atomically(folder / ABOUT, json.dumps(about, indent=2))
-        write_atomically(folder / "README.md", card(run, about, to.absolute().name))
+        address = config.push or str(to)
+        write_atomically(folder / "README.md", card(run, about, address))
     difference = about["compared"]["largest_logit_difference"]
     CONSOLE.print(f"{to}: the same logits to {difference['float32']:.1e} over {about['compared']['tokens']:,} tokens")
+    if config.push:
+        CONSOLE.print(f"uploaded to {push(to, config.push, config.private)}")
     return to
 
 

@@ -1,10 +1,13 @@
 """``python -m tti.generate run=FOLDER prompt="One day"``: a trained run continues a story."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from tti.command import command
 from tti.data.tokenizers import end_of_text
@@ -26,20 +29,29 @@ def generate(config: DictConfig) -> Iterator[str]:
         raise ValueError(f"the prompt has {len(tokens)} tokens; this model takes 1 to {net.context - 1}")
     generator = torch.Generator().manual_seed(config.seed)
     end = end_of_text(tokenizer)
-    shown = ""
     yield config.prompt
+    # The prompt is decoded too, since the text of a token depends on those before it, but it is shown as it was given:
+    # a word that the tokenizer does not know is decoded to another one.
+    text = DecodeStream()
+    for token in tokens:
+        text.step(tokenizer, token)
     for token in continuation(net, tokens, end, config.tokens, config.temperature, config.top_k, generator):
-        tokens.append(token)
-        # Decoded from the start: one character may take several tokens, and is held back until it is whole.
-        text = tokenizer.decode(tokens)[len(config.prompt) :]
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[len(shown) :]
-            shown = text
+        yield text.step(tokenizer, token) or ""  # nothing as long as a character is not whole
+
+
+def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
+    """The words of a prompt that a tokenizer of whole words does not know."""
+    encoding = tokenizer.encode(prompt)
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    pieces = zip(encoding.tokens, encoding.offsets, strict=True)
+    return list(dict.fromkeys(prompt[start:end] for token, (start, end) in pieces if token == unknown))
 
 
 @command("generate", free=("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
 def main(config: DictConfig) -> None:
     """The command line."""
+    if unknown := unknown_words(Run(Path(config.run)).tokenizer, config.prompt):
+        print(f"not in this model's vocabulary: {', '.join(unknown)}", file=sys.stderr)
     for piece in generate(config):
         print(piece, end="", flush=True)
     print()

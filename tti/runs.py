@@ -291,8 +291,12 @@ class Run:
             allowed(config.model, self.trust)
         except ValueError:
             return math.nan
+        try:
+            model = allowed(config.model, self.trust)
+        except ValueError:  # of a package that is not trusted: a number is not worth running it
+            return math.nan
         with torch.device("meta"):
-            net = instantiate(config.model)
+            net = instantiate(model)
         return net.operations_per_token if isinstance(net, Network) else math.nan
 
     # -- starting and finishing -------------------------------------------------------------------------------------

@@ -9,15 +9,19 @@ from rich.text import Text
 
 from tti.runs import Run
 
+LOG_WIDTH = 240  # characters
+
 
 def report(folders: list[str], failure: BaseException | None) -> bool:
     """Print what became of the runs in ``folders``; whether all of them have finished, and nothing failed."""
     runs = [Run(Path(folder)) for folder in folders]
-    name, why = Column("run", no_wrap=True), Column("why", overflow="fold")
-    table = Table(name, "state", "val loss", "steps", "tokens/s", why, box=None)
+    figures = [Column(head, no_wrap=True, min_width=len(head)) for head in ("state", "val loss", "steps", "tokens/s")]
+    table = Table(Column("run", overflow="fold", min_width=20), *figures, Column("why", overflow="fold"), box=None)
     for run in runs:
         table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
     console = Console(stderr=True)
+    if not console.is_terminal:  # a log, whose lines are as long as they need be
+        console.width = LOG_WIDTH
     console.print(table)
     counts = Counter(run.status for run in runs)
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))

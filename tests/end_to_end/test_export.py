@@ -53,7 +53,7 @@ def test_a_dense_run_is_plain_gpt2_and_evaluates_as_the_run_does(here, export, t
     about = json.loads((folder / "export.json").read_text())
     assert about["step"] == 20
     assert about["compared"]["largest_logit_difference"]["float64"] < 1e-10
-    assert about["sites"]["blocks.1.mlp.post"]["hook"] == "blocks.1.mlp.hook_post"
+    assert about["sites"]["blocks.1.mlp.post"]["hook"] == "blocks.1.mlp.out.hook_in"
     card = (folder / "README.md").read_text()
     assert "license: mit" in card
     assert "not known to tti" in card

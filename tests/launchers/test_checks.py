@@ -48,7 +48,7 @@ def test_a_corpus_that_is_not_tokenized(refused, modal, monkeypatch):
     monkeypatch.undo()  # what `modal` pretends to have
     said = refused("data=grammar_small")
     assert "the volume tti-data has no tokenized grammar-train-" in said
-    assert "modal run scripts/modal_app.py::cache_dataset experiment=demo model.d_model=32 data=grammar_small" in said
+    assert "modal run scripts/modal_app.py::cache_dataset experiment=demo data=grammar_small" in said
 
 
 def test_a_corpus_that_is_tokenized(modal, make_jobs, options, monkeypatch, tmp_path):

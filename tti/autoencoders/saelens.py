@@ -18,6 +18,7 @@ from tti.trust import named
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 WRITTEN_FOR = "6.54.0"  # without a version SAELens takes it for one of before 6, and drops the hook's name
+HEADS, SAELENS_HEADS = "attn.o.hook_in", "attn.hook_z"  # SAELens lays heads side by side only under the second name
 OURS = "tti"  # the key of the metadata under which stands what only we read
 
 
@@ -42,11 +43,11 @@ def save(
         "device": "cpu",
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
-        "reshape_activations": "hook_z" if hook_name.endswith("hook_z") else "none",
+        "reshape_activations": "hook_z" if hook_name.endswith(HEADS) else "none",
         "metadata": {
             "sae_lens_version": WRITTEN_FOR,
             "sae_lens_training_version": None,
-            "hook_name": hook_name or None,
+            "hook_name": hook_name.replace(HEADS, SAELENS_HEADS) or None,
             "prepend_bos": False,
             **metadata,
             OURS: {"kind": kind, "arguments": autoencoder.arguments, **about},

@@ -3,26 +3,27 @@
 import re
 from dataclasses import dataclass
 
-# Site within a block -> its TransformerLens hook, and where transformers and nnsight find it. Query, key and value are
-# thirds of one output.
+# Site within a block -> its hook, and where transformers and nnsight find it. Query, key and value are thirds of one
+# output. Hooks have TransformerBridge's own names. Its aliases (`hook_mlp_out`) are not for interventions: SAELens'
+# bridge, a subclass, ignores them without a word.
 BLOCK = {
-    "resid_pre": ("hook_resid_pre", "", "input"),
+    "resid_pre": ("hook_in", "", "input"),
     "ln1.normalized": ("ln1.hook_out", "ln_1", "output"),
-    "attn.q": ("attn.hook_q", "attn.c_attn", "output, first third"),
-    "attn.k": ("attn.hook_k", "attn.c_attn", "output, second third"),
-    "attn.v": ("attn.hook_v", "attn.c_attn", "output, last third"),
-    "attn.z": ("attn.hook_z", "attn.c_proj", "input"),
-    "attn_out": ("hook_attn_out", "attn.c_proj", "output"),
-    "resid_mid": ("hook_resid_mid", "ln_2", "input"),
+    "attn.q": ("attn.q.hook_out", "attn.c_attn", "output, first third"),
+    "attn.k": ("attn.k.hook_out", "attn.c_attn", "output, second third"),
+    "attn.v": ("attn.v.hook_out", "attn.c_attn", "output, last third"),
+    "attn.z": ("attn.o.hook_in", "attn.c_proj", "input"),
+    "attn_out": ("attn.hook_out", "attn.c_proj", "output"),
+    "resid_mid": ("ln2.hook_in", "ln_2", "input"),
     "ln2.normalized": ("ln2.hook_out", "ln_2", "output"),
-    "mlp.pre": ("mlp.hook_pre", "mlp.c_fc", "output"),
-    "mlp.post": ("mlp.hook_post", "mlp.act", "output"),
-    "mlp_out": ("hook_mlp_out", "mlp", "output"),
-    "resid_post": ("hook_resid_post", "", "output"),
+    "mlp.pre": ("mlp.in.hook_out", "mlp.c_fc", "output"),
+    "mlp.post": ("mlp.out.hook_in", "mlp.act", "output"),
+    "mlp_out": ("mlp.hook_out", "mlp", "output"),
+    "resid_post": ("hook_out", "", "output"),
 }
 WHOLE = {
-    "embed": ("hook_embed", "transformer.wte", "output"),
-    "pos_embed": ("hook_pos_embed", "transformer.wpe", "output"),
+    "embed": ("embed.hook_out", "transformer.wte", "output"),
+    "pos_embed": ("pos_embed.hook_out", "transformer.wpe", "output"),
     "ln_final.normalized": ("ln_final.hook_out", "transformer.ln_f", "output"),
 }
 

@@ -1,5 +1,6 @@
 """What must be right before anything is spent, each with the way out in its message."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from tti.launchers.volume import DATA
 from tti.runs import require_same
 from tti.trust import configuration, parse
 
-CACHE = "modal run scripts/modal_app.py::cache_dataset"
+CACHE = ("modal", "run", "scripts/modal_app.py::cache_dataset")
+OF_THE_CORPUS = ("data", "experiment=")  # overrides that can change it
 
 
 def here(jobs: Sequence[Job], options: Options) -> None:
@@ -137,10 +139,10 @@ def _has_data(job: Job, cloud: Cloud) -> None:
     corpus = instantiate(job.config.data.corpus)
     absent = [name for name in (corpus.folder(split).name for split in corpus.splits) if not cloud.has_data(name)]
     if absent:
-        given = [override for override in job.overrides if override.startswith(("data", "experiment=", "model"))]
+        given = [override for override in job.overrides if override.startswith(OF_THE_CORPUS)]
         raise ValueError(
             f"the volume tti-data has no tokenized {', '.join(absent)}. Make it once, on a machine without GPU:\n"
-            f"  {' '.join([CACHE, *given])}"
+            f"  {shlex.join([*CACHE, *given])}"
         )
 
 

@@ -126,6 +126,7 @@ def connect(options: Options) -> Cloud:
         timeout=round(options.timeout_hours * 3600),
         retries=modal.Retries(max_retries=options.retries, initial_delay=0.0),
         max_containers=options.max_containers,
+        env=dict(app.threads(options.cpu)),
         secrets=[modal.Secret.from_name(secret) for secret in options.secrets or ()],
     )
 

@@ -47,6 +47,17 @@ def runs_below(volume: Any, folder: str) -> list[str]:
     return sorted(str(path.parent) for path in files(volume, folder) if path.name == "config.yaml")
 
 
+def fetch(volume: Any, folder: str) -> list[str]:
+    """Copy a folder here, whole: its runs, which are returned, and what lies beside them, such as a report."""
+    runs = runs_below(volume, folder)
+    for run in runs:
+        fetch_run(volume, run, Path(run), leave=())
+    for path in files(volume, folder):
+        if not any(path.is_relative_to(run) for run in runs):
+            _download(volume, str(path), Path(path))
+    return runs
+
+
 def fetch_run(volume: Any, run: str, to: Path, leave: Sequence[str]) -> None:
     """Copy a run folder here, but for files that match a pattern of ``leave``; each whole or not at all.
 

@@ -12,6 +12,16 @@ from lightning.pytorch.loggers import WandbLogger
 
 from tti.durable import write_atomically
 
+LONGEST_TAG = 64  # W&B's bound
+
+
+def tags(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs are filtered by: the regularizers, the class of the MLP, layers x width."""
+    model = config["model"]
+    mlp = str(model["mlp"]["_target_"]).rpartition(".")[2]
+    names = [*config["regularizer"], mlp, f"{model['n_layers']}x{model['d_model']}"]
+    return tuple(name[:LONGEST_TAG] for name in names)
+
 
 class WandbRun(WandbLogger):
     """Lightning's logger with an id that lies in the run folder.
@@ -49,6 +59,7 @@ class WandbRun(WandbLogger):
                 f"W&B does not take the run: {error}. `wandb login` once, or set WANDB_API_KEY; without account or "
                 "network: logger=wandb_offline, which `wandb sync` uploads later"
             ) from error
+        self.experiment.tags = tags(params)
         self._repeat()
 
     @rank_zero_only

@@ -53,8 +53,10 @@ def choose(patterns: str | Iterable[str], names: Iterable[str], what: str = "sit
     for pattern in patterns:
         matches = fnmatch.filter(names, pattern)
         if not matches:
-            known = ", ".join(sorted({re.sub(r"\d+", "*", site) for site in names}))
-            raise ValueError(f"no {what} of this model matches {pattern!r}; it has: {known}")
+            known = ", ".join(sorted({re.sub(r"\d+", "*", name) for name in names}))
+            layers = [int(found[1]) for name in names if (found := re.match(r"blocks\.(\d+)\.", name))]
+            blocks = f"; its blocks are 0 to {max(layers)}" if layers else ""
+            raise ValueError(f"no {what} of this model matches {pattern!r}; it has: {known}{blocks}")
         chosen.update(matches)
     return tuple(sorted(chosen, key=natural))
 
