@@ -6,13 +6,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,7 +55,8 @@ def command(
     def made(work: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @wraps(work)
         def task(config: DictConfig) -> Any:
-            with errors_in_a_line():
+            swept = HydraConfig.get().mode == RunMode.MULTIRUN  # the sweep takes errors, and goes on with other jobs
+            with nullcontext() if swept else errors_in_a_line():
                 _require_given(config, name)
                 return work(config)
 
@@ -102,8 +105,9 @@ def explained(error: BaseException) -> str | None:
         return f"{root}\n{root.__cause__ or ''}\n{alternatives(root)}".strip()
     if isinstance(root, OSError) and root.errno in WAYS_OUT and root.filename:
         return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
-    theirs = isinstance(root, ValueError | ArithmeticError | TimeoutError) or type(root).__name__ == MISCONFIGURED
-    return str(root) if theirs else None
+    theirs = isinstance(root, ValueError | TimeoutError) or type(root).__name__ == MISCONFIGURED
+    diverged = isinstance(root, ArithmeticError) and type(root).__module__ != "builtins"  # not a mere 1 / 0
+    return str(root) if theirs or diverged else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -150,9 +150,9 @@ def test_a_regularizer_that_is_not_here_fails_what_needs_it_and_nothing_else(eva
     path = tmp_path / "runs/topk/config.yaml"
     path.write_text(path.read_text().replace("tti.regularizers.l1.L1", "mypkg.share.Share"))
     message = evaluate("run=runs", "parts=[performance,sae]", "subjects=[trained]").failed()
-    assert "trained: sae: Error loading 'mypkg.share.Share'" in message
-    assert "No module named 'mypkg'" in message
-    assert "put its folder on PYTHONPATH" in message
+    assert "trained: sae: a run folder may not name mypkg.share.Share" in message
+    message = evaluate("run=runs", "parts=[performance,sae]", "subjects=[trained]", "trust=mypkg").failed()
+    assert "trained: sae: cannot find mypkg.share.Share: is mypkg installed, or its folder on PYTHONPATH?" in message
     assert "Traceback" not in message
     assert "1 could not be evaluated: runs/topk" in message
     assert Evaluation(tmp_path / "runs/topk").parts() == ("performance",)
