@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
 from tti.configuration import identity
+from tti.data import tokenizers
 from tti.durable import write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
@@ -151,12 +152,12 @@ class Run:
         """The run's tokenizer.
 
         Raises:
-            ValueError: the run stopped before it had one.
+            ValueError: the run stopped before it had one, or it is damaged.
         """
         path = self.folder / "tokenizer.json"
         if not path.exists():
             raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
-        return Tokenizer.from_file(str(path))
+        return tokenizers.read(path)
 
     def model(self, checkpoint: str = "last") -> torch.nn.Module:
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
@@ -165,7 +166,7 @@ class Run:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         net: torch.nn.Module = instantiate(config.model)
         _load(net, "net", path)
         return net.eval()
@@ -201,7 +202,7 @@ class Run:
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         seed_everything(config.seed, verbose=False)
         net: torch.nn.Module = instantiate(config.model)
         return net

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tti.data.tokenizers import token_ids
 from tti.evaluation.base import SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation_folder import Array, Result
 from tti.models.gpt import GPT, Block
@@ -20,6 +21,7 @@ class Effects(SitePart):
 
     The direct path only; what later layers make of it is not in it (``causality`` has that). LayerNorm takes away the
     direction's mean and divides by a standard deviation that is taken as 1, so figures compare within a model only.
+    Rows of the head that stand for no token, which pad a vocabulary or fill gaps, are left out.
 
     Args:
         subjects: see :class:`Part`.
@@ -35,6 +37,7 @@ class Effects(SitePart):
 
     def attach(self, subject: Subject) -> None:
         self.net = subject.net
+        self.ids = torch.from_numpy(token_ids(subject.stories.packed.tokenizer())).to(subject.device)
         self.sites(subject.net.sites)
 
     def compute(self) -> Result:
@@ -60,14 +63,15 @@ class Effects(SitePart):
     def _attribution(
         self, written: Float[Tensor, "d_model width"]
     ) -> tuple[torch.return_types.topk, torch.return_types.topk, Float[Tensor, "width"]]:
-        head, gain = self.net.embed.weight, self.net.ln_final.weight
+        head, gain = self.net.embed.weight[self.ids], self.net.ln_final.weight
         top, found = min(self.top, len(head)), []
         for directions in (written - written.mean(0)).split(AT_ONCE, 1):
             logits = (head @ (gain[:, None] * directions)).T
             logits -= logits.mean(1, keepdim=True)
             square = logits.square().mean(1)
             kurtosis = logits.pow(4).mean(1) / square.square()
-            found.append((*logits.topk(top, 1), *logits.topk(top, 1, largest=False), kurtosis))
+            (high, promoted), (low, suppressed) = logits.topk(top, 1), logits.topk(top, 1, largest=False)
+            found.append((high, self.ids[promoted], low, self.ids[suppressed], kurtosis))
         high, high_at, low, low_at, kurtosis = (torch.cat(each) for each in zip(*found, strict=True))
         return torch.return_types.topk((high, high_at)), torch.return_types.topk((low, low_at)), kurtosis
 

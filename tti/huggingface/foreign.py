@@ -49,9 +49,11 @@ class Foreign:
     def tokenizer(self) -> Tokenizer:
         """Its own."""
         tokenizer = tokenizers.load(self.source)
-        types, most = tokenizer.get_vocab_size(), self._config.vocab_size
-        if types > most:
-            raise ValueError(f"the tokenizer of {self.source} has {types:,} token types, its embedding {most:,}")
+        needed, rows = tokenizers.vocabulary_size(tokenizer), self._config.vocab_size
+        if needed > rows:
+            raise ValueError(
+                f"the tokenizer of {self.source} has ids up to {needed - 1:,}, its embedding {rows:,} rows"
+            )
         return tokenizer
 
     def model(self, checkpoint: str) -> GPT:

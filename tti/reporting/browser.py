@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from tti.data.tokenizers import vocabulary_size
 from tti.evaluation_folder import Evaluation, Part
 from tti.reporting import encoding
 from tti.reporting.analysis import Analysis
@@ -106,7 +107,7 @@ def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, per_file: 
 def vocabulary(run: Run) -> list[str]:
     """The text of every token of a run's tokenizer."""
     tokenizer = run.tokenizer
-    return [tokenizer.decode([token], skip_special_tokens=False) for token in range(tokenizer.get_vocab_size())]
+    return [tokenizer.decode([token], skip_special_tokens=False) for token in range(vocabulary_size(tokenizer))]
 
 
 def _write_site(browsed: Browsed, part: Part, site: str, data: Path, per_file: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from tti import flops
+from tti.data.tokenizers import vocabulary_size
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
 from tti.runs import Run
 
@@ -104,7 +105,7 @@ def operations(run: Run) -> float:
     model: Any = run.config.get("model") or {}
     if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
         return math.nan
-    vocabulary = model.get("vocab_size") or run.tokenizer.get_vocab_size()
+    vocabulary = model.get("vocab_size") or vocabulary_size(run.tokenizer)
     return float(flops.per_token(model, vocabulary) * run.summary["tokens"])
 
 

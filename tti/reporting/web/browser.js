@@ -133,6 +133,11 @@ class Pane {
     return (j) => tests.every((test) => test(j));
   }
 
+  /** The text of a token; its id where it has none, as the rows that pad a vocabulary. */
+  word(id) {
+    return this.vocabulary[id] ?? `[${id}]`;
+  }
+
   /** Draw the rows that can be seen. */
   draw(jump = false) {
     if (!this.table) return;
@@ -148,7 +153,7 @@ class Pane {
     for (let i = first; i < last; i++) {
       const j = this.order[i];
       const words = [...(this.table.types || this.table.peaks || { row: () => [] }).row(j)].slice(0, 5)
-        .filter((id) => id >= 0).map((id) => tokenText(this.vocabulary[id].trim() || this.vocabulary[id])).join("  ");
+        .filter((id) => id >= 0).map((id) => tokenText(this.word(id).trim() || this.word(id))).join("  ");
       const row = el("div", { class: "row", role: "option", "data-neuron": j, "aria-selected": String(j === this.state.neuron), onclick: () => this.show({ ...this.state, neuron: j }) },
         el("div", { class: "top" }, el("strong", {}, String(j)), el("span", {}, by ? figure(by[j]) : "")), el("div", { class: "words" }, words));
       row.style.top = `${i * ROW}px`;
@@ -213,7 +218,7 @@ class Pane {
       const inside = [...levels.keys()].filter((k) => levels[k] !== OUTSIDE);
       const scale = arrays.scale[row];
       grid.append(el("span", { class: "value" }, figure(values[i])), contextLine(
-        inside.map((k) => this.vocabulary[this.packed[places[i] - run.before + k]]), inside.map((k) => levels[k]), inside.indexOf(run.before),
+        inside.map((k) => this.word(this.packed[places[i] - run.before + k])), inside.map((k) => levels[k]), inside.indexOf(run.before),
         inside.map((k) => figure((levels[k] / 127) * scale))));
     }
     return grid.childElementCount ? grid : el("p", { class: "note" }, "none: it never fires");
@@ -226,14 +231,14 @@ class Pane {
   types(arrays, row) {
     if (!arrays.top_types) return null;
     const ids = arrays.top_types.row(row), share = arrays.top_types_share.row(row), mean = arrays.top_types_mean?.row(row);
-    return bars([...ids].slice(0, 10).map((id, i) => id < 0 ? null : { word: this.vocabulary[id], size: share[i],
+    return bars([...ids].slice(0, 10).map((id, i) => id < 0 ? null : { word: this.word(id), size: share[i],
       value: `${(100 * share[i]).toFixed(1)}%${mean ? `, ${figure(mean[i])}× its mean` : ""}` }), "");
   }
 
   bars(arrays, row, name, way) {
     if (!arrays[name]) return null;
     const ids = arrays[name].row(row), logits = arrays[`${name}_logit`].row(row);
-    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.vocabulary[id], size: Math.abs(logits[i]), value: figure(logits[i]) }), way);
+    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.word(id), size: Math.abs(logits[i]), value: figure(logits[i]) }), way);
   }
 
   histogram(arrays, row) {
