@@ -17,9 +17,10 @@ from rich.console import Console
 from tti.benchmarking import machine
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting, composed
-from tti.configuration import alternatives, conf_dir, without_folders
+from tti.configuration import alternatives, conf_dir, quoted, without_folders
 from tti.durable import write_atomically
 from tti.runs import commit, errors_in_a_line
+from tti.schema import check
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
@@ -72,6 +73,7 @@ def main(config: DictConfig) -> None:
     console = Console()
     try:
         with errors_in_a_line():
+            check(config)
             for path, sections in benchmark(config):
                 for section in sections:
                     console.print(section.terminal())
@@ -81,6 +83,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:])
     try:
         main()
     except SystemExit as error:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.resources import files
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
@@ -46,6 +48,8 @@ WITHOUT_EFFECT = (
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
+# What brings launchers that do not come with the package: the beginning of their names -> the distribution.
+PLUGINS = {"submitit_": "hydra-submitit-launcher", "ray": "hydra-ray-launcher", "joblib": "hydra-joblib-launcher"}
 
 
 def conf_dir() -> str:
@@ -101,20 +105,52 @@ def spell_variant(overrides: Iterable[str], named: bool) -> str:
     return spell(method) or "baseline"
 
 
-def quoted(arguments: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Command-line arguments in which the values of ``keys`` are taken as they stand, commas and quotes included."""
-    free = tuple(f"{key}=" for key in keys)
-    return [_quoted(argument) if argument.startswith(free) else argument for argument in arguments]
+def quoted(arguments: Sequence[str], keys: Iterable[str] = ()) -> list[str]:
+    """Command-line arguments as Hydra's grammar takes them.
+
+    What that grammar cannot read is taken as it stands: names of files with parentheses, ``=``, ``~`` or accents, say.
+    The values of ``keys`` always are, unless they are swept over.
+    """
+    sweeping = bool({"-m", "--multirun"} & set(arguments))
+    free = () if sweeping else tuple(f"{key}=" for key in keys)
+    return [
+        f"{key}={_literal(value)}" if argument.startswith(free) else _readable(argument, sweeping)
+        for argument in arguments
+        for key, _, value in [argument.partition("=")]
+    ]
 
 
-def _quoted(argument: str) -> str:
-    key, _, value = argument.partition("=")
+def _readable(argument: str, sweeping: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or not equals or _is_read(argument):
+        return argument
+    if value.startswith("[") and value.endswith("]"):
+        return f"{key}=[{','.join(map(_item, value[1:-1].split(',')))}]"
+    return f"{key}={','.join(map(_item, value.split(',') if sweeping else [value]))}"
+
+
+def _item(text: str) -> str:
+    return text if _is_read(f"key={text}") else _literal(text)
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _literal(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def alternatives(error: BaseException | None) -> str:
-    """The keys that there are where an override named one that there is not; empty for other errors."""
+    """What there is where an override named what there is not: the keys, the package of a plugin; or nothing."""
+    if isinstance(error, MissingConfigException):
+        wanted = str(error.missing_cfg_file).removeprefix("hydra/launcher/")
+        return "".join(f"pip install {package}\n" for plugin, package in PLUGINS.items() if wanted.startswith(plugin))
     cause = error.__cause__ if error else None
     parent = getattr(cause, "parent_node", None)
     if not isinstance(parent, DictConfig) or getattr(cause, "key", None) in parent:
@@ -172,6 +208,7 @@ def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
         "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
+        "home": lambda path: str(Path(path).expanduser()),
         "if_cuda": _if_cuda,
         "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,

@@ -33,6 +33,7 @@ from tti.huggingface.foreign import Foreign
 from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
 from tti.runs import Run, commit, errors_in_a_line, find, root_cause
+from tti.schema import check
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
@@ -289,14 +290,14 @@ def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with errors_in_a_line():
+        check(config)
         failed = evaluate(config)
     if failed:
         sys.exit(f"error: {len(failed)} could not be evaluated: {', '.join(str(run.folder) for run, _ in failed)}")
 
 
 if __name__ == "__main__":
-    if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = quoted(sys.argv[1:], ("run", "hf", "to"))
+    sys.argv[1:] = quoted(sys.argv[1:], ("run", "hf", "to"))
     try:
         main()
     except SystemExit as error:

@@ -24,6 +24,7 @@ from tti.huggingface.gpt2 import is_gpt2
 from tti.huggingface.names import place
 from tti.models.gpt import GPT
 from tti.runs import Run, commit, errors_in_a_line
+from tti.schema import check
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 ABOUT = "export.json"
@@ -130,6 +131,7 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
 def main(config: DictConfig) -> None:
     """The command line."""
     with errors_in_a_line():
+        check(config)
         export(config)
 
 

@@ -26,6 +26,7 @@ from tti.durable import replacing_folder
 from tti.evaluation_folder import Evaluation, Part
 from tti.models.taps import choose, kind_of
 from tti.runs import Run, errors_in_a_line
+from tti.schema import check
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 TOP = "/top_place"
@@ -120,6 +121,7 @@ def _shown(batches: range, site: str) -> Iterable[int]:
 def main(config: DictConfig) -> None:
     """The command line."""
     with errors_in_a_line():
+        check(config)
         write(config)
 
 

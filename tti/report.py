@@ -1,5 +1,6 @@
 """``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
 
+import glob
 import logging
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tti.reporting import browser, comparison, document, markdown, page, rating
 from tti.reporting.analysis import Analysis
 from tti.reporting.selection import select
 from tti.runs import errors_in_a_line
+from tti.schema import check
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
@@ -60,8 +62,14 @@ def destination(config: DictConfig) -> Path:
         ValueError: there are several folders, and nothing is given.
     """
     if config.to:
+        if Path(config.to).is_dir():
+            raise ValueError(
+                f"to={config.to} is a folder: name the file that the report is written to, {config.to}/report.md"
+            )
         return Path(config.to)
     patterns = document.patterns(config)
+    if missing := [pattern for pattern in patterns if not glob.glob(pattern)]:  # noqa: PTH207
+        raise ValueError(f"no such folder: {missing[0]} (from folder {Path.cwd()})")
     if len(patterns) > 1 or not Path(patterns[0]).is_dir():
         raise ValueError("runs=... is more than one folder: say where the report goes, with to=FOLDER/report.md")
     return Path(patterns[0]) / "report.md"
@@ -72,6 +80,7 @@ def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with errors_in_a_line():
+        check(config)
         analysis = report(config)
     Console().print(_terminal(analysis))
     for remark in analysis.remarks:
@@ -93,5 +102,5 @@ def _terminal(analysis: Analysis) -> Table:
 
 if __name__ == "__main__":
     lists = [argument for argument in sys.argv[1:] if argument.startswith("runs=[")]  # Hydra's own syntax
-    sys.argv[1:] = [*lists, *quoted((a for a in sys.argv[1:] if a not in lists), ("runs", "to", "title"))]
+    sys.argv[1:] = [*quoted(lists), *quoted([a for a in sys.argv[1:] if a not in lists], ("runs", "to", "title"))]
     main()

@@ -25,6 +25,7 @@ from tti.models.gpt import GPT
 from tti.models.identity import weights_digest
 from tti.models.taps import choose
 from tti.runs import Run, errors_in_a_line
+from tti.schema import check
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -202,8 +203,9 @@ def table(jobs: list[Job]) -> Table:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="sae")
 def main(config: DictConfig) -> None:
     """The command line."""
-    torch.set_num_threads(config.threads)
     with errors_in_a_line():
+        check(config)
+        torch.set_num_threads(config.threads)
         autoencoders = Autoencoders(config)
         jobs = autoencoders.train()
     Console(width=120 if not sys.stdout.isatty() else None).print(table(jobs))

@@ -16,11 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tti.configuration import alternatives, conf_dir, identity_digest
+from tti.configuration import alternatives, conf_dir, identity_digest, quoted
+from tti.data.module import require_divisible
+from tti.data.tokenizers import vocabulary_size
 from tti.loggers.protocols import Summarizing
 from tti.runs import Run, root_cause
+from tti.schema import check
 
 log = logging.getLogger("tti.train")
 # The environment variable that names the run folder to the processes that Lightning starts beside the first.
@@ -37,6 +40,7 @@ def train(config: DictConfig) -> float:
         ValueError: something in the configuration, the data or the run folder is wrong; nothing was lost.
         TrainingDivergedError: a term was not a finite number; the last checkpoint is good.
     """
+    check(config)
     _check_variant(config)
     run = Run(Path(config.run_dir))
     with run.claimed():
@@ -126,21 +130,32 @@ def _check(config: DictConfig) -> None:
     """Find out what is wrong with the model, the sites or the regularizers before the corpus is touched."""
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
-    if str(config.trainer.precision).startswith("16"):
-        raise ValueError(
-            f"trainer.precision={config.trainer.precision} needs gradients unscaled before they are clipped, "
-            "which is not done here; take bf16-mixed, or 32-true"
-        )
+    _check_processes(config)
     with torch.device("meta"):
         instantiate(_with_vocab_size(config, config.model.vocab_size or 1).task)
 
 
+def _check_processes(config: DictConfig) -> None:
+    """Find out before they are started that there are too many of them, or that they cannot share a step."""
+    devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
+    there, what = (torch.cuda.device_count(), "GPUs") if config.trainer.accelerator == "gpu" else (_cores(), "cores")
+    wanted = len(devices) if isinstance(devices, ListConfig) else there if devices == "auto" else devices
+    if wanted > there:
+        raise ValueError(f"trainer.devices={devices}, but this machine has {there} {what}")
+    processes = nodes * (1 if devices == "auto" and what == "cores" else wanted)
+    require_divisible(config.data.stories_per_step, processes, config.trainer.accumulate_grad_batches)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
-    needed = data.tokenizer.get_vocab_size()
+    needed = vocabulary_size(data.tokenizer)
     given = config.model.vocab_size or needed
     if given < needed:
         raise ValueError(
-            f"model.vocab_size={given}, but the tokenizer has {needed} tokens; leave it null to take the tokenizer's"
+            f"model.vocab_size={given}, but the tokenizer has ids up to {needed - 1}; null takes what it needs"
         )
     return _with_vocab_size(config, given)
 
@@ -209,6 +224,7 @@ def command_line() -> None:
     if JOINED in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
         join(Run(Path(os.environ[JOINED])))
         return
+    sys.argv[1:] = quoted(sys.argv[1:])
     try:
         main()
     except SystemExit as error:

@@ -15,6 +15,7 @@ narrows the list. At the end comes a table of what finished and what failed, and
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,19 @@ class VariantsSweeper(BasicSweeper):
             if self.overrides is not None:
                 report(self._folders(), failure)
         raise failure
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose and check every job, and the launcher, before the first starts."""
+        from tti.schema import check
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        for job in batch:
+            try:
+                check(self.hydra_context.config_loader.load_sweep_config(self.config, list(job)))
+            except ValueError as error:
+                self.overrides = None  # nothing has begun
+                raise ConfigCompositionException(f"error: {error} (in the job {' '.join(job)})") from error
 
     def _chosen(self, override: Override | None) -> list[str | None]:
         if not self.variants:
