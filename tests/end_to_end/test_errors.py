@@ -20,7 +20,7 @@ RUN = [*SMALL, "run_dir=run"]
         (["regularizer=online_sae", "regularizer.online_sae.sites=mlp_uot"], "no site of this model matches 'mlp_uot'"),
         (
             ["regularizer=online_sae", "regularizer.online_sae.expansion=0"],
-            "regularizer.online_sae.expansion=0 must be a number above 0",
+            "expansion=0 must be a number above 0",
         ),
         (
             ["regularizer=online_sae", "regularizer.online_sae.autoencoder.k=257"],
@@ -65,7 +65,7 @@ SWEPT = [override for override in SMALL if not override.startswith(("hydra.mode"
     ("override", "message"),
     [
         ("optimizer.lr=1e-3,-1", "optimizer.lr=-1 must be a number from 0"),
-        ("hydra.launcher.n_jobs=0", "n_jobs=0 must be"),
+        ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0 must be an integer from 1, or -1"),
     ],
 )
 def test_a_bad_value_in_any_job_stops_a_sweep_before_the_first(tti, override, message):
