@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format clean
+.PHONY: help env demo test nightly golden check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ demo: env ## train and evaluate the demo; its page is runs/demo/report.html
 test: check ## everything that CI runs: the checks, then the tests
 	@printf '== tests\n'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+nightly: env ## the tests that take minutes each: other instruction sets, kills at many places
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m nightly
+
+golden: env ## write the figures of the pinned runs anew (tests/golden/golden.json); say why in the commit
+	$(BIN)/pytest tests/golden --rewrite-golden
 
 check: env ## lint, format, types, layers
 	@printf '== checks\n'

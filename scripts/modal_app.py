@@ -4,17 +4,16 @@
     train OVERRIDES             one run, through the launcher: checked, followed, fetched
     evaluate ARGUMENTS          python -m tti.evaluate on runs of the volume, on a GPU
     report ARGUMENTS            python -m tti.report on runs of the volume
-    fetch FOLDER...             run folders, or folders of them, from the volume to this machine
+    fetch FOLDER...             run folders, or folders of them with their report, from the volume to this machine
 
 The volume mirrors the folder that commands are started in, so that run folders are called the same there and here.
 """
 
 import subprocess
 import sys
-from pathlib import Path
 
 from tti.launchers import app as remote
-from tti.launchers.volume import fetch_run, runs_below
+from tti.launchers.volume import fetch as fetch_folder
 
 app = remote.app
 
@@ -42,16 +41,20 @@ def evaluate(*arguments: str) -> None:
 @app.local_entrypoint()
 def report(*arguments: str) -> None:
     """Compare runs where they lie."""
-    sys.exit(remote.report.remote(list(arguments)))
+    code = remote.report.remote(list(arguments))
+    if code == 0:
+        print(
+            "The report is on the volume. `modal run scripts/modal_app.py::fetch FOLDER` copies it here with its runs,"
+        )
+        print("`modal volume get tti-checkpoints FOLDER/report.html` its page alone.")
+    sys.exit(code)
 
 
 @app.local_entrypoint()
 def fetch(*folders: str) -> None:
-    """Copy run folders here, whole."""
+    """Copy folders here, whole."""
     for folder in folders:
-        found = runs_below(remote.checkpoints, folder)
-        if not found:
+        runs = fetch_folder(remote.checkpoints, folder)
+        if not runs:
             sys.exit(f"no runs in tti-checkpoints:{folder}; `modal volume ls tti-checkpoints` shows what there is")
-        for run in found:
-            print(run)
-            fetch_run(remote.checkpoints, run, Path(run), leave=())
+        print("\n".join(runs))

@@ -1,63 +1,61 @@
-"""Sampling from a model, and the command's errors. That a trained run continues a story is in tests/end_to_end."""
+"""The command's errors. Sampling is in tests/models, that a trained run continues a story in tests/end_to_end."""
 
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
-from tti.configuration import quoted
-from tti.generate import continuation
+from tti import generate as generating
+from tti.configuration import conf_dir, quoted
+from tti.data.grammar import StoryGrammar
 from tti.models.gpt import GPT
 from tti.models.mlp import DenseMLP
 
-END = 9
+
+@pytest.fixture
+def printed_after(monkeypatch):
+    """``printed_after(tokenizer, prompt, after)``: what is printed where a network goes on with ``after``."""
+
+    def printed(tokenizer, prompt, after):
+        ids = tokenizer.encode(after).ids
+        net = GPT(
+            tokenizer.get_vocab_size(), 64, n_layers=1, d_model=8, n_heads=2,
+            mlp=partial(DenseMLP, d_ff=16, activation=torch.nn.functional.gelu), dropout=0.0, attention_dropout=0.0,
+        )  # fmt: skip
+        run = SimpleNamespace(model=lambda checkpoint: net, tokenizer=tokenizer)
+        monkeypatch.setattr(generating, "Run", lambda folder: run)
+        monkeypatch.setattr(generating, "continuation", lambda *arguments: iter(ids))
+        config = OmegaConf.load(Path(conf_dir(), "generate.yaml"))
+        return "".join(generating.generate(OmegaConf.merge(config, {"run": "run", "prompt": prompt})))
+
+    return printed
 
 
-@pytest.fixture(scope="module")
-def net():
-    torch.manual_seed(0)
-    mlp = partial(DenseMLP, d_ff=16, activation=torch.nn.functional.gelu)
-    return GPT(10, 12, n_layers=1, d_model=8, n_heads=2, mlp=mlp, dropout=0.5, attention_dropout=0.0).eval()
+@pytest.mark.parametrize("prompt", ["one day, a little girl", "One day, a little girl", "Zyx qu"])
+def test_all_that_is_generated_is_shown_whatever_the_prompt(printed_after, prompt):
+    assert printed_after(StoryGrammar().tokenizer(), prompt, " named Tom lived") == f"{prompt} named Tom lived"
 
 
-def sample(net, tokens, **options):
-    settings = {"ids": torch.arange(10), "end": END, "limit": 100, "temperature": 1.0, "top_k": 10, "seed": 0} | options
-    generator = torch.Generator().manual_seed(settings.pop("seed"))
-    return list(continuation(net, tokens, generator=generator, **settings))
+def test_characters_of_several_tokens_come_whole(printed_after):
+    tokenizer = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    assert printed_after(tokenizer, "né", " à 🙂.") == "né à 🙂."
 
 
-def test_stops_at_the_end_of_the_context(net):
-    assert len(sample(net, [1, 2, 3], end=-1)) == net.context - 3
-
-
-def test_stops_at_the_limit_and_at_the_end_of_text(net):
-    assert len(sample(net, [1], limit=4, end=-1)) == 4
-    first = sample(net, [1], limit=1, end=-1)[0]
-    assert sample(net, [1], end=first) == []
-
-
-def test_the_seed_decides(net):
-    assert sample(net, [1], seed=3) == sample(net, [1], seed=3)
-    assert sample(net, [1], seed=3, end=-1) != sample(net, [1], seed=4, end=-1)
-
-
-def test_temperature_zero_and_top_one_are_greedy(net):
-    assert sample(net, [1], temperature=0, seed=1) == sample(net, [1], top_k=1, seed=2)
-
-
-def test_ids_without_a_token_are_never_drawn(net):
-    ids = torch.tensor([0, 3, 4])
-    drawn = {token for seed in range(20) for token in sample(net, [1], ids=ids, end=-1, seed=seed)}
-    assert drawn == {0, 3, 4}
-    assert set(sample(net, [1], ids=ids, end=-1, temperature=0)) <= drawn
-
-
-def test_the_prompt_is_not_changed(net):
-    prompt = [1, 2]
-    sample(net, prompt)
-    assert prompt == [1, 2]
+def test_words_that_a_tokenizer_does_not_know_are_named():
+    tokenizer = StoryGrammar().tokenizer()
+    assert generating.unknown_words(tokenizer, "one day, a little girl") == []
+    assert generating.unknown_words(tokenizer, "One day, One zyx") == ["One", "zyx"]
 
 
 def test_values_are_taken_as_they_stand():

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from tti.measures import (
     correlation_gradient,
     cosine_gradient,
     cosines,
+    covariance,
     debiased_cka,
     gram_matrix,
     mean_abs_cosine,
@@ -21,9 +23,12 @@ from tti.measures import (
     mean_squared_correlation,
     mirrored,
     participation_ratio,
+    rounding_error,
     type_entropy,
     type_entropy_with_gradient,
     type_mass,
+    unshifted,
+    weighted_mean_over_pairs,
 )
 
 
@@ -82,6 +87,18 @@ def test_a_dead_neuron_is_orthogonal_to_all():
     assert mean_abs_cosine(gram(acts)).item() == pytest.approx(mean_abs_cosine(gram(kept)).item() * 12 / 20)
     assert mean_abs_cosine(torch.zeros(4, 4)) == 0
     assert (cosine_gradient(torch.zeros(4, 4)) == 0).all()
+
+
+def test_pairs_weighted_alike_have_the_plain_mean_and_weightless_neurons_do_not_count():
+    acts = torch.randn(30, 4, dtype=torch.float64)
+    cosine = cosines(gram(acts)).abs()
+    plain = mean_abs_cosine(gram(acts)).item()
+    assert weighted_mean_over_pairs(cosine, torch.full((4,), 0.3)) == pytest.approx(plain)
+    weights = torch.tensor([1.0, 2, 3, 0])
+    pairs = {(0, 1): 2, (0, 2): 3, (1, 2): 6}
+    expected = sum(weight * cosine[pair].item() for pair, weight in pairs.items()) / 11
+    assert weighted_mean_over_pairs(cosine, weights) == pytest.approx(expected)
+    assert weighted_mean_over_pairs(cosine, torch.zeros(4)) == 0
 
 
 def test_the_gram_matrix_is_left_alone():
@@ -152,11 +169,37 @@ def test_constant_neurons_are_uncorrelated_whatever_the_rounding(constant, token
     torch.testing.assert_close(mean_squared_correlation(covariance), mean_squared_correlation(kept) * 6 / 12)
 
 
-def test_a_large_mean_does_not_drown_the_correlation():
+@pytest.mark.parametrize("constant", [1e-3, 0.1, 7.3, -4e3])
+@pytest.mark.parametrize("tokens", [3, 1000, 20_000, 300_000])
+@pytest.mark.parametrize("order", ["one after another", "pairwise"])
+def test_a_constant_neuron_has_no_variance_in_any_order_of_summation(constant, tokens, order):
+    column = np.full(tokens, constant, np.float32)
+    add = (lambda terms: np.cumsum(terms)[-1]) if order == "one after another" else np.sum
+    square, total = (torch.tensor([[float(add(terms))]]) for terms in (column * column, column))
+    assert centred(square, total[0], tokens) == 0
+    assert abs(float(square) / (tokens * constant**2) - 1) < rounding_error(tokens, torch.float32)
+
+
+def test_rounding_error_grows_with_the_terms_and_knows_the_precision():
+    assert rounding_error(1000, torch.float64) == pytest.approx(1000 * 2**-53)
+    assert rounding_error(1000, torch.float32) == pytest.approx(1000 * 2**-24, rel=1e-3)
+    assert rounding_error(10**12, torch.float32) == 1  # more is not known of a sum than that it is a sum
+
+
+@pytest.mark.parametrize("mean", [0, 30, 300, 3000])
+def test_a_large_mean_does_not_drown_the_covariance(mean):
     acts = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
     acts[:, 1] += acts[:, 0]
-    exact = mean_squared_correlation(covariance_of(acts.double()))
-    assert mean_squared_correlation(covariance_of(acts + 30)).item() == pytest.approx(exact.item(), rel=0.01)
+    acts = acts + mean
+    found, average = covariance(acts)
+    torch.testing.assert_close(found.double(), 1999 * torch.cov(acts.double().T), rtol=1e-4, atol=0.05)
+    torch.testing.assert_close(average.double(), acts.double().mean(0), rtol=1e-7, atol=1e-6)
+
+
+def test_a_shift_is_taken_back():
+    acts, shift = torch.randn(40, 5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    moved = acts - shift
+    torch.testing.assert_close(unshifted(gram(moved), moved.sum(0), 40, shift), gram(acts))
 
 
 def test_correlation_gradient_is_the_gradient():

@@ -93,7 +93,7 @@ def test_records_have_the_fields_and_the_numbers(run):
 
 
 def test_neuronpedias_own_package_reads_them(run):
-    own = pytest.importorskip("neuronpedia.np_activation", reason="pip install 'tti[neuronpedia]'")
+    own = pytest.importorskip("neuronpedia.np_activation", reason="the extra tools")
     for record in written(run):
         bins = dict.fromkeys(("binMin", "binMax", "binContains"))
         read = own.Activation.from_np_db_json({"source": record["layer"], **bins, **record})

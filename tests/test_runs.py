@@ -127,3 +127,69 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_atomically(path, "two")
     assert path.read_text() == "one"
+
+
+def test_what_a_kill_leaves_of_a_run_that_is_cleared_passes_for_no_other(run, monkeypatch):
+    run.finish({"steps": 3})
+    unlink, removed = Path.unlink, []
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        removed.append(self.name)
+        if self.name == "environment.jsonl":
+            raise SystemExit("kill -9")
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(SystemExit):
+        Run(run.folder).begin(OmegaConf.create({"seed": 2}), [], overwrite=True)
+    monkeypatch.undo()
+    left = Run(run.folder)
+    assert removed[0] == "summary.json"
+    assert (left.status, left.config.seed) == ("unfinished", 1)
+    with pytest.raises(ValueError, match="holds a run of another configuration"):
+        left.begin(OmegaConf.create({"seed": 2}), [], overwrite=False)
+
+
+def test_results_without_a_configuration_are_nobodys(run):
+    run.finish({"steps": 3})
+    (run.folder / "config.yaml").unlink()
+    with pytest.raises(ValueError, match=r"has a summary\.json, but no config\.yaml"):
+        Run(run.folder).begin(OmegaConf.create({"seed": 2}), [], overwrite=False)
+    Run(run.folder).begin(OmegaConf.create({"seed": 2}), [], overwrite=True)
+    assert Run(run.folder).status == "unfinished"
+
+
+def test_overwriting_leaves_what_no_run_wrote(run):
+    (run.folder / "notes").mkdir()
+    Run(run.folder).begin(OmegaConf.create({"seed": 2}), [], overwrite=True)
+    assert (run.folder / "notes").is_dir()
+
+
+def test_a_try_that_failed_before_its_first_step_does_not_hold_the_folder(run):
+    run.fail(ValueError("d_model is not a multiple of n_heads"))
+    Run(run.folder).begin(OmegaConf.create({"seed": 2}), ["seed=2"], overwrite=False)
+    assert (Run(run.folder).status, Run(run.folder).config.seed) == ("unfinished", 2)
+    log(run, {"step": 1, "a": 1.0})
+    run.fail(ValueError("later"))
+    with pytest.raises(ValueError, match="holds a run of another configuration"):
+        Run(run.folder).begin(OmegaConf.create({"seed": 3}), [], overwrite=False)
+
+
+def test_a_line_that_a_full_disk_cut_short_is_left_out_and_ended(run):
+    path = run.folder / "environment.jsonl"
+    path.write_text(path.read_text()[:-40])
+    assert run.environment["command"] == "unknown"
+    run.begin(run.config, ["seed=1"], overwrite=False)
+    assert run.environment["command"] == "python -m tti.train seed=1"
+    path.unlink()
+    assert run.environment["packages"] == {"torch": "unknown"}
+
+
+@pytest.mark.parametrize("name", ["summary.json", "failure.json"])
+def test_a_damaged_file_is_named(run, name):
+    run.fail(ValueError("why"))
+    if name == "summary.json":
+        run.finish({})
+    (run.folder / name).write_text('{"steps": 3')
+    with pytest.raises(ValueError, match=f"{name} is damaged: it is no JSON object"):
+        _ = run.summary if name == "summary.json" else run.failure

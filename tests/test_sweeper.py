@@ -1,6 +1,8 @@
 """The composition of sweeps, without starting a job."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins.tti_variants._outcome import report
 from tti.configuration import alternatives, conf_dir, identity, spell, spell_variant
 
 
@@ -166,3 +169,52 @@ def test_the_kind_of_an_online_autoencoder_is_chosen_in_one_word():
     assert "l1" in config.regularizer
     with pytest.raises(ConfigCompositionException, match="autoencoder/gated"):
         composed(["regularizer=online_sae", "regularizer/autoencoder=gated"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["data=tinystories", "data.corpus.train=a/stories.txt,b/stories.txt"],
+        ["data=tinystories", "data.corpus.tokenizer=a/tok,b/tok", "data.corpus.train=a/x.txt,b/x.txt"],
+        ["+model.extra='a b','a-b','a/b'"],
+        ["+model.extra='x:y','x*y'", "seed=1,2"],
+        ["name=mine", "optimizer.lr=1e-3,3e-3"],
+        ["name=mine", "model=tiny,mini", "seed=1,2"],
+        ["name=mine", "data=tinystories", "data.corpus.train=a/stories.txt,b/stories.txt"],
+        ["threads=1,2"],
+    ],
+)
+def test_jobs_that_differ_have_folders_of_their_own(given):
+    several = jobs("demo", "variant=baseline,topk", *given)
+    configs = [composed(job) for job in several]
+    assert len({config.run_dir for config in configs}) == len(several) > 2
+    assert several == jobs("demo", "variant=baseline,topk", *given)  # and the same ones again
+
+
+def test_a_sweep_that_can_be_spelled_apart_has_no_digests():
+    configs = [composed(job) for job in jobs("demo", "variant=baseline", "optimizer.lr=1e-3,3e-3")]
+    assert {Path(config.run_dir).parts[2] for config in configs} == {"baseline"}
+
+
+@pytest.mark.parametrize("given", ["variant=../../x", "name=../x", "name=a/b", "variant=..", "name=" + "x" * 300])
+def test_names_do_not_lead_out_of_the_folder_of_runs(given):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        config = compose("train", ["model=tiny", "data=grammar", "variant=v", given])
+    with pytest.raises(Exception, match="cannot name a folder: experiment, name and variant are names"):
+        _ = config.run_dir
+
+
+@pytest.mark.parametrize(("columns", "terminal"), [("80", "1"), ("80", "")])
+def test_the_table_shows_names_and_figures_however_narrow(tmp_path, monkeypatch, capsys, columns, terminal):
+    names = [f"winner_share+tiny+grammar_small+data.stories_per_step-8+{letter * 30}" for letter in "ab"]
+    for name in names:
+        (tmp_path / name / "seed-42").mkdir(parents=True)
+        summary = {"metrics": {"val/loss": 2.5}, "steps": 2000, "tokens_per_second": 9000.0}
+        (tmp_path / name / "seed-42/summary.json").write_text(json.dumps(summary))
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    report([str(tmp_path / name / "seed-42") for name in names], None)
+    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err)
+    assert said.count("2.5000") == said.count("9,000") == 2
+    for name in names:
+        assert f"{name}/seed-42" in "".join(line.split("finished")[0].strip() for line in said.splitlines())

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tti.configuration import identity
+from tti.configuration import Recorded
 from tti.runs import Run
 
 FEWEST_VALIDATIONS = 10
@@ -53,14 +53,9 @@ def _require_finished(run: Run) -> None:
 
 
 def _require_alike(run: Run, like: Mapping[str, Any]) -> None:
-    here, there = _training(like), _training({key: run.config[key] for key in like})
-    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
-    if differing:
-        shown = "; ".join(f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in differing)
+    there = Recorded(OmegaConf.create({key: run.config[key] for key in like}), run.recorded.overrides)
+    differences = there.differences(OmegaConf.create(dict(like)))
+    differences.pop("model.vocab_size", None)  # the tokenizer's, and by now filled in here
+    if differences:
+        shown = "; ".join(f"{key} ({there} there, {here} here)" for key, (there, here) in differences.items())
         raise ValueError(f"{run.folder} is no baseline of this run, for they differ in: {shown}")
-
-
-def _training(config: Mapping[str, Any]) -> dict[str, Any]:
-    keys = identity(OmegaConf.create(dict(config)))
-    keys.pop("model.vocab_size", None)  # the tokenizer's, and by now filled in here
-    return keys

@@ -2,12 +2,10 @@
 
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -17,10 +15,10 @@ from rich.console import Console
 from tti.benchmarking import machine
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting, composed
-from tti.configuration import alternatives, conf_dir, quoted, without_folders
+from tti.command import command
+from tti.configuration import without_folders
 from tti.durable import write_atomically
-from tti.runs import commit, errors_in_a_line
-from tti.schema import check
+from tti.runs import commit
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
@@ -65,27 +63,20 @@ def _head(name: str, setting: Setting, overrides: list[str]) -> str:
     return "\n\n".join([f"# Benchmark: {name}", "\n".join(f"- {line}" for line in lines)])
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="benchmark")
+@command("benchmark")
 def main(config: DictConfig) -> None:
     """The command line."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # as in tti.train
     console = Console()
     try:
-        with errors_in_a_line():
-            check(config)
-            for path, sections in benchmark(config):
-                for section in sections:
-                    console.print(section.terminal())
-                console.print(f"written to {path}", soft_wrap=True, highlight=False)
+        for path, sections in benchmark(config):
+            for section in sections:
+                console.print(section.terminal())
+            console.print(f"written to {path}", soft_wrap=True, highlight=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        sys.exit(f"error: {error}. Lower stories={config.stories}, the stories of a benchmarked step")
+        raise ValueError(f"{error}. Lower stories={config.stories}, the stories of a benchmarked step") from error
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:])
-    try:
-        main()
-    except SystemExit as error:
-        sys.stderr.write(alternatives(error.__context__))
-        raise
+    main()

@@ -4,17 +4,22 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
 # The number of devices is not among them: regularizers see one process's stories.
@@ -29,13 +34,6 @@ WITHOUT_EFFECT = (
     "overwrite",
     "run_dir",
     "runs",
-    "task.metrics",  # these say again what stands at the top
-    "task.net",
-    "task.optimizer",
-    "task.regularizers",
-    "task.schedule",
-    "task.seed",
-    "task.weighting",
     "threads",
     "trainer.accelerator",
     "trainer.enable_model_summary",
@@ -45,11 +43,20 @@ WITHOUT_EFFECT = (
     "variant",
     "weighting.baseline.like",
 )
+# Measured along the way. A folder's name may say it, but no run is another for it.
+MEASURED = ("metrics",)
+# What runs had before these knobs existed, where that is not today's default.
+BEFORE = {"model.init_std": 0.02}
+MISSING = "-"
+HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra hands arguments over, not which they are
+# What `task` said again of what stands at the top, in runs up to 0.1.
+REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that say which method is trained, rather than on what and how long.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
-# What brings launchers that do not come with the package: the beginning of their names -> the distribution.
-PLUGINS = {"submitit_": "hydra-submitit-launcher", "ray": "hydra-ray-launcher", "joblib": "hydra-joblib-launcher"}
+DISTRIBUTION = "training-time-interpretability"
+LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # plugins of Hydra's -> the extras that bring them
+LONGEST_FILE = 255  # bytes of one name on common file systems
 
 
 def conf_dir() -> str:
@@ -77,9 +84,88 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """The resolved leaves of a configuration that can change a run's result."""
-    resolved = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(resolved, dict)
-    return {key: value for key, value in flat(resolved).items() if _has_effect(key)}  # type: ignore[arg-type]
+    return {key: value for key, value in flat(_plain(config)).items() if _has_effect(key)}
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A configuration as a run folder has it: the knobs that there were when the run began, resolved.
+
+    Args:
+        config: the folder's ``config.yaml``.
+        overrides: its ``overrides.yaml``, the command that it was composed from; None if that is not known.
+    """
+
+    config: DictConfig
+    overrides: Sequence[str] | None
+
+    def differences(self, wanted: DictConfig) -> dict[str, tuple[Any, Any]]:
+        """Where ``wanted`` trains something else: key -> (value there, value wanted), ``-`` for none.
+
+        A knob that was added since has the value there that ``BEFORE`` declares, or else its default: what the run's
+        own command gives it today.
+        """
+        there, here = _compared(self.config), _compared(wanted)
+        there |= self._today(here.keys() - there.keys()) | self._before(wanted)
+        keys = sorted(key for key in there | here if there.get(key, MISSING) != here.get(key, MISSING))
+        return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
+
+    def continued(self, wanted: DictConfig) -> DictConfig:
+        """``wanted`` as this run continues it: a knob of ``BEFORE`` that the command leaves alone stays as it was."""
+        kept, before = wanted.copy(), self._before(wanted)
+        for key, default in self._today(before).items():
+            if OmegaConf.select(wanted, key) == default:
+                OmegaConf.update(kept, key, before[key])
+        return kept
+
+    def _before(self, wanted: DictConfig) -> dict[str, Any]:
+        """What ``BEFORE`` declares of the knobs of ``wanted`` that this run does not have."""
+        there, here = flat(_plain(self.config)), flat(_plain(wanted))
+        return {key: value for key, value in BEFORE.items() if key in here and key not in there}
+
+    def _today(self, keys: Collection[str]) -> dict[str, Any]:
+        """The values of those of ``keys`` that the run's command composes to with today's configurations."""
+        if not keys or self.overrides is None:
+            return {}  # composing takes half a second
+        try:
+            found = {key: OmegaConf.select(self._composed, key, default=MISSING) for key in keys}
+        except (HydraException, OmegaConfBaseException):  # an option that is gone, or lies in a folder not given here
+            return {}
+        plain = {
+            key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()
+        }
+        return {key: value for key, value in plain.items() if value != MISSING}
+
+    @cached_property
+    def _composed(self) -> DictConfig:
+        return _composed(self.overrides or ())
+
+
+def _compared(config: DictConfig) -> dict[str, Any]:
+    leaves = identity(config).items()
+    return {key: value for key, value in leaves if not _stands_for(MEASURED, key) and not key.endswith(HANDED_OVER)}
+
+
+def _composed(overrides: Iterable[str]) -> DictConfig:
+    """``python -m tti.train overrides`` as it is composed today, by the search path of the present command if any."""
+    if not GlobalHydra.instance().is_initialized():
+        with initialize_config_dir(conf_dir(), version_base=None):
+            return compose("train", list(overrides))
+    given = [] if HydraConfig.instance().cfg is None else HydraConfig.get().overrides.hydra
+    searched = [override for override in given if override.startswith("hydra.searchpath=")]
+    return compose("train", [*searched, *overrides])
+
+
+def without_repetitions(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what those up to 0.1 said twice."""
+    kept = config.copy()
+    if "task" in kept:
+        kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    return kept
 
 
 def spell(overrides: Iterable[str]) -> str:
@@ -99,22 +185,27 @@ def spell(overrides: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(name)}"
 
 
-def spell_variant(overrides: Iterable[str], named: bool) -> str:
-    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others."""
-    method = [override for override in overrides if not named or override.lstrip("+~").startswith(METHOD)]
-    return spell(method) or "baseline"
+def spell_variant(overrides: Iterable[str], named: bool, swept: Collection[str] = ()) -> str:
+    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others.
+
+    Those that are ``swept`` are spelled in any case: they tell the jobs of a sweep apart.
+    """
+    said = [each for each in overrides if not named or each in swept or each.lstrip("+~").startswith(METHOD)]
+    return spell(said) or "baseline"
 
 
-def quoted(arguments: Sequence[str], keys: Iterable[str] = ()) -> list[str]:
+def quoted(arguments: Sequence[str], keys: Iterable[str] = (), lists: Iterable[str] = ()) -> list[str]:
     """Command-line arguments as Hydra's grammar takes them.
 
     What that grammar cannot read is taken as it stands: names of files with parentheses, ``=``, ``~`` or accents, say.
-    The values of ``keys`` always are, unless they are swept over.
+    The values of ``keys`` always are, but in a sweep, and but lists of those that are ``lists``.
     """
     sweeping = bool({"-m", "--multirun"} & set(arguments))
-    free = () if sweeping else tuple(f"{key}=" for key in keys)
+    free, listed = (() if sweeping else tuple(f"{key}=" for key in keys)), tuple(f"{key}=[" for key in lists)
     return [
-        f"{key}={_literal(value)}" if argument.startswith(free) else _readable(argument, sweeping)
+        f"{key}={_literal(value)}"
+        if argument.startswith(free) and not argument.startswith(listed)
+        else _readable(argument, sweeping)
         for argument in arguments
         for key, _, value in [argument.partition("=")]
     ]
@@ -147,16 +238,23 @@ def _literal(value: str) -> str:
 
 
 def alternatives(error: BaseException | None) -> str:
-    """What there is where an override named what there is not: the keys, the package of a plugin; or nothing."""
-    if isinstance(error, MissingConfigException):
-        wanted = str(error.missing_cfg_file).removeprefix("hydra/launcher/")
-        return "".join(f"pip install {package}\n" for plugin, package in PLUGINS.items() if wanted.startswith(plugin))
+    """The keys that there are where an override named one that there is not; empty for other errors."""
+    if extra := _extra(str(getattr(error, "missing_cfg_file", ""))):
+        return f"it comes with an extra: pip install '{DISTRIBUTION}[{extra}]' (in a checkout: -e '.[{extra}]')\n"
     cause = error.__cause__ if error else None
     parent = getattr(cause, "parent_node", None)
     if not isinstance(parent, DictConfig) or getattr(cause, "key", None) in parent:
         return ""
     where = parent._get_full_key(None) or "the configuration"
+    if not parent:
+        return f"{where} has nothing: choose something first, as in {where}={getattr(cause, 'key', 'NAME')}\n"
     return f"{where} has: {', '.join(sorted(map(str, parent)))}\n"
+
+
+def _extra(missing: str) -> str:
+    """The extra that a configuration comes with that there is not: that of a launcher's plugin."""
+    launcher = missing.removeprefix("hydra/launcher/").partition("_")[0]
+    return LAUNCHERS.get(launcher, "") if missing.startswith("hydra/launcher/") else ""
 
 
 def identity_digest(config: DictConfig) -> str:
@@ -175,7 +273,11 @@ def digest(text: str) -> str:
 
 
 def _has_effect(key: str) -> bool:
-    return not any(key == without or key.startswith(f"{without}.") for without in WITHOUT_EFFECT)
+    return not _stands_for(WITHOUT_EFFECT, key)
+
+
+def _stands_for(keys: Iterable[str], key: str) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
 
 
 _assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=None)
@@ -198,18 +300,42 @@ def _if_cuda(there: Any, elsewhere: Any) -> Any:
     return there if (torch.cuda.is_available() if assumed is None else assumed) else elsewhere
 
 
+def every(fraction: float, steps: int, times: int = 1, least: int = 1, most: int | None = None) -> int:
+    """``times`` an interval of steps: a fraction of all, but no less than ``least``, and no more than ``most``."""
+    return max(1, min(max(least, round(fraction * steps)), steps, most or steps)) * times
+
+
+def _knobs(name: str) -> str:
+    """A command's YAML with its comments, less its first line, its defaults and Hydra's settings."""
+    text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]
+    own = re.sub(r"(?m)^(defaults|hydra):\n(?:(?:[ ].*)?\n)*", "", text + "\n").strip()
+    return f"{own}\n".replace("$", "$$")  # Hydra fills in a template with it
+
+
 def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
 
 
+def _folder(start: Any, *names: Any) -> str:
+    """``start/name/name``, where names cannot lead elsewhere."""
+    for name in map(str, names):
+        if not name.strip(".") or set("/\\\0") & set(name) or len(name.encode()) > LONGEST_FILE:
+            raise ValueError(
+                f"{name!r} cannot name a folder: experiment, name and variant are names of at most {LONGEST_FILE} "
+                "bytes, without / and \\. Another place for all runs is runs=FOLDER"
+            )
+    return "/".join(map(str, (Path(str(start)).expanduser(), *names)))
+
+
 def register_resolvers() -> None:
     """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
     resolvers = {
-        "every": lambda fraction, steps, times=1: max(1, round(fraction * steps)) * times,
-        "home": lambda path: str(Path(path).expanduser()),
+        "every": every,
+        "folder": _folder,
         "if_cuda": _if_cuda,
+        "knobs": _knobs,
         "join": lambda *words: "-".join(str(word) for word in words if word),
         "threads": _threads,
         "times": lambda a, b: a * b,
@@ -220,3 +346,19 @@ def register_resolvers() -> None:
 
 
 register_resolvers()
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error itself, where Hydra wraps one that came from instantiating something.
+
+    Of a class that cannot be imported, a ValueError with a way out.
+    """
+    if not isinstance(error, InstantiationException) or error.__cause__ is None:
+        return error
+    cause = root_cause(error.__cause__)
+    if isinstance(cause, ImportError) and (named := str(cause).partition("\n")[0]).startswith("Error loading"):
+        return ValueError(
+            f"{named.rstrip(':')}, which the configuration names ({cause.__cause__}): install its package here, or put "
+            "its folder on PYTHONPATH"
+        )
+    return cause

@@ -1,11 +1,20 @@
 """Files and folders that are there whole or not at all."""
 
+import errno
+import glob
+import itertools
+import json
 import os
+import pickle
+import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from filelock import FileLock
 
 
 @contextmanager
@@ -14,7 +23,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     It lies beside it: where another folder is another file system, a move is a copy, which a kill cuts short.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -35,14 +44,133 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """An empty folder to write into, which takes the place of ``path`` once it is whole; else it is gone."""
-    beside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+    beside = _partial(path)
     partial = beside / path.name  # under its own name already: transformers names what it loads by its folder
     partial.mkdir(parents=True)
     try:
         yield partial
-        if path.exists():
-            path.rename(beside / "replaced")
-        partial.rename(path)
+        _replace_folder(partial, path, beside)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path, beside: Path) -> None:
+    for attempt in itertools.count():
+        try:
+            new.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        with suppress(FileNotFoundError):  # another process was quicker
+            path.rename(beside / f"replaced-{attempt}")
+
+
+def _partial(path: Path) -> Path:
+    """Where this process writes what will be ``path``; what killed processes of this machine left there is removed."""
+    ending = f".{path.name}.partial"
+    for left in path.parent.glob(f".*{glob.escape(ending.removeprefix('.'))}"):
+        if not _is_written(left.name.removesuffix(ending)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{platform.node()}-{os.getpid()}{ending}")
+
+
+def _is_written(writer: str) -> bool:
+    """Whether the process is at it that ``writer``, ``.machine-process``, names; of another machine it may be."""
+    machine, _, process = writer.removeprefix(".").rpartition("-")
+    if machine != platform.node() or not process.isdecimal():
+        return machine != ""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def acquire(lock: FileLock, timeout: float = -1) -> None:
+    """Take a lock.
+
+    Raises:
+        Timeout: another process has it.
+        ValueError: the file system keeps no locks.
+    """
+    try:
+        lock.acquire(timeout=timeout)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise ValueError(
+            f"cannot lock {lock.lock_file} ({error.strerror}): its file system keeps no locks, which keep two "
+            "processes from writing one folder. Mount it with locks (NFS: with its lock service, without nolock), or "
+            "take a folder on a local disk: runs=FOLDER for runs, $TTI_CACHE for tokens"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: it is no JSON object ({error})") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a JSON-lines file, oldest first; a line that a kill or a full disk cut short is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError, TypeError):
+            found.append(dict(json.loads(line)))
+    return found
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append an object to a JSON-lines file; a line that was cut short is ended first."""
+    with path.open("ab+") as file:
+        before = b"\n" if _cut_short(file) else b""
+        file.write(before + json.dumps(content).encode() + b"\n")
+
+
+def _cut_short(file: BinaryIO) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def require_whole(path: Path) -> None:
+    """Compare a checkpoint with the checksums that it was written with.
+
+    Raises:
+        ValueError: it was cut short or changed since.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            changed = file.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:  # its directory stands at the end, which a truncated file lacks
+        raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint") from error
+    if changed:
+        raise ValueError(f"{path} is damaged: {changed} in it is not what was written")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint: plain data, its tensors on the CPU and read from the file when they are used.
+
+    Raises:
+        ValueError: it is damaged, or was written by something else than a training.
+    """
+    import torch  # seconds that a report need not wait for
+
+    require_whole(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content["global_step"]
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is no checkpoint of a training ({str(error).splitlines()[0]})") from error
+    return dict(content)

@@ -212,7 +212,11 @@ class Arrays(Mapping[str, np.ndarray]):
         Raises:
             ValueError: it differs.
         """
-        if self.file and hashlib.sha256(self.path.read_bytes()).hexdigest() != self.file["sha256"]:
+        if not self.file:
+            return
+        if not self.path.exists():
+            raise self._damaged("it is missing")
+        if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.file["sha256"]:
             raise self._damaged("its hash differs")
         self.verified = True
 

@@ -1,30 +1,28 @@
 """``python -m tti.export run=FOLDER to=FOLDER``: a run as a Hugging Face folder, which other tools open."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Int
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.data import tokenizers
 from tti.data.module import StoryData
 from tti.durable import replacing_folder, write_atomically
 from tti.huggingface.card import card
 from tti.huggingface.folder import largest_difference, open_model, write
 from tti.huggingface.gpt2 import is_gpt2
+from tti.huggingface.hub import push, require_name
 from tti.huggingface.names import place
 from tti.models.gpt import GPT
-from tti.runs import Run, commit, errors_in_a_line
-from tti.schema import check
+from tti.runs import Run, commit
+from tti.trust import packages
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 ABOUT = "export.json"
@@ -36,21 +34,28 @@ def export(config: DictConfig) -> Path:
 
     Raises:
         ValueError: no such run or checkpoint, one that has not finished, a folder that is there already, data that are
-            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then.
+            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then. Or
+            the Hub does not take it; then the export is there.
     """
-    run, to = Run(Path(config.run)), Path(config.to)
+    run, to = Run(Path(config.run), packages(config.trust)), Path(config.to)
+    if config.push:
+        require_name(config.push)
     _require_finished(run, config.unfinished)
     _require_free(to, config.overwrite)
     net = run.model(config.checkpoint)
-    assert isinstance(net, GPT)
+    if not isinstance(net, GPT):
+        raise ValueError(f"{run.folder} has a {type(net).__name__}: an export is a GPT-2, so its network must be a GPT")
     stories = _stories(run, config)
     with replacing_folder(to.absolute()) as folder, CONSOLE.status("writing and comparing"):
         write(folder, net, run.config.model.mlp, run.tokenizer)
         about = _about(run, config, net) | {"compared": _compared(folder, net, stories)}
         write_atomically(folder / ABOUT, json.dumps(about, indent=2))
-        write_atomically(folder / "README.md", card(run, about, to.absolute().name))
+        address = config.push or str(to)
+        write_atomically(folder / "README.md", card(run, about, address))
     difference = about["compared"]["largest_logit_difference"]
     CONSOLE.print(f"{to}: the same logits to {difference['float32']:.1e} over {about['compared']['tokens']:,} tokens")
+    if config.push:
+        CONSOLE.print(f"uploaded to {push(to, config.push, config.private)}")
     return to
 
 
@@ -73,7 +78,7 @@ def _require_free(to: Path, overwrite: bool) -> None:
 
 def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
     """The first stories of the run's validation split, each cut at the model's context."""
-    data: StoryData = instantiate(OmegaConf.merge(run.config.data, config.data))
+    data: StoryData = run.data(config.data)
     packed = data.split("validation")
     if packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
         raise ValueError(
@@ -116,9 +121,7 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
         "run": run.config.run_dir,
         "status": run.status,
         "checkpoint": config.checkpoint,
-        "step": torch.load(
-            run.folder / "checkpoints" / f"{config.checkpoint}.ckpt", map_location="cpu", weights_only=True, mmap=True
-        )["global_step"],
+        "step": run.step(config.checkpoint),
         "commit": commit(),
         "remote_code": not is_gpt2(net),
         "licence": config.licence,
@@ -127,14 +130,11 @@ def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
     }
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
+@command("export", free=("run", "to", "data_licence"))
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        check(config)
-        export(config)
+    export(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to", "data_licence"))
     main()

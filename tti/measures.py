@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 NARROWEST_BLOCK = 128  # of a product that a processor is still busy with
-ROUNDING = 64  # units in which a variance counts as 0; in float32, a standard deviation of 0.3 % of the mean
 
 
 def widened(values: Tensor) -> Tensor:
@@ -65,28 +64,77 @@ def mean_abs_cosine(gram: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
     return _mean_over_pairs(cosines(gram).abs())
 
 
+def weighted_mean_over_pairs(values: Float[Tensor, "width width"], weights: Float[Tensor, "width"]) -> float:
+    """Mean over ordered pairs ``i != j`` of a symmetric matrix, each weighted by ``w_i w_j``; 0 without weights."""
+    weights = weights.to(values.dtype)
+    others = weights.sum() - weights
+    total = weights @ others
+    pairs = weights @ values @ weights - (weights.square() * values.diagonal()).sum()
+    return float(pairs / total.where(total > 0, 1))
+
+
 def cosine_gradient(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
     """``W`` such that the gradient of :func:`mean_abs_cosine` with respect to activations ``a`` is ``a @ W``."""
     return _pull(gram, torch.sign)
 
 
+def rounding_error(terms: int | Tensor, dtype: torch.dtype) -> float:
+    """The relative error, at most, of a sum of so many terms of one sign, whatever the order of summation.
+
+    Higham's ``gamma_n = n u / (1 - n u)``, ``u`` the unit roundoff (Accuracy and Stability of Numerical Algorithms, 2nd
+    ed. 2002, equation 3.5 for an inner product, 4.4 for a sum): no processor or library does worse.
+    """
+    product = min(float(terms) * torch.finfo(dtype).eps / 2, 0.5)
+    return product / (1 - product)
+
+
 def centred(
-    gram: Float[Tensor, "width width"], total: Float[Tensor, "width"], tokens: int | Tensor
+    gram: Float[Tensor, "width width"],
+    total: Float[Tensor, "width"],
+    tokens: int | Tensor,
+    rounding: float | None = None,
 ) -> Float[Tensor, "width width"]:
     """The Gram matrix of activations less their mean over the tokens: ``tokens`` times their covariance.
 
-    A neuron whose variance is within rounding of 0 beside its mean square is constant: its variance is 0 here, so that
-    its cosines, which are its correlations, are 0.
+    Of a column that is constant, ``gram`` and ``total**2 / tokens`` differ by rounding alone: by ``4 gamma`` of their
+    size to first order, ``gamma`` being :func:`rounding_error`, one for ``gram`` and two for the square of ``total``. A
+    variance within ``5 gamma`` is therefore 0 here, so that the cosines of such a neuron, which are its correlations,
+    are 0. A real variance is as small only beside a mean that is large: subtract about the mean beforehand
+    (:func:`covariance`), which changes nothing but rounding (Chan, Golub & LeVeque 1983).
 
     Args:
         gram: ``a.T @ a``.
         total: the sum of each neuron's activations over the tokens.
         tokens: how many there are.
+        rounding: relative error of the two sums, at most; by default that of ``tokens`` terms in their precision.
     """
+    if rounding is None:
+        rounding = rounding_error(tokens, gram.dtype)
     covariance = gram - total[:, None] * (total / tokens)
-    variance, rounding = covariance.diagonal(), ROUNDING * torch.finfo(gram.dtype).eps
-    variance.masked_fill_(variance <= rounding * gram.diagonal(), 0)
+    variance = covariance.diagonal()
+    variance.masked_fill_(variance <= 5 * rounding * gram.diagonal(), 0)
     return covariance
+
+
+def covariance(acts: Float[Tensor, "token width"]) -> tuple[Float[Tensor, "width width"], Float[Tensor, "width"]]:
+    """``tokens`` times the covariance over the tokens, and the mean; in float32 at least.
+
+    The corrected two-pass algorithm (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance",
+    equation 1.7): the rounded mean is subtracted first, and what it missed afterwards.
+    """
+    acts = widened(acts)
+    mean = acts.mean(0)
+    shifted = acts - mean
+    missed = shifted.sum(0)
+    return centred(gram_matrix(shifted), missed, len(acts)), mean + missed / len(acts)
+
+
+def unshifted(
+    gram: Float[Tensor, "width width"], total: Float[Tensor, "width"], tokens: int, shift: Float[Tensor, "width"]
+) -> Float[Tensor, "width width"]:
+    """``a.T @ a`` from the sums of ``a - shift``."""
+    cross = shift[:, None] * (total + tokens * shift / 2)
+    return gram + cross + cross.T
 
 
 def mean_squared_correlation(covariance: Float[Tensor, "width width"]) -> Float[Tensor, ""]:

@@ -8,25 +8,22 @@ import gzip
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 from tokenizers import Tokenizer
 
-from tti.configuration import conf_dir, quoted
+from tti.command import command
 from tti.durable import replacing_folder
 from tti.evaluation_folder import Evaluation, Part
 from tti.models.taps import choose, kind_of
-from tti.runs import Run, errors_in_a_line
-from tti.schema import check
+from tti.runs import Run
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 TOP = "/top_place"
@@ -117,14 +114,11 @@ def _shown(batches: range, site: str) -> Iterable[int]:
     return track(batches, f"  {site}", console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="neuronpedia")
+@command("neuronpedia", free=("run", "to"))
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        check(config)
-        write(config)
+    write(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to"))
     main()

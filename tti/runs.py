@@ -1,13 +1,13 @@
 """A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
 
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import traceback
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +18,37 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from tti.configuration import identity
+from tti.configuration import Recorded, root_cause, without_repetitions
 from tti.data import tokenizers
-from tti.durable import write_atomically
+from tti.durable import (
+    acquire,
+    append_line,
+    read_checkpoint,
+    read_json,
+    read_lines,
+    require_whole,
+    write_atomically,
+)
+from tti.models.network import Network, Site
+from tti.regularizers.configured import configured, without_weightings
+from tti.trust import allowed, configuration, load
 
 Status = Literal["finished", "failed", "unfinished", "not started"]
-MISSING = "-"
 START = ".start.yaml"
+UNKNOWN = dict.fromkeys(("command", "commit", "python", "platform", "device"), "unknown") | {
+    "packages": {"torch": "unknown"}
+}
+# What a run and the commands on it write, in the order in which a run is cleared away: what says that it has finished
+# first, what says which run it is last, so that a kill in between leaves nothing that passes for another run.
+OWN = (
+    "summary.json", "failure.json", "progress.json", "evaluation", "sae", "checkpoints", "metrics.jsonl", "calls.jsonl",
+    "wandb", "wandb_id", "wandb_unsure", "tensorboard", "tokenizer.json", "environment.jsonl", START, "overrides.yaml",
+    "config.yaml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,9 +61,14 @@ class Run:
     ``failure.json`` while the last try failed.
     ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it;
     ``calls.jsonl`` how it was started elsewhere (``tti.launchers.calls``); ``wandb_id`` its id there.
+
+    Args:
+        folder: which may come from somebody else: its ``config.yaml`` is read as data.
+        trust: packages that the configuration may name beside ours and torch's (``tti.trust``).
     """
 
     folder: Path
+    trust: tuple[str, ...] = ()
 
     # -- what it holds ----------------------------------------------------------------------------------------------
 
@@ -68,7 +92,26 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(str(found) for found in nearby(self.folder))) or "none"
             raise ValueError(f"{self.folder} holds no run (no config.yaml). Runs nearby: {known}")
-        return DictConfig(OmegaConf.load(path))
+        return without_repetitions(configuration(load(path), str(path)))
+
+    @property
+    def overrides(self) -> list[str]:
+        """The command that it was composed from.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = self.folder / "overrides.yaml"
+        return [str(override) for override in load(path)]
+
+    @property
+    def recorded(self) -> Recorded:
+        """The configuration with the command that it was composed from.
+
+        Raises:
+            ValueError: the folder holds no run.
+        """
+        return Recorded(self.config, self.overrides if (self.folder / "overrides.yaml").exists() else None)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -79,7 +122,7 @@ class Run:
         """
         if self.status != "finished":
             raise ValueError(f"{self.folder} is {self.status}: start it again to finish it")
-        return dict(json.loads((self.folder / "summary.json").read_text()))
+        return read_json(self.folder / "summary.json")
 
     @property
     def failure(self) -> str:
@@ -94,7 +137,7 @@ class Run:
     @property
     def _failure(self) -> dict[str, str]:
         path = self.folder / "failure.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {"error": "", "traceback": ""}
+        return {"error": "", "traceback": ""} | (read_json(path) if path.exists() else {})
 
     def metrics(self) -> list[dict[str, float]]:
         """What was logged, one entry a step in the order of steps.
@@ -102,25 +145,21 @@ class Run:
         A step written twice, by a run that was killed and resumed, counts once, with its last values.
         """
         steps: dict[int, dict[str, float]] = {}
-        path = self.folder / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # cut short by a kill; the resumed run wrote it again
-            steps.setdefault(entry["step"], {}).update(entry)
+        for entry in read_lines(self.folder / "metrics.jsonl"):  # of a line cut short by a kill: written again
+            if "step" in entry:
+                steps.setdefault(entry["step"], {}).update(entry)
         return [steps[step] for step in sorted(steps)]
 
     @property
     def start_config(self) -> DictConfig:
         """The resolved configuration of the last start, which may differ from ``config`` in what has no effect."""
-        return DictConfig(OmegaConf.load(self.folder / START))
+        return configuration(load(self.folder / START), str(self.folder / START))
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Command, commit, versions and machine of the last start."""
-        lines = (self.folder / "environment.jsonl").read_text().splitlines()
-        return dict(json.loads(lines[-1]))
+        """Command, commit, versions and machine of the last start that left word of them."""
+        lines = read_lines(self.folder / "environment.jsonl")
+        return lines[-1] if lines else dict(UNKNOWN)
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -132,18 +171,27 @@ class Run:
         path = self.folder / "checkpoints" / "last.ckpt"
         if not path.exists():
             return None
-        if not zipfile.is_zipfile(path):  # its directory stands at the end, which a truncated file lacks
+        try:
+            require_whole(path)
+        except ValueError as error:
             raise ValueError(
                 f"{path} is damaged. Copy best.ckpt over it to go on from the best validation, or delete it to begin "
                 "at step 0; then start again."
-            )
+            ) from error
         return path
 
     @property
     def checkpoint_step(self) -> int:
         """Optimiser steps in the last checkpoint, 0 without one."""
-        path = self.last_checkpoint
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]) if path else 0
+        return self.step("last") if self.last_checkpoint else 0
+
+    def step(self, checkpoint: str) -> int:
+        """Optimiser steps in ``checkpoints/<checkpoint>.ckpt``.
+
+        Raises:
+            ValueError: there is no such checkpoint, or it is damaged.
+        """
+        return int(read_checkpoint(self._checkpoint(checkpoint))["global_step"])
 
     # -- the trained model ------------------------------------------------------------------------------------------
 
@@ -159,7 +207,16 @@ class Run:
             raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
         return tokenizers.read(path)
 
-    def model(self, checkpoint: str = "last") -> torch.nn.Module:
+    def data(self, given: DictConfig) -> Any:
+        """The data module, with what a command gives of its configuration over the run's own.
+
+        Raises:
+            ValueError: the run's own names code that is not trusted.
+        """
+        allowed(self.config.data, self.trust)
+        return instantiate(OmegaConf.merge(self.config, {"data": given}).data)
+
+    def model(self, checkpoint: str = "last") -> Network:
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
@@ -167,21 +224,33 @@ class Run:
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(allowed(config.model, self.trust))
         _load(net, "net", path)
         return net.eval()
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str = "last") -> torch.nn.ModuleDict:
+    def give_weights(self, net: torch.nn.Module, tokenizer: Tokenizer) -> None:
+        """Fill another run's network with what this one's last checkpoint has.
+
+        Raises:
+            ValueError: there is no run or checkpoint, or the network or its tokenizer is another.
+        """
+        _ = self.config  # where there is no run, that is what is said
+        if self.tokenizer.to_str() != tokenizer.to_str():
+            raise ValueError(f"{self.folder} has another tokenizer, to whose tokens its weights belong")
+        _load(net, "net", self._checkpoint("last"))
+
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str = "last") -> torch.nn.ModuleDict:
         """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
 
         Args:
-            sites: of the network, with their widths.
+            sites: of the network.
 
         Raises:
             ValueError: as for :meth:`model`.
         """
         path = self._checkpoint(checkpoint)
-        made = {name: instantiate(each, _convert_="all") for name, each in self.config.regularizer.items()}
+        allowed(without_weightings(self.config.regularizer), self.trust)
+        made = configured(self.config.regularizer)
         for regularizer in made.values():
             regularizer.attach(sites)
         regularizers = torch.nn.ModuleDict(made)
@@ -193,19 +262,43 @@ class Run:
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in path.parent.glob("*.ckpt"))) or "none"
             raise ValueError(f"{self.folder} has no checkpoint {name!r}; it has: {known}")
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint")
         return path
 
-    def untrained(self) -> torch.nn.Module:
-        """The network that training began with."""
+    def untrained(self) -> Network:
+        """The network that training began with, whose weights are the first that are drawn from the seed."""
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         seed_everything(config.seed, verbose=False)
-        net: torch.nn.Module = instantiate(config.model)
+        net: Network = instantiate(allowed(config.model, self.trust))
         return net
+
+    def operations(self) -> float:
+        """Floating-point operations of the whole training (``Network.operations_per_token``).
+
+        NaN where neither the summary nor the configuration says what the network was, or that is code not trusted.
+        """
+        per_token = self.summary.get("operations_per_token") or self._operations_per_token()
+        return float(per_token * self.summary["tokens"])
+
+    def _operations_per_token(self) -> float:
+        """Of a run from before summaries had it."""
+        if "_target_" not in (self.config.get("model") or {}):
+            return math.nan
+        config = self.config.copy()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
+        try:
+            allowed(config.model, self.trust)
+        except ValueError:
+            return math.nan
+        try:
+            model = allowed(config.model, self.trust)
+        except ValueError:  # of a package that is not trusted: a number is not worth running it
+            return math.nan
+        with torch.device("meta"):
+            net = instantiate(model)
+        return net.operations_per_token if isinstance(net, Network) else math.nan
 
     # -- starting and finishing -------------------------------------------------------------------------------------
 
@@ -214,12 +307,12 @@ class Run:
         """Hold the folder against a second process.
 
         Raises:
-            ValueError: another process is training in it.
+            ValueError: another process is training in it, or its file system keeps no locks.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            acquire(lock, timeout=0)
         except Timeout as error:
             raise ValueError(
                 f"another process is training in {self.folder}. (For several processes in one run let Lightning start "
@@ -230,23 +323,25 @@ class Run:
         finally:
             lock.release()
 
-    def begin(self, config: DictConfig, overrides: list[str], overwrite: bool) -> None:
-        """Make the folder ready for a new start or a resumption.
+    def begin(self, config: DictConfig, overrides: list[str], overwrite: bool) -> DictConfig:
+        """Make the folder ready for a new start or a resumption, which goes by the configuration that is returned.
 
         Raises:
             ValueError: it holds a run of another configuration; the message names the keys that differ.
         """
         if overwrite:
             self._clear()
-        if (self.folder / "config.yaml").exists():
-            require_same(str(self.folder), self.config, config)
-            self.folder.joinpath("failure.json").unlink(missing_ok=True)
+        if (self.folder / "config.yaml").exists() and not self._failed_at_once:
+            config = self.recorded.continued(config)
+            require_same(str(self.folder), self.recorded, config)
         else:
+            self._require_nothing_left()
             write_atomically(self.folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
             write_atomically(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        self.folder.joinpath("failure.json").unlink(missing_ok=True)
         write_atomically(self.folder / START, OmegaConf.to_yaml(config, resolve=True))
-        with (self.folder / "environment.jsonl").open("a") as file:
-            file.write(json.dumps(environment(overrides)) + "\n")
+        append_line(self.folder / "environment.jsonl", environment(overrides))
+        return config
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, which says that the run is finished."""
@@ -260,36 +355,47 @@ class Run:
         report = {"error": f"{type(root).__name__}: {root}", "traceback": trace}
         write_atomically(self.folder / "failure.json", json.dumps(report, indent=2))
 
+    @property
+    def _failed_at_once(self) -> bool:
+        """Whether there is nothing of the run that another configuration would spoil."""
+        begun = any((self.folder / name).exists() for name in ("metrics.jsonl", "checkpoints"))
+        return self.status == "failed" and not begun
+
+    def _require_nothing_left(self) -> None:
+        if (self.folder / "summary.json").exists():
+            raise ValueError(
+                f"{self.folder} has a summary.json, but no config.yaml that says of which run. Put it back, give this "
+                "run a name of its own (name=...), or overwrite=true to start again in its place."
+            )
+
     def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in {".lock", "train.log"}:  # both are open
-                path.unlink()
+        for path in (self.folder / name for name in OWN):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _load(module: torch.nn.Module, name: str, path: Path) -> None:
     """Fill a module with what the checkpoint has under ``name``."""
-    state, prefix = torch.load(path, map_location="cpu", weights_only=True)["state_dict"], f"{name}."
+    state, prefix = read_checkpoint(path)["state_dict"], f"{name}."
     try:
         module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     except RuntimeError as error:
-        raise ValueError(f"{path} was made by another model than its config.yaml says: {error}") from error
+        raise ValueError(f"{path} was made by another model than is configured: {error}") from error
 
 
-def require_same(folder: str, there: DictConfig, wanted: DictConfig) -> None:
-    """Compare what a folder holds with what is to be trained in it.
+def require_same(
+    folder: str, there: Recorded, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
+) -> None:
+    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
     """
-    old, new = identity(there), identity(wanted)
-    keys = sorted(key for key in old | new if old.get(key, MISSING) != new.get(key, MISSING))
-    if keys:
-        lines = [f"  {key}: {old.get(key, MISSING)} there, {new.get(key, MISSING)} wanted" for key in keys]
+    if differences := there.differences(wanted):
+        lines = [f"  {key}: {old} there, {new} wanted" for key, (old, new) in differences.items()]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + "\nGive this one a name of its own (name=...), or overwrite=true to start again in its place."
+            + f"\nGive this one a name of its own (name=...), or {instead}."
+            + (f" To train it further: name=... init_from={folder}" if "trainer.max_steps" in differences else "")
         )
 
 
@@ -312,25 +418,6 @@ def nearby(folder: Path) -> list[Path]:
     """Some run folders at or below the nearest existing parent of ``folder``."""
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return [path.parent for path in list(parent.glob("*/config.yaml")) + list(parent.glob("*/*/config.yaml"))][:8]
-
-
-@contextmanager
-def errors_in_a_line() -> Iterator[None]:
-    """A ValueError, also one that Hydra wraps, ends the command with its message; anything else is raised as it is."""
-    try:
-        yield
-    except Exception as error:
-        root = root_cause(error)
-        if not isinstance(root, ValueError):
-            raise
-        sys.exit(f"error: {root}")
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:

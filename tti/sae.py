@@ -2,38 +2,39 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from tti.autoencoders import saelens
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.sweep import chosen
-from tti.configuration import alternatives, conf_dir, quoted
-from tti.evaluation.splicing import Quality, Splice, quality, recorded, references
+from tti.command import command
+from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
-from tti.models.gpt import GPT
+from tti.interventions.splice import Splice
 from tti.models.identity import weights_digest
+from tti.models.network import Network
 from tti.models.taps import choose
-from tti.runs import Run, errors_in_a_line
-from tti.schema import check
+from tti.runs import Run
+from tti.trust import packages
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def load(folder: str | Path, net: GPT) -> Splice:
+def load(folder: str | Path, net: Network, trust: Sequence[str] = ()) -> Splice:
     """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
 
-    ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs.
+    ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs. A kind of yours is in a package that you
+    ``trust``.
 
     Raises:
         ValueError: there is none, it is damaged, or it was trained on other weights than ``net`` has.
@@ -45,7 +46,7 @@ def load(folder: str | Path, net: GPT) -> Splice:
             f"{folder} was trained on another model: one with weights {settings['weights']}, and these are {weights}. "
             "Is it the run's other checkpoint?"
         )
-    return Splice(settings["site"], saelens.load(folder).to(net.embed.weight.device))
+    return Splice(settings["site"], saelens.load(folder, trust).to(net.device))
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,16 @@ class Autoencoders:
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
-        self.run = Run(Path(config.run))
+        self.run = Run(Path(config.run), packages(config.trust))
         _ = self.run.summary  # raises where it has not finished
-        net = self.run.model(config.checkpoint)
-        assert isinstance(net, GPT)
-        self.net = net.to(config.device)
+        self.net = self.run.model(config.checkpoint).to(config.device)
         self.fit = instantiate(config.fit)
-        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), net.sites)
+        self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), self.net.sites)
         self.makes = chosen(instantiate(config.kinds), config.kind)
         for site in self.sites:
             for _ in self._made(site):  # makes no sense: known before the data are opened
                 pass
-        data = instantiate(OmegaConf.merge(self.run.config, {"data": config.data}).data)
-        self.stories = StorySet(data, config.split, config.tokens_per_chunk)
+        self.stories = StorySet(self.run.data(config.data), config.split, config.tokens_per_chunk)
         self.stories.require(self.run.tokenizer, self.run.folder)
         self.training = self.stories.training()
         if self.training.split == self.stories.split:
@@ -121,7 +119,7 @@ class Autoencoders:
         ]
 
     def _made(self, site: str) -> Iterator[tuple[str, int, SparseAutoencoder]]:
-        width, config = self.net.sites[site], self.config
+        width, config = self.net.sites[site].width, self.config
         sizes = {"d_in": width, "d_sae": round(config.expansion * width), "dead_after": config.dead_after}
         for name, make in self.makes.items():
             for seed in config.seeds:
@@ -200,22 +198,15 @@ def table(jobs: list[Job]) -> Table:
     return rows
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="sae")
+@command("sae", free=("run", "to"))
 def main(config: DictConfig) -> None:
     """The command line."""
-    with errors_in_a_line():
-        check(config)
-        torch.set_num_threads(config.threads)
-        autoencoders = Autoencoders(config)
-        jobs = autoencoders.train()
+    torch.set_num_threads(config.threads)
+    autoencoders = Autoencoders(config)
+    jobs = autoencoders.train()
     Console(width=120 if not sys.stdout.isatty() else None).print(table(jobs))
     print(f"in {autoencoders.folder}")
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("run", "to"))
-    try:
-        main()
-    except SystemExit as error:
-        sys.stderr.write(alternatives(error.__context__))
-        raise
+    main()

@@ -1,6 +1,5 @@
 """``python -m tti.train``: compose, instantiate, fit, leave a run folder behind; the result is the validation loss."""
 
-import errno
 import logging
 import os
 import sys
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,12 +16,15 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tti.configuration import alternatives, conf_dir, identity_digest, quoted
+from tti.command import INTERRUPTED, command, explained
+from tti.configuration import identity_digest
 from tti.data.module import require_divisible
 from tti.data.tokenizers import vocabulary_size
 from tti.loggers.protocols import Summarizing
-from tti.runs import Run, root_cause
-from tti.schema import check
+from tti.modules.assembly import assembled
+from tti.modules.task import Task
+from tti.runs import Run, require_same
+from tti.trainer_options import require_taken
 
 log = logging.getLogger("tti.train")
 # The environment variable that names the run folder to the processes that Lightning starts beside the first.
@@ -40,14 +41,15 @@ def train(config: DictConfig) -> float:
         ValueError: something in the configuration, the data or the run folder is wrong; nothing was lost.
         TrainingDivergedError: a term was not a finite number; the last checkpoint is good.
     """
-    check(config)
     _check_variant(config)
+    _check_beginning(config)
     run = Run(Path(config.run_dir))
+    if run.status == "finished" and not config.overwrite:  # also where nothing can be written
+        require_same(str(run.folder), run.recorded, run.recorded.continued(config))
+        log.info("%s has finished already; overwrite=true starts it again", run.folder)
+        return float(run.summary["metrics"]["val/loss"])
     with run.claimed():
-        run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
-        if run.status == "finished":
-            log.info("%s has finished already; overwrite=true starts it again", run.folder)
-            return float(run.summary["metrics"]["val/loss"])
+        config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
         try:
             with _processes_of_its_own(run):
                 return _fit(config, run)
@@ -87,29 +89,31 @@ def _fit(config: DictConfig, run: Run) -> float:
     data.prepare_data()
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
-    module: Any = instantiate(config.task)
-    module.identity = identity_digest(run.config)
+    task = assembled(config)
+    task.identity = identity_digest(run.config)
+    checkpoint = run.last_checkpoint
+    if config.init_from and not checkpoint:
+        Run(Path(config.init_from)).give_weights(task.net, data.tokenizer)  # type: ignore[attr-defined]
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=list(instantiate(config.callbacks).values()),
         logger=list(instantiate(config.logger).values()),
         default_root_dir=config.run_dir,
     )
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and not checkpoint:  # else it is there, and what is going on must not replace it
         data.tokenizer.save(str(run.folder / "tokenizer.json"))  # type: ignore[attr-defined]
     told = {**cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), "environment": run.environment}
     for logger in trainer.loggers:
         logger.log_hyperparams(told)
     # Parameters of regularizers are drawn after the network's: from here all variants draw the same again.
     seed_everything(config.seed, verbose=False)
-    checkpoint = run.last_checkpoint
     if checkpoint:
         log.info("going on from %s", checkpoint)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:  # what Lightning makes of an interruption
         raise KeyboardInterrupt(f"interrupted after {trainer.global_step} steps") from error
-    return _finish(run, trainer, module, data)
+    return _finish(run, trainer, task, data)
 
 
 def _check_variant(config: DictConfig) -> None:
@@ -126,28 +130,33 @@ def _check_variant(config: DictConfig) -> None:
         )
 
 
+def _check_beginning(config: DictConfig) -> None:
+    """Find out a run to begin with that is none, or that is to be overwritten."""
+    if config.init_from:
+        _ = Run(Path(config.init_from)).config  # raises where there is none
+        if Path(config.init_from).resolve() == Path(config.run_dir).resolve():
+            raise ValueError(f"init_from={config.init_from} is the folder of this run itself: give this one a name=...")
+
+
 def _check(config: DictConfig) -> None:
-    """Find out what is wrong with the model, the sites or the regularizers before the corpus is touched."""
+    """Find out what is wrong with options, the model, the sites or the regularizers before the corpus is touched."""
+    require_taken(cast(dict[str, Any], OmegaConf.to_container(config.trainer, resolve=True)))
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
     _check_processes(config)
     with torch.device("meta"):
-        instantiate(_with_vocab_size(config, config.model.vocab_size or 1).task)
+        assembled(_with_vocab_size(config, config.model.vocab_size or 1))
 
 
 def _check_processes(config: DictConfig) -> None:
     """Find out before they are started that there are too many of them, or that they cannot share a step."""
-    devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
-    there, what = (torch.cuda.device_count(), "GPUs") if config.trainer.accelerator == "gpu" else (_cores(), "cores")
-    wanted = len(devices) if isinstance(devices, ListConfig) else there if devices == "auto" else devices
+    devices, on_gpus = config.trainer.devices, config.trainer.accelerator == "gpu"
+    there = torch.cuda.device_count() if on_gpus else os.cpu_count() or 1
+    automatic = there if on_gpus else 1
+    wanted = automatic if devices == "auto" else len(devices) if isinstance(devices, ListConfig) else devices
     if wanted > there:
-        raise ValueError(f"trainer.devices={devices}, but this machine has {there} {what}")
-    processes = nodes * (1 if devices == "auto" and what == "cores" else wanted)
-    require_divisible(config.data.stories_per_step, processes, config.trainer.accumulate_grad_batches)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        raise ValueError(f"trainer.devices={devices}, but this machine has {there} {'GPUs' if on_gpus else 'cores'}")
+    require_divisible(config.data.stories_per_step, wanted, config.trainer.accumulate_grad_batches)
 
 
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
@@ -163,54 +172,47 @@ def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
 def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
     config = config.copy()
     config.model.vocab_size = size
-    config.task.net = config.model  # a copy of it where the configuration was resolved, as in a run folder
     return config
 
 
-def _finish(run: Run, trainer: Trainer, module: Any, data: Any) -> float:
-    steps = trainer.global_step
-    seconds = module.clock.seconds
+def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
+    steps, journal = trainer.global_step, task.journal
+    seconds = journal.clock.seconds
     if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
         trainer.save_checkpoint(run.folder / "checkpoints" / "last.ckpt")
-    if module.validated_step != steps:
-        trainer.validate(module, datamodule=data, verbose=False)
+    if task.validated_step != steps:
+        trainer.validate(task, datamodule=data, verbose=False)
     if "test" in data.corpus.splits:  # once, at the end: nothing is chosen on it
-        trainer.test(module, datamodule=data, verbose=False)
+        trainer.test(task, datamodule=data, verbose=False)
     summary = {
         "steps": steps,
-        "tokens": module.tokens_seen,
+        "tokens": journal.tokens_seen,
+        "data": data.digests,
+        "operations_per_token": task.net.operations_per_token,
         "unigram_entropy": data.unigram_entropy("validation"),
         "seconds": seconds,
-        "tokens_per_second": module.tokens_seen / max(seconds, 1e-9),
-        "metrics": module.latest,
+        "tokens_per_second": journal.tokens_seen / max(seconds, 1e-9),
+        "metrics": journal.latest,
     }
     for logger in trainer.loggers:
         if isinstance(logger, Summarizing):
             logger.log_summary(summary)
     if trainer.is_global_zero:
         run.finish(summary)
-        log.info("%s: finished with val loss %.4f", run.folder, module.latest["val/loss"])
-    return float(module.latest["val/loss"])
+        log.info("%s: finished with val loss %.4f", run.folder, journal.latest["val/loss"])
+    return float(journal.latest["val/loss"])
 
 
-def _explained(error: BaseException) -> str | None:
-    """What to tell a user of an error that is theirs to mend; None for one that is ours."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"no space left ({error.filename or 'while writing'}). Free some and start again: the run goes on."
-    root = root_cause(error)
-    return str(root) if isinstance(root, ValueError | ArithmeticError | TimeoutError) else None
-
-
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
+@command("train")
 def main(config: DictConfig) -> float:
     """The command line."""
     try:
         return train(config)
     except KeyboardInterrupt as error:
         log.error("%s; the same command again goes on from the last checkpoint", error or "interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
-        message = _explained(error)
+        message = explained(error)
         if message is None:
             raise
         log.error("error: %s", message)
@@ -223,13 +225,8 @@ def command_line() -> None:
     """``python -m tti.train``, or what Lightning starts beside it."""
     if JOINED in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
         join(Run(Path(os.environ[JOINED])))
-        return
-    sys.argv[1:] = quoted(sys.argv[1:])
-    try:
+    else:
         main()
-    except SystemExit as error:
-        sys.stderr.write(alternatives(error.__context__))
-        raise
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The table at the end of a sweep."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,23 +9,28 @@ from rich.text import Text
 
 from tti.runs import Run
 
+LOG_WIDTH = 240  # characters
 
-def report(folders: list[str], failure: Exception | None) -> None:
-    """Print what became of the runs in ``folders``; exit with 1 if any of them has not finished."""
+
+def report(folders: list[str], failure: BaseException | None) -> bool:
+    """Print what became of the runs in ``folders``; whether all of them have finished, and nothing failed."""
     runs = [Run(Path(folder)) for folder in folders]
-    name, why = Column("run", no_wrap=True), Column("why", overflow="fold")
-    table = Table(name, "state", "val loss", "steps", "tokens/s", why, box=None)
+    figures = [Column(head, no_wrap=True, min_width=len(head)) for head in ("state", "val loss", "steps", "tokens/s")]
+    table = Table(Column("run", overflow="fold", min_width=20), *figures, Column("why", overflow="fold"), box=None)
     for run in runs:
         table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
     console = Console(stderr=True)
+    if not console.is_terminal:  # a log, whose lines are as long as they need be
+        console.width = LOG_WIDTH
     console.print(table)
     counts = Counter(run.status for run in runs)
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
-    if counts["finished"] < len(runs):
-        if failure and not counts["failed"]:  # the launcher lost a worker, say: no run could leave word
-            console.print(Text(f"{type(failure).__name__}: {failure}"))
-        console.print("The same command again goes on with what has not finished.")
-        sys.exit(1)
+    if failure is None and counts["finished"] == len(runs):
+        return True
+    if isinstance(failure, Exception) and not counts["failed"]:  # a folder held another run, a worker was lost, ...
+        console.print(Text(f"error: {failure}"))
+    console.print("The same command again goes on with what has not finished.")
+    return False
 
 
 def _row(run: Run) -> list[str]:

@@ -15,14 +15,19 @@ narrows the list. At the end comes a table of what finished and what failed, and
 """
 
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
+
+# What a run's folder is made of, as far as it is not the same for all jobs.
+NAMING = ("variant=", "name=", "seed=", "experiment=", "runs=", "run_dir=")
 
 
 @dataclass
@@ -32,6 +37,7 @@ class VariantsConf:
     _target_: str = "hydra_plugins.tti_variants.variants_sweeper.VariantsSweeper"
     params: dict[str, str] | None = None
     variants: dict[str, list[str]] = field(default_factory=dict)
+    tuned: str | None = None  # `tuning.yaml` of `python -m tti.tune`: overrides that each variant gets
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=VariantsConf, provider="tti")
@@ -40,9 +46,11 @@ ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=Varian
 class VariantsSweeper(BasicSweeper):
     """Composes variants x values, runs every job whatever becomes of the others, and ends with a table."""
 
-    def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]]) -> None:
+    def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]], tuned: str | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)  # all at once: Hydra stops after a batch with a failure
         self.variants = variants
+        self.folders: list[str] = []  # of the jobs that are started
+        self.tuned = tuned
 
     def split_arguments(  # type: ignore[override]  # a static method there, called on the instance
         self, overrides: list[Override], max_batch_size: int | None
@@ -50,40 +58,44 @@ class VariantsSweeper(BasicSweeper):
         """Batches of jobs, each a list of overrides."""
         latest = {override.get_key_element(): override for override in overrides}
         chosen = self._chosen(latest.pop("variant", None))
+        self._take_tuned([name for name in chosen if name is not None])
         values = [_values(override) for override in latest.values()]
-        jobs = [self._job(name, list(rest)) for name in chosen for rest in itertools.product(*values)]
-        return [list(batch) for batch in self.split_overrides_to_chunks(jobs, max_batch_size)]
+        swept = {value for several in values if len(several) > 1 for value in several}
+        jobs = [self._job(name, list(rest), swept) for name in chosen for rest in itertools.product(*values)]
+        return [list(batch) for batch in self.split_overrides_to_chunks(_apart(jobs), max_batch_size)]
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose and check every job, and the launcher, before the first starts.
+
+        Raises:
+            ConfigCompositionException: two of them have one folder, where they would train over each other.
+        """
+        job_of: dict[str, Sequence[str]] = {}
+        for job, folder in zip(batch, self._folders_of(batch), strict=True):
+            if folder in job_of:
+                raise ConfigCompositionException(
+                    f"two jobs of this sweep have the folder {folder}:\n  {' '.join(job_of[folder])}\n  {' '.join(job)}"
+                )
+            job_of[folder] = job
+        self.folders += job_of
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep; exit with 1 if any job failed, once all have run."""
+        """Run the sweep; exit with 1 if any job failed, once all have run, and at once if it is interrupted."""
         from hydra_plugins.tti_variants._outcome import report
         from tti.launchers.leave import Leave
 
-        failure: Exception | None = None
+        self.folders, returned, failure = [], None, None
         try:
-            return super().sweep(arguments)
-        except Leave:
-            self.overrides = None  # the launcher has said what there is to say
+            returned = super().sweep(arguments)
+        except Leave:  # the launcher has said what there is to say
             raise
-        except Exception as error:  # of composing, of a job, or of a launcher that lost a worker
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # of composing, a job, or a launcher's lost worker
             failure = error
-        finally:
-            if self.overrides is not None:
-                report(self._folders(), failure)
-        raise failure
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose and check every job, and the launcher, before the first starts."""
-        from tti.schema import check
-
-        assert self.hydra_context is not None
-        assert self.config is not None
-        for job in batch:
-            try:
-                check(self.hydra_context.config_loader.load_sweep_config(self.config, list(job)))
-            except ValueError as error:
-                self.overrides = None  # nothing has begun
-                raise ConfigCompositionException(f"error: {error} (in the job {' '.join(job)})") from error
+        if self.folders and not report(self.folders, failure) and isinstance(failure, Exception | None):
+            sys.exit(1)
+        if failure is not None:
+            raise failure
+        return returned
 
     def _chosen(self, override: Override | None) -> list[str | None]:
         if not self.variants:
@@ -97,21 +109,54 @@ class VariantsSweeper(BasicSweeper):
             )
         return list(names)
 
-    def _job(self, variant: str | None, rest: list[str]) -> list[str]:
+    def _take_tuned(self, chosen: list[str]) -> None:
+        """Add what a tuning found best to the chosen variants; the command line has the last word."""
+        if self.tuned is None:
+            return
+        from hydra_plugins.tti_variants._trials import tuned_overrides
+
+        try:
+            tuned = tuned_overrides(Path(self.tuned), dict(self.variants), chosen)
+        except ValueError as error:
+            raise ConfigCompositionException(str(error)) from error
+        self.variants = {name: [*own, *tuned.get(name, ())] for name, own in self.variants.items()}
+
+    def _job(self, variant: str | None, rest: list[str], swept: Collection[str]) -> list[str]:
         from tti.configuration import spell, spell_variant
 
         named = any(override.startswith("name=") for override in rest)
         if variant is None:
-            return [*rest, f"variant={_quoted(spell_variant(rest, named))}"]
+            return [*rest, f"variant={_quoted(spell_variant(rest, named, swept))}"]
+        if named and (told_apart := spell(override for override in rest if override in swept)):
+            return [*self.variants.get(variant, []), *rest, f"variant={_quoted(f'{variant}+{told_apart}')}"]
         name = [] if named or not self.variants else [f"name={_quoted(spell(rest))}"]
         return [*self.variants.get(variant, []), *rest, f"variant={variant}", *name]
 
-    def _folders(self) -> list[str]:
+    def _folders_of(self, batch: Iterable[Sequence[str]]) -> Iterator[str]:
+        from tti.schema import check
+
         assert self.hydra_context is not None
-        assert self.overrides is not None
         assert self.config is not None
-        load = self.hydra_context.config_loader.load_sweep_config
-        return [load(self.config, list(job)).run_dir for batch in self.overrides for job in batch]
+        for job in batch:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+            check(config)
+            yield str(config.run_dir)
+
+
+def _apart(jobs: list[list[str]]) -> list[list[str]]:
+    """The jobs, those whose overrides are spelled alike with a digest of them in their variant's name."""
+    from tti.configuration import digest
+
+    spelled = [tuple(override for override in job if override.startswith(NAMING)) for job in jobs]
+    return [
+        [_with_suffix(override, digest(" ".join(job))) for override in job] if spelled.count(names) > 1 else job
+        for job, names in zip(jobs, spelled, strict=True)
+    ]
+
+
+def _with_suffix(override: str, suffix: str) -> str:
+    key, _, value = override.partition("=")
+    return f"variant={_quoted(value.strip(chr(39)) + '+' + suffix)}" if key == "variant" else override
 
 
 def _values(override: Override) -> list[str]:

@@ -29,7 +29,7 @@ def acts(seed=0):
 def saved(tmp_path):
     """Makes, trains and saves one of a kind."""
 
-    def made(kind, hook="blocks.1.hook_mlp_out"):
+    def made(kind, hook="blocks.1.mlp.hook_out"):
         make, settings = KINDS[kind]
         autoencoder = make(d_in=D, d_sae=WIDE, seed=0, dead_after=500, **settings)
         Fit(passes=3, batch=100, lr=1e-2, warmup=0.05, decay=0.2, seed=0)([autoencoder], acts())
@@ -61,7 +61,7 @@ def test_saelens_opens_it_and_gives_the_same(saved, kind):
     with torch.no_grad():
         torch.testing.assert_close(theirs.encode(x), autoencoder.encode(x), atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(theirs(x), autoencoder(x), atol=1e-3, rtol=1e-4)
-    assert theirs.cfg.metadata.hook_name == "blocks.1.hook_mlp_out"
+    assert theirs.cfg.metadata.hook_name == "blocks.1.mlp.hook_out"
     assert theirs.cfg.metadata.model_name == "m"
     assert theirs.cfg.architecture() == autoencoder.architecture["architecture"]
 
@@ -92,8 +92,11 @@ def test_training_losses_are_those_of_saelens(kind):
 
 
 def test_sites_within_attention_have_their_heads_side_by_side(saved):
-    _, folder = saved("topk", hook="blocks.0.attn.hook_z")
-    assert json.loads((folder / "cfg.json").read_text())["reshape_activations"] == "hook_z"
+    _, folder = saved("topk", hook="blocks.0.attn.o.hook_in")
+    config = json.loads((folder / "cfg.json").read_text())
+    assert config["reshape_activations"] == "hook_z"
+    assert config["metadata"]["hook_name"] == "blocks.0.attn.hook_z"
+    pytest.importorskip("sae_lens", reason="SAELens is not installed").SAE.load_from_disk(folder)
 
 
 def test_what_is_damaged_or_of_others_is_one_clear_message(saved, tmp_path):

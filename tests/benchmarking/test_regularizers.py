@@ -31,7 +31,7 @@ def test_penalties_by_themselves_are_those_of_a_step_and_leave_nothing_behind(se
         activation.register_hook(lambda gradient, site=site: reached.update({site: gradient}))
     seconds = count()
     assert penalties.seconds_a_token(lambda: next(seconds), 0) == 1 / len(setting.samples[0].batch)
-    assert set(reached) == {site for term in loop.net.terms.values() for site in term.sites}
+    assert set(reached) == {site for term in loop.net.objective.terms.values() for site in term.sites}
     assert all(gradient.abs().sum() > 0 for gradient in reached.values())
     assert all(parameter.grad is None for parameter in loop.net.parameters())
     assert all(activation.grad is None for activation in penalties.steps[0].activations.values())

@@ -362,7 +362,7 @@ def test_a_grammar_corpus_knows_the_factors_of_every_token(tmp_path):
     assert len(packed) == 5
     factors = packed.extra("factors")
     assert factors.shape == (len(packed.tokens), len(corpus.grammar.factors))
-    story = corpus.grammar.story(1, 0)
+    story = corpus.grammar.story(1, 0, training=True)
     span = slice(packed.offsets[1], packed.offsets[2] - 1)
     assert np.array_equal(packed.tokens[span], story.tokens)
     assert np.array_equal(factors[span], story.factors)

@@ -1,19 +1,19 @@
 import hashlib
-import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from tti.data import lexicon
-from tti.data.grammar import END_OF_TEXT, TENSE_MARK, UNKNOWN, GrammarStory, StoryGrammar
+from tti.data.floor import floor
+from tti.data.grammar import END_OF_TEXT, HELD_OUT, STORY_FACTORS, UNKNOWN, GrammarStory, StoryGrammar
 
 STORIES = 3000
-GOLDEN = "5a1c354345eec6f1"  # changes whenever a word or template does
+GOLDEN = "4adc1dcaf52e299b"  # changes whenever a word or template does
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,9 @@ def texts(tokenizer: Tokenizer, stories: list[GrammarStory]) -> list[str]:
 def digest(grammar: StoryGrammar) -> str:
     sha = hashlib.sha256()
     for index in (0, 1, 2, 10**12):
-        story = grammar.story(index, seed=42)
-        sha.update(story.tokens.tobytes() + story.factors.tobytes())
+        for training in (False, True):
+            story = grammar.story(index, seed=42, training=training)
+            sha.update(story.tokens.tobytes() + story.factors.tobytes())
     return sha.hexdigest()[:16]
 
 
@@ -99,7 +100,7 @@ def test_shapes_types_and_ranges(grammar, tokenizer, stories):
         assert story.factors.shape == (len(story.tokens), len(sizes))
         assert (story.factors >= 0).all()
         assert (story.factors < sizes).all()
-        assert 40 <= len(story.tokens) <= 200
+        assert 80 <= len(story.tokens) <= 200
         assert story.tokens.max() < tokenizer.token_to_id(UNKNOWN)
 
 
@@ -125,50 +126,103 @@ def test_every_type_and_every_factor_value_occurs(grammar, tokenizer, corpus):
         assert set(corpus[name]) | {"none"} == set(values)
 
 
-def test_homonyms_have_all_their_senses_and_synonyms_all_their_words(grammar, corpus):
-    assert len(grammar.homonyms) >= 16
+def test_words_and_senses_are_many_to_many(grammar, corpus):
+    words = {word for senses in lexicon.SENSES.values() for known in senses.values() for word in known.split()}
+    assert set(grammar.homonyms) == {f" {word}" for word in words}
     for text, senses in grammar.homonyms.items():
         assert len(senses) >= 2
         assert set(corpus["sense"][corpus.text == text]) - {"none"} == set(senses)
-    assert len(grammar.synonyms) >= 30
-    for sense, words in grammar.synonyms.items():
-        assert len(words) >= 2
-        assert set(corpus.text[corpus["sense"] == sense]) == set(words)
+    assert set(grammar.synonyms) == set(grammar.factors["sense"]) - {"none"}
+    for sense, known in grammar.synonyms.items():
+        assert len(known) >= 3
+        assert set(corpus.text[corpus["sense"] == sense]) == set(known)
 
 
-def test_homonyms_stand_in_their_contexts(corpus):
-    previous = np.roll(corpus.word, 1)
-    assert set(previous[corpus["sense"] == "park_car"]) == {"to", "man"}
-    assert set(previous[corpus["sense"] == "duck_bend"]) == {"to"}
-    assert set(previous[corpus["sense"] == "bank_money"]) <= {"the"}
-    assert set(corpus["role"][corpus["sense"] == "saw_tool"]) == {"noun_singular"}
-    assert set(corpus["role"][(corpus.word == "saw") & (corpus["sense"] == "see")]) == {"verb_past"}
+def test_every_value_of_a_story_has_three_words_that_show_it(corpus):
+    shown = np.roll(corpus.story, 1) != corpus.story
+    for name in ("hero", "trait", "place", "weather", "plot", "partner", "feeling"):
+        first = (corpus[name] != "none") & ((np.roll(corpus[name], 1) == "none") | shown)
+        for value in set(corpus[name]) - {"none"}:
+            assert len(corpus.words(first & (corpus[name] == value))) >= 3, value
 
 
-def test_story_factors_hold_over_the_story(corpus):
-    for name in ("hero", "number", "tense", "place", "weather", "plot"):
-        pairs = set(zip(corpus.story.tolist(), corpus[name].tolist(), strict=True))
-        assert len(pairs) == STORIES
-        assert "none" not in corpus[name]
+def test_story_factors_are_none_until_shown_and_then_stay(corpus):
+    for name in STORY_FACTORS:
+        values = corpus[name]
+        same = corpus.story[1:] == corpus.story[:-1]
+        changed = same & (values[1:] != values[:-1])
+        assert (values[:-1][changed] == "none").all()
+        ends = np.append(corpus.story[1:] != corpus.story[:-1], True)
+        assert "none" not in values[ends]
+
+
+def test_the_ideal_reader_knows_what_is_shown_and_not_before(grammar, stories):
+    """Beliefs about a story's factors are certain from the token that shows them, and none is there before."""
+    reader = grammar.reader()
+    for story in stories[:100]:
+        beliefs = grammar.beliefs(reader.read(story.tokens))
+        for name in STORY_FACTORS:
+            column = list(grammar.factors).index(name)
+            known = beliefs[name][np.arange(len(story.tokens)), story.factors[:, column]]
+            assert known == pytest.approx(np.ones(len(known)))
+
+
+def test_a_delayed_word_follows_its_factor_over_a_distractor(corpus, grammar, tokenizer, stories):
+    """The adult's pronoun after a passer-by of the other gender; the weather's noun; the verb far from its subject."""
+    gap, opposite = [], 0
+    woman = np.isin(corpus.word, lexicon.ADULTS["woman"].split())
+    adult = (corpus["referent"] == "other") & np.isin(corpus.word, " ".join(lexicon.ADULTS.values()).split())
+    pronoun = (corpus["referent"] == "other") & (corpus["role"] == "pronoun") & np.isin(corpus.word, ["he", "she"])
+    passer = (corpus["referent"] == "passer") & np.isin(corpus.word, ["girl", "boy"])
+    for story in range(300):
+        at = np.flatnonzero(corpus.story == story)
+        first, went_by = at[adult[at]][0], at[passer[at]][0]
+        later = at[pronoun[at] & (at > went_by)]
+        if len(later):
+            said = "she" if woman[first] else "he"
+            assert corpus.word[later[0]] == said
+            gap.append(later[0] - first)
+            opposite += (corpus.word[went_by] == "girl") != woman[first]
+    assert min(gap) >= 8
+    assert 0.35 < opposite / len(gap) < 0.65
+    for weather, nouns in lexicon.WEATHER_NOUNS.items():
+        assert set(corpus["weather"][np.isin(corpus.word, nouns.split())]) == {weather}
+    far = np.isin(corpus.word, ["is", "are", "was", "were"]) & (np.roll(corpus.word, 1) == ",")
+    for number, verbs in (("singular", {"is", "was"}), ("plural", {"are", "were"})):
+        assert corpus.words(far & (corpus["number"] == number)) == verbs
+    nouns = np.isin(corpus.word, " ".join(two for _, _, two in lexicon.PLACES.values()).split())
+    assert (nouns & (corpus["number"] == "singular")).any()
+
+
+def test_pairs_are_held_out_of_training_and_occur_elsewhere(grammar, corpus, stories):
+    column = {name: list(grammar.factors).index(name) for name in ("hero", "place")}
+
+    def last(story):
+        return tuple(grammar.factors[name][story.factors[-1, column[name]]] for name in ("hero", "place"))
+
+    elsewhere = [last(story) for story in stories]
+    training = [last(grammar.story(index, 0, training=True)) for index in range(1000)]
+    assert set(HELD_OUT) <= set(elsewhere)
+    assert not set(HELD_OUT) & set(training)
+    assert len(set(elsewhere)) == len(set(training)) + len(HELD_OUT) == 42
+    for story, pair in zip(stories[:200], elsewhere, strict=False):
+        marked = grammar.held_out(story.factors)
+        shown = (story.factors[:, [column["hero"], column["place"]]] > 0).all(1)
+        assert (marked == (shown & (pair in HELD_OUT))).all()
 
 
 def test_narration_keeps_its_tense(corpus):
     narration = corpus["voice"] == "narration"
     for tense, foreign in (("past", "verb_present"), ("present", "verb_past")):
         assert not (narration & (corpus["tense"] == tense) & (corpus["role"] == foreign)).any()
-    past = corpus.words(narration & (corpus["tense"] == "past"))
-    assert not past & {"is", "are", "has", "says", "wants", "goes", "sees"}
-    present = corpus.words(narration & (corpus["tense"] == "present"))
-    assert not present & {"was", "were", "had", "said", "went"}
 
 
 def test_hero_words_agree_in_number(corpus):
     hero = corpus["referent"] == "hero"
     one = corpus.words(hero & (corpus["number"] == "singular"))
     two = corpus.words(hero & (corpus["number"] == "plural"))
-    assert not one & {"they", "them", "their", "we", "us", "our", "ours"}
-    assert not two & {"she", "he", "him", "his", "her", "i", "me", "my", "mine"}
-    assert set(corpus["role"][hero & (corpus["category"] == "animal")]) == {"noun_singular", "noun_plural"}
+    assert not one & {"they", "them", "their", "we"}
+    assert not two & {"she", "he", "him", "his", "her", "i"}
 
 
 def verbs_after(corpus: Corpus, pronoun: str) -> set[str]:
@@ -178,10 +232,9 @@ def verbs_after(corpus: Corpus, pronoun: str) -> set[str]:
 
 def test_verbs_agree_with_pronouns(corpus):
     for pronoun in ("he", "she", "it"):
-        assert not verbs_after(corpus, pronoun) & {"are", "were", "have", "go", "look"}
+        assert not verbs_after(corpus, pronoun) & {"are", "were", "go", "look"}
     for pronoun in ("they", "we"):
-        assert not verbs_after(corpus, pronoun) & {"is", "was", "has", "goes", "looks", "am"}
-    assert not verbs_after(corpus, "i") & {"is", "are", "has", "wants"}
+        assert not verbs_after(corpus, pronoun) & {"is", "was", "goes", "looks", "am"}
 
 
 def test_pronouns_agree_with_the_gender_of_the_hero(corpus):
@@ -193,7 +246,7 @@ def test_pronouns_agree_with_the_gender_of_the_hero(corpus):
 
 
 def test_speech_refers_to_its_speaker(corpus):
-    singular = np.isin(corpus.word, ["i", "me", "my"])
+    singular = corpus.word == "i"
     for speaker in ("hero", "other"):
         assert set(corpus["referent"][singular & (corpus["voice"] == speaker)]) == {speaker}
     assert set(corpus["voice"][singular]) == {"hero", "other"}
@@ -201,39 +254,27 @@ def test_speech_refers_to_its_speaker(corpus):
     assert "narration" not in corpus["voice"][quotes]
 
 
-def test_feelings_are_the_feelings_of_words(corpus):
-    expected = {"happy": "happy", "glad": "happy", "weep": "sad", "afraid": "scared", "mad": "angry", "joy": "happy"}
-    for word, feeling in expected.items():
-        assert set(corpus["feeling"][corpus.word == word]) == {feeling}
-    emotions = (corpus["category"] == "emotion") & (corpus["role"] == "adjective")
-    assert "none" not in corpus["feeling"][emotions]
-
-
-def test_function_words_and_punctuation_have_no_sense(corpus):
-    for role in ("punctuation", "determiner", "pronoun", "conjunction", "name", "preposition", "interjection"):
+def test_function_words_names_and_punctuation_have_no_sense(corpus):
+    for role in ("punctuation", "determiner", "pronoun", "conjunction", "name", "preposition", "adverb", "verb_past"):
         assert set(corpus["sense"][corpus["role"] == role]) == {"none"}
-    nouns = np.isin(corpus["role"].astype(str), ["noun_singular", "noun_plural"])
-    assert "none" not in corpus["sense"][nouns]
-
-
-def sentences(text: str) -> Iterator[str]:
-    yield from re.split(r'(?<=[.!?])"? ', text)
 
 
 def test_stories_read_well(texts):
     for text in texts:
-        assert not re.search(r"\b(\w+) \1\b", re.sub("up, up, up", "", text)), text
+        assert not re.search(r"\b(\w+) \1\b", text), text
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
-        assert not re.search(r"[{}\[\]()|~_<>]|  ", text), text
+        assert not re.search(r"[{}\[\]()|~_<>@=]|  ", text), text
         assert text[0].isupper()
         assert text[-1] in '.!"'
         assert text.count('"') % 2 == 0
-        told = list(sentences(text))
-        assert len(told) == len(set(told)), text
-        assert all(sentence[0] in '"' or sentence[0].isupper() or sentence.split()[0] in STARTS for sentence in told)
+        assert all(sentence[0].isupper() or sentence.split()[0] in STARTS for sentence in sentences(text)), text
 
 
-STARTS = {"he", "she", "they", "the", "her", "his", "their"}  # after speech: "Help!" she said
+def sentences(text: str) -> list[str]:
+    return [sentence.lstrip('"') for sentence in re.split(r'(?<=[.!?])"? ', text)]
+
+
+STARTS = {"he", "she", "they"}  # after speech: "Help!" she said
 
 
 def test_streams_are_distinct(stories, grammar):
@@ -242,23 +283,20 @@ def test_streams_are_distinct(stories, grammar):
     assert not seen & {grammar.story(index, seed=1).tokens.tobytes() for index in range(1000)}
 
 
-def test_there_is_structure_to_learn(corpus):
-    """The unigram entropy is far above the bigram entropy: context tells much about the next token."""
-    counts = np.bincount(corpus.tokens)
-    unigram = entropy(counts[counts > 0])
-    pairs = corpus.tokens[:-1].astype(np.int64) * 65536 + corpus.tokens[1:]
-    bigram = entropy(np.unique(pairs, return_counts=True)[1]) - unigram
-    assert 5.0 < unigram < math.log(700)
-    assert bigram < unigram - 2.0
+def test_the_floor_lies_far_below_what_four_tokens_tell(grammar, corpus, stories):
+    """A lower bound of the 4-gram's loss, counted on the stories themselves, is far above the ideal reader's."""
+    read = floor(map(grammar.reader().read, (story.tokens for story in stories[:200])))
+    counts: dict[tuple[int, ...], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for story in stories:
+        tokens = story.tokens.tolist()
+        for at in range(3, len(tokens)):
+            counts[tuple(tokens[at - 3 : at])][tokens[at]] += 1
+    sums = [entropy(np.array(list(follow.values()))) * sum(follow.values()) for follow in counts.values()]
+    four_gram = sum(sums) / sum(sum(follow.values()) for follow in counts.values())
+    assert 0.4 < read.nats < 0.6
+    assert four_gram > read.nats + 0.3
 
 
 def entropy(counts: np.ndarray) -> float:
     p = counts / counts.sum()
     return float(-(p * np.log(p)).sum())
-
-
-def test_templates_only_name_known_tenses():
-    for template in lexicon.OPENINGS:
-        match = TENSE_MARK.fullmatch(template)
-        assert match
-        assert match["tense"] in ("past", "present")

@@ -216,3 +216,21 @@ def test_our_own_errors_keep_their_traceback(tti):
     assert done.code == 1
     assert "Traceback" in done.output
     assert "Traceback" in (Path(tti.folder) / "run/failure.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches=0: it must be above 0"),
+        ("trainer.val_check_interval=0.25", "trainer.val_check_interval=0.25: it must be a number of micro-batches"),
+        ("+trainer.max_epochs=1", "trainer.max_epochs is not taken here"),
+        ("+trainer.max_time=00:00:00:01", "trainer.max_time is not taken here"),
+        ("trainer.precision=nonsense", "nonsense"),
+        ("seed=1.5", "seed=1.5: it must be a whole number"),
+        ("seed=null", "seed=None: it must be a whole number"),
+        ("seed=-1", "-1"),
+    ],
+)
+def test_options_of_the_trainer_and_seeds(tti, tmp_path, override, message):
+    assert message in tti(*RUN, override, TTI_CACHE=str(tmp_path / "cache")).failed()
+    tti(*RUN, "trainer.max_steps=1").ok()  # and what failed at once does not hold the folder

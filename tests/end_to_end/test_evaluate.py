@@ -74,7 +74,7 @@ def test_every_part_for_every_subject(evaluate, tmp_path):
                     evaluation.part(part).arrays.verify()
         site = "blocks.0.mlp.post"
         table = subjects["trained"].neurons(site)
-        assert {"mean", "selectivity", "ablation", "output_norm", "gap"} <= set(table)
+        assert {"mean", "selectivity_top5", "influence", "ablation", "output_norm", "gap"} <= set(table)
         assert len({len(values) for values in table.values()}) == 1
 
 
@@ -112,7 +112,7 @@ def test_without_spacy_its_part_is_left_out_and_said(evaluate, tmp_path):
     patch = "import tti.evaluation.tagging as t; t._version = lambda name: None"
     done = evaluate("run=runs/dense", "parts=[probes,effects]", "subjects=[trained]", patch=patch).ok()
     assert "probes: left out, parts of speech need spaCy" in done.output
-    assert "pip install 'tti[probes]'" in done.output
+    assert "pip install 'training-time-interpretability[probes]'" in done.output
     assert Evaluation(tmp_path / "runs/dense").parts() == ("effects",)
 
 
@@ -144,6 +144,42 @@ def test_one_damaged_run_does_not_stop_the_others(evaluate, tmp_path):
     assert "last.ckpt is damaged" in message
     assert "1 could not be evaluated: runs/dense" in message
     assert Evaluation(tmp_path / "runs/topk").parts() == ("geometry", "performance")
+
+
+def test_a_regularizer_that_is_not_here_fails_what_needs_it_and_nothing_else(evaluate, tmp_path):
+    path = tmp_path / "runs/topk/config.yaml"
+    path.write_text(path.read_text().replace("tti.regularizers.l1.L1", "mypkg.share.Share"))
+    message = evaluate("run=runs", "parts=[performance,sae]", "subjects=[trained]").failed()
+    assert "trained: sae: Error loading 'mypkg.share.Share'" in message
+    assert "No module named 'mypkg'" in message
+    assert "put its folder on PYTHONPATH" in message
+    assert "Traceback" not in message
+    assert "1 could not be evaluated: runs/topk" in message
+    assert Evaluation(tmp_path / "runs/topk").parts() == ("performance",)
+    assert Evaluation(tmp_path / "runs/dense").parts() == ("performance", "sae")
+
+
+def test_an_error_that_nobody_foresaw_stops_neither_the_other_parts_nor_the_other_runs(evaluate, tmp_path):
+    patch = "import tti.evaluation.performance as p; p.interval = lambda *args: 1 / 0"
+    done = evaluate("run=runs", SOME, "subjects=[trained]", patch=patch)
+    message = done.output
+    assert done.code == 1
+    assert "trained: performance: ZeroDivisionError" in message
+    assert "Traceback" in message  # it is a fault of ours
+    assert "2 could not be evaluated: runs/dense, runs/topk" in message
+    assert all(Evaluation(tmp_path / "runs" / name).parts() == ("geometry",) for name in ("dense", "topk"))
+
+
+def test_an_evaluation_of_an_earlier_version_whose_settings_name_subjects_counts(evaluate, tmp_path):
+    evaluate("run=runs/dense", "parts=[gaming]", "subjects=[trained]").ok()
+    path = tmp_path / "runs/dense/evaluation/validation/trained/gaming.json"
+    content = json.loads(path.read_text())
+    assert "subjects" not in content["settings"]
+    content["settings"]["subjects"] = ["trained"]
+    for part in content["settings"]["parts"].values():
+        part["subjects"] = []
+    path.write_text(json.dumps(content))
+    assert "all there" in evaluate("run=runs/dense", "parts=[gaming]", "subjects=[trained]").ok().output
 
 
 def test_an_unfinished_run_is_said(evaluate, tmp_path):

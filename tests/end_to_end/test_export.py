@@ -5,7 +5,9 @@ import shutil
 from functools import partial
 
 import pytest
+import torch
 from small import CORPUS, SMALL
+from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 
 from tti.data.grammar import StoryGrammar
 from tti.evaluation_folder import Evaluation
@@ -51,7 +53,7 @@ def test_a_dense_run_is_plain_gpt2_and_evaluates_as_the_run_does(here, export, t
     about = json.loads((folder / "export.json").read_text())
     assert about["step"] == 20
     assert about["compared"]["largest_logit_difference"]["float64"] < 1e-10
-    assert about["sites"]["blocks.1.mlp.post"]["hook"] == "blocks.1.mlp.hook_post"
+    assert about["sites"]["blocks.1.mlp.post"]["hook"] == "blocks.1.mlp.out.hook_in"
     card = (folder / "README.md").read_text()
     assert "license: mit" in card
     assert "not known to tti" in card
@@ -72,7 +74,7 @@ def test_a_topk_run_carries_its_mlp_and_is_evaluated_from_its_run(here, export, 
     assert "trust_remote_code=True" in card
     assert "written by tti's own grammar" in card
     message = here("hf=exports/topk", "data=grammar", module="tti.evaluate").failed()
-    assert "supported is GPT2LMHeadModel" in message
+    assert "is evaluated from its run: run=FOLDER" in message
 
 
 def test_an_export_that_is_there_is_replaced_only_if_told(export, tmp_path):
@@ -112,6 +114,35 @@ def test_nothing_is_left_of_an_export_that_fails(export, tmp_path, patch, said):
     assert done.code == 1
     assert said in done.output
     assert not list((tmp_path / "exports").iterdir())
+
+
+def test_a_gpt_neo_is_evaluated_by_all_parts_that_need_no_weights(here, export, tmp_path):
+    export("run=runs/dense", "to=neo").ok()  # for its tokenizer
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 24}
+    config = GPTNeoConfig(**sizes, window_size=8, attention_types=[[["global", "local"], 1]])
+    theirs = GPTNeoForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path / "neo")
+    parts = "parts=[performance,geometry,causality,effects,gaming,sae]"
+    small = ["evaluation.causality.neurons=2", "evaluation.causality.tokens=100", "evaluation.sae.tokens=600"]
+    given = ["data=tinystories", "data.corpus.train=train.txt", VALIDATION, parts, "device=cpu"]
+    done = here("hf=neo", *given, *small, "calibration_tokens=800", module="tti.evaluate").ok()
+    assert "effects: left out, what the network's neurons read and write is not known" in done.output
+    assert "gaming: left out" in done.output
+    evaluation = Evaluation(tmp_path / "neo")
+    assert evaluation.parts() == ("causality", "geometry", "performance", "sae")
+    assert "performance/loss" in Evaluation(tmp_path / "neo", subject="random_init").metrics()
+    loss = evaluation.metrics()["performance/loss"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "neo").backend_tokenizer
+    end = tokenizer.token_to_id("<|endoftext|>")
+    nats = tokens = 0
+    for story in (tmp_path / "valid.txt").read_text().split("<|endoftext|>")[:-1]:
+        ids = torch.tensor([*tokenizer.encode(story.strip()).ids, end])
+        with torch.no_grad():
+            logits = theirs(ids[None, :-1]).logits[0]
+        nats += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum").item()
+        tokens += len(ids) - 1
+    assert loss == pytest.approx(nats / tokens, rel=1e-5)
 
 
 def test_a_model_from_elsewhere_needs_data(here):

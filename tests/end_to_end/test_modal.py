@@ -26,7 +26,7 @@ def test_without_an_account_it_says_what_to_do_and_leaves_no_run(tti):
 @pytest.mark.parametrize(
     ("option", "answer"),
     [
-        ("gpu=A1000", "it has T4, L4, A10"),
+        ("gpu=A1000", "which has T4, L4, A10"),
         ("gpuu=A100", "hydra.launcher has: "),
         ("retries=many", "retries=many must be an integer from 0 to 10"),
     ],

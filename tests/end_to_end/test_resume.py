@@ -1,6 +1,7 @@
 """Killed anywhere, a run ends as if it had not been."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +177,72 @@ def test_a_checkpoint_of_another_configuration_is_refused(tti):
     message = tti(*SMALL, "run_dir=run-2", "seed=2").failed()
     assert "the checkpoint is of another configuration than the run that it lies in" in message
     assert own.exists()
+
+
+# A validation loss that falls and rises again: the learning rate grows all the way.
+RISING = [
+    *SMALL, "run_dir=run", "data.validation_tokens=1024", "optimizer.lr=0.5", "schedule.warmup=1.0", "seed=3",
+    "trainer.max_steps=24", "trainer.val_check_interval=4", "callbacks.last.every_n_train_steps=4",
+]  # fmt: skip
+BEST = "tti.callbacks.checkpoints.DurableCheckpoints.save_checkpoint"
+BEST_PLACES = {
+    "in a step": killer(f"{LANGUAGE_MODEL}.training_step", "self.trainer.global_step == 18"),
+    "in a validation that is worse": killer(f"{LANGUAGE_MODEL}.validation_step", "self.trainer.global_step == 16"),
+    "while the best is written": killer(BEST, "args[1].endswith('best.ckpt') and args[0]['global_step'] == 8"),
+    "after the best is written": killer(BEST, "args[1].endswith('last.ckpt') and args[0]['global_step'] == 8"),
+}
+
+
+@pytest.fixture(scope="module")
+def rising(commands_in, tmp_path_factory) -> Commands:
+    tti = commands_in(tmp_path_factory.mktemp("rising"))
+    tti(*RISING).ok()
+    return tti
+
+
+def best(folder: Path) -> dict[str, object]:
+    return dict(torch.load(folder / "run/checkpoints/best.ckpt", weights_only=True))
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
+    losses = {row["step"]: row["val/loss"] for row in rows(rising.folder / "run") if "val/loss" in row}
+    lowest = min(losses, key=losses.__getitem__)
+    assert best(rising.folder)["global_step"] == lowest < 24
+    assert losses[16] < losses[24]  # so that one who forgets the score takes a worse one
+
+
+@pytest.mark.parametrize("place", BEST_PLACES)
+@pytest.mark.parametrize("sent", ["SIGKILL", "SIGINT"])
+def test_stopped_and_started_again_the_best_checkpoint_is_the_best(tti, rising, place, sent):
+    if sent == "SIGINT" and "written" in place:
+        pytest.skip("an interruption waits until the checkpoint is written")
+    assert tti(*RISING, patch=BEST_PLACES[place].replace("SIGKILL", sent)).code in (-signal.SIGKILL, 130)
+    tti(*RISING).ok()
+    assert_same_best(rising.folder, tti.folder)
+
+
+def test_a_moved_folder_keeps_its_best_score(tti, rising, commands_in):
+    tti(*RISING, patch=BEST_PLACES["in a step"])
+    elsewhere = commands_in(tti.folder.rename(tti.folder.with_name("elsewhere")))
+    done = elsewhere(*RISING).ok()
+    assert "dirpath" not in done.output
+    assert_same_best(rising.folder, elsewhere.folder)
+
+
+def assert_same_best(there: Path, here: Path) -> None:
+    expected, got = best(there), best(here)
+    assert got["global_step"] == expected["global_step"]
+    assert all(torch.equal(value, got["state_dict"][name]) for name, value in expected["state_dict"].items())
+
+
+def test_a_changed_checkpoint_is_neither_resumed_nor_evaluated(tti):
+    tti(*RISING, patch=BEST_PLACES["in a step"])
+    for name in ("last", "best"):
+        path = tti.folder / f"run/checkpoints/{name}.ckpt"
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(byte ^ 0x11 for byte in content[middle : middle + 64])
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}.ckpt is damaged: .* is not what was written"):
+            Run(tti.folder / "run").model(name)
+    assert "last.ckpt is damaged. Copy best.ckpt over it" in tti(*RISING).failed()

@@ -5,8 +5,10 @@ import pytest
 import torch
 import yaml
 from commands import Commands, Done, rows, summary
+from omegaconf import OmegaConf
 from small import SMALL
 
+from tti.models.identity import weights_digest
 from tti.runs import Run
 
 
@@ -86,7 +88,7 @@ def test_golden_loss_of_a_short_run(finished):
     assert summary(finished[1])["metrics"]["val/loss"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
-GOLDEN = 5.793735612286161
+GOLDEN = 5.648189707661215
 
 
 def test_started_again_it_does_nothing_and_says_so(finished):
@@ -118,6 +120,44 @@ def test_what_cannot_change_the_result_is_no_other_configuration(finished):
 def _contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "train.log"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_untrained_network_is_that_of_step_0(tti):
+    still = [*SMALL, "trainer.max_steps=1", "trainer.val_check_interval=1", "optimizer.lr=0", "regularizer=online_sae"]
+    for seed in (42, 43):
+        tti(*still, f"run_dir=run-{seed}", f"seed={seed}").ok()
+    runs = [Run(tti.folder / f"run-{seed}") for seed in (42, 43)]
+    began = [weights_digest(run.model()) for run in runs]
+    assert [weights_digest(run.untrained()) for run in runs] == began
+    assert began[0] != began[1]
+
+
+def test_a_configuration_says_nothing_twice(finished):
+    _, folder, _ = finished
+    config = Run(folder).config
+    assert set(config.task) == {"_target_", "_partial_", "grad_ratio_every", "compile"}
+    assert config.model.d_model == 32
+
+
+def test_a_configuration_that_said_things_twice_is_the_same_run(finished):
+    tti, folder, _ = finished
+    path = folder / "config.yaml"
+    now = path.read_text()
+    config = OmegaConf.create(now)
+    said = {"net": config.model, "optimizer": config.optimizer, "metrics": config.metrics, "seed": config.seed}
+    config.task = {**config.task, **said}
+    path.write_text(OmegaConf.to_yaml(config))
+    try:
+        assert "has finished already" in tti(*SMALL, "run_dir=run").ok().output
+    finally:
+        path.write_text(now)
+
+
+def test_the_summary_says_what_a_token_costs(finished):
+    _, folder, _ = finished
+    net = Run(folder).model()
+    assert summary(folder)["operations_per_token"] == net.operations_per_token
+    assert Run(folder).operations() == net.operations_per_token * summary(folder)["tokens"]
 
 
 def test_overwrite_starts_again(tti):
@@ -154,3 +194,55 @@ def test_a_time_limit_stops_it_and_the_next_start_goes_on(tti):
     tti(*SMALL, "run_dir=straight").ok()
     assert summary(tti.folder / "run")["metrics"]["val/loss"] == summary(tti.folder / "straight")["metrics"]["val/loss"]
     assert len(rows(tti.folder / "run")) == len(rows(tti.folder / "straight"))
+
+
+def test_a_run_begins_with_the_weights_of_another(tti):
+    shorter = [*SMALL, "trainer.max_steps=10"]
+    tti(*shorter, "run_dir=first").ok()
+    refused = tti(*shorter, "trainer.max_steps=20", "run_dir=first").failed()
+    assert "trainer.max_steps: 10 there, 20 wanted" in refused
+    assert "To train it further: name=... init_from=first" in refused
+    tti(*shorter, "run_dir=second", "init_from=first", "seed=7").ok()
+    tti(*shorter, "run_dir=without", "seed=7").ok()
+    first, second, without = (
+        {row["step"]: row["val/loss"] for row in rows(tti.folder / name) if "val/loss" in row}
+        for name in ("first", "second", "without")
+    )
+    assert second[10] < first[10]
+    assert second[10] < without[10]
+    assert "init_from: null there, " in tti(*shorter, "run_dir=without", "init_from=first", "seed=7").failed().replace(
+        "None", "null"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["init_from=nowhere"], "nowhere holds no run"),
+        (["init_from=first", "run_dir=first", "overwrite=true"], "is the folder of this run itself"),
+        (["init_from=first", "model.n_layers=1"], "was made by another model"),
+    ],
+)
+def test_a_beginning_that_cannot_be_is_refused(tti, given, message):
+    tti(*SMALL, "trainer.max_steps=2", "run_dir=first").ok()
+    assert message in tti(*SMALL, "run_dir=second", *given).failed()
+    assert Run(tti.folder / "first").status == "finished"
+
+
+def test_other_data_under_the_same_name_are_no_resumption(tti):
+    text = Path(tti.folder, "train.txt")
+    stories = [f"Once there was a cat number {number}. It sat. <|endoftext|>" for number in range(60)]
+    text.write_text("\n".join(stories))
+    given = [each for each in SMALL if not each.startswith("data.corpus")]
+    given += ["data=tinystories", "data.corpus.train=train.txt", "data.corpus.validation=train.txt", "run_dir=run"]
+    given += ["data.corpus.tokenizer=bpe:300"]
+    killed = "callbacks.last.max_hours=0"
+    tti(*given, killed).failed()
+    before = (tti.folder / "run/tokenizer.json").read_bytes()
+    text.write_text("\n".join(reversed(stories)).replace("cat", "dog"))
+    message = tti(*given).failed()
+    assert "the tokens of train and validation are not those that this run was trained with" in message
+    assert (tti.folder / "run/tokenizer.json").read_bytes() == before
+    text.write_text("\n".join(stories))
+    tti(*given).ok()
+    assert set(summary(tti.folder / "run")["data"]) == {"train", "validation"}

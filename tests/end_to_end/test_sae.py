@@ -61,9 +61,9 @@ def test_a_saved_one_is_spliced_in_through_the_tap(sae, folder):
     path = folder / "run/sae/blocks.0.mlp_out/topk_4_seed-0"
     net = Run(folder / "run").model()
     tap = load(path, net)
-    acts = torch.randn(5, net.sites[tap.site])
+    acts = torch.randn(5, net.sites[tap.site].width)
     assert torch.equal(tap(tap.site, acts), tap.autoencoder(acts))
-    assert json.loads((path / "cfg.json").read_text())["metadata"]["hook_name"] == "blocks.0.hook_mlp_out"
+    assert json.loads((path / "cfg.json").read_text())["metadata"]["hook_name"] == "blocks.0.mlp.hook_out"
     with torch.no_grad():
         net.blocks[0].mlp.out.weight.mul_(2)
     with pytest.raises(ValueError, match="trained on another model: one with weights"):

@@ -113,3 +113,36 @@ def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_b
         assert summary(got)["metrics"]["val/loss"] == summary(expected)["metrics"]["val/loss"]
         assert rows(got) == rows(expected)
         assert [row["step"] for row in rows(got)] == [1, 5, 10, 15, 20]
+
+
+def test_two_jobs_of_one_folder_are_refused_before_any_starts(tti):
+    message = tti(*SWEEP, "variant=good", "+hydra.sweeper.variants.good=[]", "seed=1,1").failed()
+    assert "two jobs of this sweep have the folder runs/demo-small/good/seed-1" in message
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+def test_a_job_that_is_refused_counts_as_no_success(tti):
+    one = [*SWEEP, "variant=good", "+hydra.sweeper.variants.good=[]"]
+    tti(*one).ok()
+    message = tti(*one, "optimizer.lr=0.5").failed()
+    assert "holds a run of another configuration" in message
+    assert "optimizer.lr: 0.003 there, 0.5 wanted" in message
+
+
+def test_a_sweep_that_is_interrupted_says_so_and_ends(tti):
+    signalled = "+callbacks.signalled={_target_: additions.Signalled, number: 2, step: 2}"
+    done = tti(*SWEEP, "variant=baseline,topk", signalled)
+    assert done.code == 130
+    assert "Traceback" not in done.output
+    assert "1 unfinished, 1 not started" in done.output
+    assert "2 finished" in tti(*SWEEP, "variant=baseline,topk", signalled).ok().output
+
+
+def test_a_variant_does_not_lead_out_of_the_folder_of_runs(tti):
+    for given in ("variant=../../../x", "name=../../x"):
+        done = tti("model=tiny", "data=grammar", given)
+        assert done.code == 1
+        assert "cannot name a folder" in done.output
+        assert "Traceback" not in done.output
+    assert not [path for path in tti.folder.rglob("*") if not path.name.startswith(".output")]
+    assert not (tti.folder.parent / "x").exists()

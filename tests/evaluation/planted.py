@@ -1,25 +1,33 @@
 """A network whose hidden layer is planted: what every neuron answers to is known, and so what it must score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation import runner
+from tti.evaluation.base import Subject
+from tti.evaluation.run_through import examine
 from tti.evaluation.stories import StorySet
+from tti.models.network import Network, Site
 from tti.models.taps import no_tap
 
 SITE = "blocks.0.mlp.post"
 
 
-class Planted(nn.Module):
-    """``plant(tokens, factors)`` is the hidden layer; ``nll(tokens)`` each token's loss."""
+class Planted(Network):
+    """``plant(tokens, factors)`` is the hidden layer, of which the neurons ``written`` writes are read by the head.
 
-    def __init__(self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor]) -> None:
+    The loss is of its own, ``target / 10``.
+    """
+
+    def __init__(
+        self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor], written: Mapping[int, float] | None = None
+    ) -> None:
         super().__init__()
         packed = stories.packed
         self.embed = nn.Embedding(packed.manifest["vocab_size"], 4)
+        nn.init.normal_(self.embed.weight, generator=torch.Generator().manual_seed(0))
         self.plant = plant
         factors = packed.extra("factors")
         spans = zip(packed.offsets[:-1], packed.offsets[1:], strict=True)
@@ -27,14 +35,24 @@ class Planted(nn.Module):
             tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())
             for start, end in spans
         }
-        self.sites = {SITE: self.hidden(torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))).shape[1]}
+        self.written = written or {}
+        first = torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))
+        self.sites = {SITE: Site(self.hidden(first).shape[1])}
 
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.plant(tokens, self.known[tuple(tokens.tolist())])
 
+    vocab_size = operations_per_token = 0
+
     def forward(self, tokens, stories, tap=no_tap):
-        tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
-        return torch.zeros(len(tokens), 4)
+        hidden = tap(SITE, torch.cat([self.hidden(story) for story in tokens.split(stories.lengths)]))
+        out = torch.zeros(hidden.shape[1], 4)
+        for neuron, size in self.written.items():
+            out[neuron] = size * torch.tensor([1.0, -1, 0, 0]).roll(neuron)
+        return hidden @ out
+
+    def logits(self, hidden):
+        return hidden @ self.embed.weight.T
 
     def loss(self, hidden, targets):
         nll = targets.float() / 10
@@ -44,10 +62,10 @@ class Planted(nn.Module):
 @torch.no_grad()
 def run(part, net, stories):
     """What one part finds, with a calibration on everything."""
-    examine(net, stories, {"trained": unchanged}, {"trained": [part]}, 10**9, lambda chunks, _: chunks)
+    examine({Subject("trained", net, stories): [part]}, 10**9)
     return part.compute()
 
 
 def made(config, name, **settings):
     """A part as ``conf/evaluation`` has it, at the planted site."""
-    return instantiate(config.evaluation[name], **settings)
+    return runner.made(config.evaluation[name], **settings)

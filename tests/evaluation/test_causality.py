@@ -1,5 +1,6 @@
 """Ablation: equal to running the network without one neuron at a time; specificity by hand."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,10 +38,32 @@ def test_side_by_side_is_one_at_a_time(net, few_stories):
 def test_specificity_is_1_within_the_label_0_anywhere_and_undefined_without_one():
     change = torch.tensor([[2.0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 3, 0, 0]])
     label = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
-    found = against(change, label)
+    found = against(change, label, torch.ones(4, dtype=torch.bool))
     assert found["ablation_specificity"].tolist() == pytest.approx([1, 0, float("nan"), -1 / 3], nan_ok=True)
     assert found["ablation_label"].tolist() == pytest.approx([2, 1, float("nan"), 0], nan_ok=True)
     assert found["ablation_elsewhere"].tolist() == pytest.approx([0, 1, 1, 1])
+
+
+def test_a_neuron_without_effect_has_specificity_0_whatever_rounding_left_of_its_change():
+    change, label = torch.tensor([[0.0, 0, 0], [1e-9, 0, 0]]), torch.tensor([[True, False, False]]).expand(2, 3)
+    assert against(change, label, torch.zeros(2, dtype=torch.bool))["ablation_specificity"].tolist() == [0, 0]
+    assert against(change, label, torch.ones(2, dtype=torch.bool))["ablation_specificity"].tolist() == [0, 1]
+
+
+def test_neurons_that_write_nothing_count_as_the_worst(config, make_net, few_stories):
+    net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
+    before = run(made(config, "causality", neurons=64, tokens=300), net, few_stories)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.mlp.out.weight[:, ::2] = 0
+    after = run(made(config, "causality", neurons=64, tokens=300), net, few_stories)
+    assert before.metrics["no_effect/mlp.post/mean"] == 0
+    assert after.metrics["no_effect/mlp.post/mean"] == 0.5
+    table = after.arrays["blocks.1.mlp.post/neuron/ablation_specificity"].values
+    labelled = ~np.isnan(table)
+    assert (table[::2][labelled[::2]] == 0).all()
+    expected = np.nansum(table) / 64
+    assert after.metrics["ablation_specificity/mlp.post/layer_1"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_is_not_drawn_is_not_a_number(config, net, few_stories):

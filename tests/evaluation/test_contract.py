@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hydra.utils import instantiate
 
-from tests.evaluation.planted import run
+from tests.evaluation.planted import made, run
+from tti.evaluation.base import Subject
 from tti.evaluation_folder import NEURON, RANDOM_INIT, ROTATION, TRAINED
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -24,9 +24,9 @@ def test_every_part_is_configured_documented_and_keeps_to_the_schema(config, mak
     assert option in config.evaluation
     assert f"| {option} |" in DOCS.read_text()
     net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
-    part = instantiate(config.evaluation[option], **SMALL.get(option, {}))
-    assert set(part.subjects) <= {TRAINED, RANDOM_INIT, ROTATION}
-    if reason := part.inapplicable(few_stories):
+    part = made(config, option, **SMALL.get(option, {}))
+    assert set(config.evaluation[option].subjects) <= {TRAINED, RANDOM_INIT, ROTATION}
+    if reason := part.inapplicable(Subject("trained", net, few_stories)):
         pytest.skip(reason)
     result = run(part, net, few_stories)
     assert len(result.metrics) > 0
@@ -34,7 +34,7 @@ def test_every_part_is_configured_documented_and_keeps_to_the_schema(config, mak
         site, neuron, _ = key.partition(NEURON)
         if neuron:
             assert array.dims == ("width",), key
-            assert array.values.shape == (net.sites[site],), key
+            assert array.values.shape == (net.sites[site].width,), key
             assert array.values.dtype == "float32", key
     again = run(part, net, few_stories)
     assert again.metrics == pytest.approx(result.metrics, nan_ok=True)

@@ -29,6 +29,21 @@ def test_promoted_tokens_are_those_of_the_direction(config, net, few_stories):
     assert result.arrays[f"{site}/neuron/output_norm"].values[5] == pytest.approx(direction.norm().item(), rel=1e-5)
 
 
+def test_rows_of_the_head_without_a_token_are_in_no_list_and_in_no_figure(config, make_net, few_stories):
+    size = few_stories.packed.manifest["vocab_size"]
+    padded = make_net(vocab_size=size + 60, context=256)
+    plain = make_net(vocab_size=size, context=256)
+    with torch.no_grad():
+        padded.embed.weight[size:] *= 50  # they would lead every list
+        for name, weight in plain.named_parameters():
+            weight.copy_(padded.get_parameter(name)[: len(weight)])
+    found, expected = (run(made(config, "effects", top=4), net, few_stories) for net in (padded, plain))
+    assert found.metrics == pytest.approx(expected.metrics, nan_ok=True)
+    for key in ("blocks.0.mlp.post/promoted", "blocks.1.mlp_out/suppressed"):
+        assert (found.arrays[key].values == expected.arrays[key].values).all()
+        assert found.arrays[key].values.max() < size
+
+
 def test_a_site_that_writes_nothing_is_refused(net):
     with pytest.raises(ValueError, match=r"attn\.q does not write into the residual stream"):
         written_by(net, "blocks.0.attn.q")

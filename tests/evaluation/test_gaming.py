@@ -47,7 +47,10 @@ def test_every_change_keeps_the_logits_of_a_model_with_biases(make, audit):
                 bias.add_(torch.randn(bias.shape, generator=generator) * 0.3)
     metrics = audit(net=net).metrics
     assert (
-        max(metrics[f"{change}/logit_difference"] for change in ("permute", "rescale", "duplicate", "rotate_residual"))
+        max(
+            metrics[f"{change}/logit_difference"]
+            for change in ("permute", "rescale", "duplicate", "decoys", "rotate_residual")
+        )
         < 1e-6
     )
 
@@ -56,19 +59,31 @@ def test_every_change_keeps_the_logits_of_a_model_with_biases(make, audit):
 def test_every_change_that_is_possible_keeps_the_logits(make, audit, option):
     result = audit(net=make(f"model/mlp={option}"))
     differences = {name: value for name, value in result.metrics.items() if name.endswith("logit_difference")}
-    assert {"permute/logit_difference", "rotate_residual/logit_difference"} <= differences.keys()
+    assert {f"{change}/logit_difference" for change in ("permute", "decoys", "rotate_residual")} <= differences.keys()
     assert max(differences.values()) < 1e-6
     assert moves(result, "permute") == set()
-    assert len(differences) + len(result.notes) == 4
+    assert len(differences) + len(result.notes) == 5
 
 
 def test_what_games_what(make, audit):
     result = audit(net=make("model/mlp=relu"))
     assert "utilisation/sparsity/mlp.post" in moves(result, "rescale")
     assert "utilisation/density/mlp.post" not in moves(result, "rescale")
-    assert "selectivity/selectivity/mlp.post" not in moves(result, "rescale")
+    assert "selectivity/selectivity_top5/mlp.post" not in moves(result, "rescale")
     assert "geometry/participation_ratio/mlp_out" not in moves(result, "rotate_residual")
     assert all(metric.endswith("mlp_out") for metric in moves(result, "rotate_residual"))
+
+
+@pytest.mark.parametrize("mlp", ["dense", "relu", "topk"])
+def test_decoys_move_scores_of_neurons_and_no_score_weighted_by_influence(make, audit, mlp):
+    result = audit(net=make(f"model/mlp={mlp}"))
+    moved = moves(result, "decoys")
+    plain = {"selectivity/selectivity_top5", "selectivity/type_entropy_deficit", "geometry/mean_squared_correlation"}
+    assert {f"{name}/mlp.post" for name in plain} <= moved
+    assert "utilisation/no_effect/mlp.post" in moved
+    assert not [metric for metric in moved if "_weighted/" in metric or not metric.endswith("mlp.post")]
+    weighted = [name for name in result.metrics if name.startswith("decoys/") and "_weighted/" in name]
+    assert len(weighted) >= 3 * 8  # before, after and moved
 
 
 def test_what_cannot_be_done_is_said(make, audit):
@@ -77,7 +92,7 @@ def test_what_cannot_be_done_is_said(make, audit):
 
 
 class Broken(Change):
-    def __call__(self, net):
+    def __call__(self, net, stories):
         net.embed.weight.data *= 2
         return net.logits
 

@@ -45,28 +45,40 @@ def selectivity(config, net, grammar_stories):
 
 @pytest.fixture(scope="module")
 def ground_truth(config, net, grammar_stories):
-    return run(made(config, "ground_truth", sites=SITE), net, grammar_stories)
+    return run(made(config, "ground_truth", sites=SITE, causal_tokens=0), net, grammar_stories)
 
 
 def neurons(result, name):
     return result.arrays[f"{SITE}/neuron/{name}"].values
 
 
-def test_selectivity_of_planted_neurons(selectivity):
-    scores = neurons(selectivity, "selectivity")
+@pytest.mark.parametrize("level", ["top5", "top1"])
+def test_selectivity_of_planted_neurons(selectivity, level):
+    scores = neurons(selectivity, f"selectivity_{level}")
     assert scores[DETECTOR] == pytest.approx(1, abs=1e-6)
     assert scores[UNION] == pytest.approx(1, abs=1e-6)
     assert abs(scores[RANDOM]) < 0.01
     assert math.isnan(scores[ALWAYS])
     assert math.isnan(scores[DEAD])
     assert 0 < scores[TENSE] < 0.5  # verbs tell their tense, most other words do not
+
+
+def test_neurons_that_are_never_or_always_on_are_counted_and_score_0(selectivity):
     assert selectivity.metrics["selectivity_undefined/mlp.post/layer_0"] == 2 / 6
+    scores = neurons(selectivity, "selectivity_top5")
+    assert selectivity.metrics["selectivity_top5/mlp.post/layer_0"] == pytest.approx(np.nansum(scores) / 6)
 
 
-def test_the_negative_sign_counts(selectivity):
-    signs = neurons(selectivity, "selectivity_sign")
-    assert signs[TENSE] == -1
-    assert signs[DETECTOR] == 1
+def test_a_neuron_is_on_where_it_is_highest(selectivity, grammar_stories):
+    """On 5 % of the tokens; where it is active, if that is rarer; at its highest value, if that is more common."""
+    rates = neurons(selectivity, "on_rate_top5")
+    assert rates[RANDOM] == pytest.approx(0.05, abs=0.001)
+    assert neurons(selectivity, "on_rate_top1")[RANDOM] == pytest.approx(0.01, abs=0.001)
+    union = [chunk.batch.tokens for chunk in grammar_stories]
+    words = torch.tensor([grammar_stories.packed.tokenizer().token_to_id(word) for word in ("Ġand", ".", "Ġto")])
+    assert rates[UNION] == pytest.approx(float(torch.isin(torch.cat(union), words).float().mean()))
+    assert rates[UNION] > 0.05
+    assert rates[DEAD] == rates[ALWAYS] == 0
 
 
 def test_entropy_of_planted_neurons(selectivity, grammar_stories):
@@ -76,6 +88,10 @@ def test_entropy_of_planted_neurons(selectivity, grammar_stories):
     assert entropy[ALWAYS] == pytest.approx(null[ALWAYS], abs=1e-5)
     assert entropy[RANDOM] == pytest.approx(null[RANDOM], abs=0.05)
     assert math.isnan(entropy[DEAD])
+    above, null = neurons(selectivity, "type_entropy_above"), neurons(selectivity, "type_entropy_above_null")
+    assert above[DETECTOR] == pytest.approx(0, abs=1e-6)
+    assert above[RANDOM] == pytest.approx(null[RANDOM], abs=0.05)
+    assert math.isnan(above[ALWAYS])
     assert neurons(selectivity, "effective_types")[DETECTOR] == pytest.approx(1, abs=1e-5)
 
 
@@ -138,7 +154,7 @@ def words_and_meanings(config, grammar_stories, grammar):
         "word": lambda tokens, factors: (tokens[:, None] == words).float(),
         "meaning": lambda tokens, factors: (factors[:, column, None] == meanings).float(),
     }
-    part = made(config, "ground_truth", sites=SITE)
+    part = made(config, "ground_truth", sites=SITE, causal_tokens=0)
     return {name: run(part, Planted(grammar_stories, plant), grammar_stories).metrics for name, plant in plants.items()}
 
 
@@ -159,7 +175,8 @@ def test_synonyms_tell_a_word_from_its_meaning(words_and_meanings):
 
 
 def test_nothing_is_found_in_noise(config, net, grammar_stories):
-    found = run(made(config, "ground_truth", sites=SITE), only(net, grammar_stories, RANDOM, DEAD), grammar_stories)
+    part = made(config, "ground_truth", sites=SITE, causal_tokens=0)
+    found = run(part, only(net, grammar_stories, RANDOM, DEAD), grammar_stories)
     assert abs(found.metrics["f1_above_chance/mlp.post/layer_0"]) < 0.02
     assert found.metrics["information/mlp.post/layer_0"] < 0.01
     assert found.metrics["matched_correlation/mlp.post/layer_0"] < 0.05
@@ -170,7 +187,7 @@ def test_geometry_of_planted_neurons(config, net, grammar_stories):
     settings = {"sites": SITE, "cka": SITE, "heatmaps": SITE}
     result = run(made(config, "geometry", **settings), net, grammar_stories)
     cosine = result.arrays[f"{SITE}/cosine"].values
-    assert cosine[DETECTOR, UNION] == 0
+    assert cosine[DETECTOR, UNION] == pytest.approx(0, abs=1e-5)
     the = grammar_stories.packed.tokenizer().token_to_id("Ġthe")
     scored = torch.cat([chunk.batch.tokens for chunk in grammar_stories])
     assert cosine[DETECTOR, ALWAYS] == pytest.approx(float((scored == the).float().mean()) ** 0.5, abs=1e-3)

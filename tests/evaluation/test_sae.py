@@ -1,7 +1,6 @@
 """Autoencoders in a network: what splicing measures, fresh ones, and one that was trained with the model."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -9,9 +8,13 @@ from torch import nn
 
 from tests.evaluation.planted import made
 from tti.autoencoders.topk import TopK
-from tti.evaluation.run_through import examine, unchanged
-from tti.evaluation.sae import against, at_l0, autoencoders_in, spaced
-from tti.evaluation.splicing import Quality, Replacement, Splice, quality, recorded, references
+from tti.evaluation.base import Subject
+from tti.evaluation.run_through import examine
+from tti.evaluation.sae import against, at_l0, cotrained, spaced
+from tti.evaluation.splicing import Quality, quality, recorded, references
+from tti.interventions.replace import Replacement
+from tti.interventions.splice import Splice
+from tti.regularizers.online_sae import OnlineSAE
 
 SITES = ["blocks.0.mlp_out", "blocks.1.resid_post", "blocks.0.attn.z"]
 SMALL = {
@@ -75,17 +78,17 @@ def mean_predictor(width, mean):
 def test_a_perfect_autoencoder_changes_no_logit_and_recovers_all(net, stories, reference, site):
     batch = stories.drawn(200).batch
     with torch.no_grad():
-        spliced = net.logits(net(batch.tokens, batch.stories, Splice(site, Mirror(net.sites[site]))))
+        spliced = net.logits(net(batch.tokens, batch.stories, Splice(site, Mirror(net.sites[site].width))))
         assert torch.equal(spliced, net.logits(net(batch.tokens, batch.stories)))
-    found = quality(net, stories, site, Mirror(net.sites[site]), reference[site])
+    found = quality(net, stories, site, Mirror(net.sites[site].width), reference[site])
     assert (found.variance_explained, found.loss_recovered, found.loss_increase) == (1, 1, 0)
-    assert found.l0 == pytest.approx(net.sites[site], abs=0.01)  # one sign or the other
+    assert found.l0 == pytest.approx(net.sites[site].width, abs=0.01)  # one sign or the other
     assert found.dead <= 1 / 32  # a neuron that has one sign on all of these tokens
 
 
 @pytest.mark.parametrize("site", SITES)
 def test_the_mean_explains_nothing_and_recovers_nothing(net, stories, reference, site):
-    autoencoder = mean_predictor(net.sites[site], reference[site].mean)
+    autoencoder = mean_predictor(net.sites[site].width, reference[site].mean)
     found = quality(net, stories, site, autoencoder, reference[site])
     assert found.variance_explained == pytest.approx(0, abs=1e-6)
     assert found.loss_recovered == pytest.approx(0, abs=1e-4)
@@ -149,9 +152,17 @@ def part(config, **settings):
 
 
 @torch.no_grad()
-def run(part, net, stories, cotrained=None):
-    examine(net, stories, {"": unchanged}, {"": [part]}, 700, lambda chunks, _: chunks, cotrained)
+def run(part, net, stories, own=None):
+    examine({Subject("", net, stories, regularizers=trained_with(own or {})): [part]}, 700)
     return part.compute()
+
+
+def trained_with(autoencoders):
+    """An online SAE regularizer that has these autoencoders, by site."""
+    online = OnlineSAE(list(autoencoders), 1.0, 0.0, TopK, 2, True, 1e-3, 1, 0)
+    online.sites = tuple(autoencoders)
+    online.autoencoders = nn.ModuleDict({site.replace(".", "/"): each for site, each in autoencoders.items()})
+    return nn.ModuleDict({"online_sae": online, "other": nn.Linear(2, 2)})
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +187,8 @@ def test_more_latents_explain_more_and_two_seeds_are_averaged(result):
 def test_they_train_on_the_training_split_and_on_nothing_else(config, few_stories, monkeypatch):
     assert few_stories.training().split == "train"
     assert few_stories.training().packed.folder != few_stories.packed.folder
-    assert "trains on the split" in part(config).inapplicable(few_stories.training())
-    assert part(config).inapplicable(few_stories) == ""
+    assert "trains on the split" in part(config).inapplicable(Subject("", None, few_stories.training()))
+    assert part(config).inapplicable(Subject("", None, few_stories)) == ""
 
 
 def test_one_that_was_trained_alike_has_no_gap_and_an_untrained_one_a_large_one(config, net, few_stories):
@@ -220,11 +231,10 @@ def test_figures_at_equal_l0_are_linear_in_its_logarithm():
     assert found["gap/loss_recovered"] == pytest.approx(0.05)
 
 
-def test_autoencoders_are_found_by_the_site_that_they_are_named_after():
-    make = partial(TopK, d_in=4, d_sae=8, dead_after=9, k=1)
-    inner = nn.ModuleDict({"blocks/0/mlp_out": make(seed=0), "elsewhere": make(seed=1), "embed": nn.Linear(2, 2)})
-    found = autoencoders_in(nn.ModuleDict({"online": inner}), ["embed", "blocks.0.mlp_out", "blocks.1.mlp_out"])
-    assert found == {"blocks.0.mlp_out": inner["blocks/0/mlp_out"]}
+def test_those_of_an_online_sae_regularizer_are_the_cotrained_ones(few_stories):
+    own = {site: TopK(d_in=16, d_sae=8, seed=0, dead_after=9, k=1) for site in SITES[:2]}
+    assert cotrained(Subject("", None, few_stories, regularizers=trained_with(own))) == own
+    assert cotrained(Subject("", None, few_stories)) == {}
 
 
 def test_layers_are_spaced_evenly():

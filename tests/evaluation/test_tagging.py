@@ -110,7 +110,7 @@ def test_without_spacy_it_says_what_to_install(few_stories, monkeypatch):
 
     monkeypatch.setattr(metadata, "version", missing)
     reason = PartsOfSpeech(["en_core_web_sm"]).inapplicable(few_stories)
-    assert "pip install 'tti[probes]'" in reason
+    assert "pip install 'training-time-interpretability[probes]'" in reason
     assert "spacy download en_core_web_sm" in reason
 
 

@@ -82,6 +82,18 @@ def test_the_tokenizer_is_the_same(exported, tokenizer):
     assert there.eos_token_id == there.bos_token_id == tokenizers.end_of_text(tokenizer)
 
 
+def test_a_batch_is_padded_and_changes_no_story(exported, story):
+    from transformers import AutoTokenizer
+
+    folder = exported("topk")[1]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), open_model(folder)
+    batch = tokenizer(["the little cat", "the cat"], padding=True, return_tensors="pt")
+    alone = tokenizer("the cat", return_tensors="pt").input_ids
+    assert batch.attention_mask.sum(1).tolist() == [3, 2]
+    torch.testing.assert_close(model(**batch).logits[1, :2], model(alone).logits[0], atol=2e-5, rtol=1e-4)
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+
+
 def test_a_function_that_is_not_torchs_cannot_be_named(lively_net, compose, tokenizer, tmp_path):
     mlp = compose("model=tiny", "model/mlp=topk", "model.mlp.activation.path=tti.models.mlp.gelu_tanh").model.mlp
     with pytest.raises(ValueError, match=r"can only name functions of torch"):

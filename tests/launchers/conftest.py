@@ -3,9 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from modal import exception
@@ -22,18 +23,34 @@ SMALL = ("experiment=demo", "hydra.mode=RUN", "model.d_model=32", "trainer.max_s
 
 
 class Volume:
-    """A folder that is read like a Modal volume."""
+    """A folder that is read like a Modal volume. ``trouble(path)`` is what it raises at being asked for a path."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.trouble: Callable[[str], Exception | None] = lambda path: None
         root.mkdir(parents=True)
 
     def read_file(self, path: str) -> Iterator[bytes]:
+        if error := self.trouble(path):
+            raise error
         with (self.root / path).open("rb") as file:
             while piece := file.read(64):
                 yield piece
 
+    @contextmanager
+    def batch_upload(self, *, force: bool) -> Iterator[SimpleNamespace]:
+        def put_file(content: IO[bytes], path: str) -> None:
+            if error := self.trouble(path):
+                raise error
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_bytes(content.read())
+
+        assert force
+        yield SimpleNamespace(put_file=put_file)
+
     def listdir(self, path: str, *, recursive: bool = False) -> list[SimpleNamespace]:
+        if error := self.trouble(path):
+            raise error
         folder = self.root / path
         if not folder.exists():
             raise exception.NotFoundError(path)

@@ -1,10 +1,12 @@
 """The functions of the Modal app, called here; and the image, as far as it is a definition."""
 
+from pathlib import Path
+
 import pytest
 from modal import exception
 
 from tti.launchers import app, remote, source
-from tti.launchers.volume import fetch_run, files, read, runs_below
+from tti.launchers.volume import fetch, fetch_run, files, read, runs_below
 
 
 @pytest.fixture
@@ -85,6 +87,26 @@ def test_runs_are_found_and_fetched_whole(modal, make_jobs, tmp_path):
     assert here == {
         "config.yaml", "overrides.yaml", "summary.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"
     }  # fmt: skip
+
+
+def test_a_folder_is_fetched_with_the_report_beside_its_runs(modal, make_jobs):
+    jobs = make_jobs("a", "b")
+    for job in jobs:
+        modal.finish(job)
+    experiment = modal.checkpoints.root / "runs/demo-small"
+    (experiment / "report").mkdir()
+    for name in ("report.html", "report/table.csv"):
+        (experiment / name).write_text(name)
+    assert fetch(modal.checkpoints, "runs/demo-small") == [job.remote for job in jobs]
+    assert all((job.folder / "checkpoints/best.ckpt").exists() for job in jobs)
+    assert Path("runs/demo-small/report.html").read_text() == "report.html"
+    assert Path("runs/demo-small/report/table.csv").read_text() == "report/table.csv"
+    assert fetch(modal.checkpoints, "runs/nothing") == []
+
+
+def test_a_container_keeps_to_the_cores_that_were_asked_for():
+    assert app.threads(6) == {"OMP_NUM_THREADS": "6", "TORCHINDUCTOR_COMPILE_THREADS": "6"}
+    assert app.threads(0.25)["OMP_NUM_THREADS"] == "1"
 
 
 def test_what_a_run_took_away_is_gone_here_too(modal, make_jobs, tmp_path):

@@ -13,8 +13,8 @@ def board(make_jobs):
     board = Board(jobs)
     far = {"step": 1200, "max_steps": 5000, "seconds_left": 600, "train/loss": 2.34567, "train/tokens_per_second": 1e5}
     board.running(jobs[1], json.dumps(far).encode())
-    board.done(jobs[2])
-    board.failed(jobs[3], "ValueError: why\nand more")
+    board.ended(jobs[2], "done")
+    board.ended(jobs[3], "failed", "ValueError: why\nand more")
     board.running(jobs[0], None)  # its call waits, but it has not begun to train
     return board
 
@@ -37,5 +37,5 @@ def test_where_there_is_no_terminal_every_change_is_a_line(board, capsys, make_j
     other = Board(jobs)
     for _ in range(2):
         other.running(jobs[0], b'{"step": 1, "max_steps": 2, "seconds_left": 1}')
-    other.failed(jobs[0], "why\nmore")
+    other.ended(jobs[0], "failed", "why\nmore")
     assert capsys.readouterr().err.splitlines()[-2:] == ["a/seed-42: running", "a/seed-42: failed why"]

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from modal import exception
 
 from tti.configuration import identity
-from tti.launchers import remote
+from tti.launchers import remote, source
 from tti.runs import Run
 
 SMALL = [
@@ -161,6 +162,76 @@ def test_a_command_that_finishes_in_spite_of_an_interruption_has_finished(module
 
     threading.Thread(target=interrupt).start()
     assert remote.command(name, [], {})[0] == 0
+
+
+class Cancelled(BaseException):
+    """What Modal raises in a call that is cancelled."""
+
+
+@pytest.fixture
+def cancelled(module, tmp_path):
+    """``cancelled(text)``: run a command, and cancel the call when it has written ``pid``."""
+
+    def cancel() -> None:
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def raising(*_: object) -> None:
+        raise Cancelled
+
+    before = signal.signal(signal.SIGUSR1, raising)
+
+    def run(text: str) -> None:
+        threading.Thread(target=cancel).start()
+        with pytest.raises(Cancelled):
+            remote.command(module(text), [], {})
+
+    yield run
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_command_saves_when_the_call_is_cancelled(cancelled, tmp_path):
+    cancelled(
+        "try:\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.2)\n    open('saved', 'w')\n    sys.exit(130)"
+    )
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_command_that_does_not_stop_when_the_call_is_cancelled_is_killed(cancelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "GRACE", 0.1)
+    cancelled("signal.signal(2, signal.SIG_IGN)\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_volume_that_fails_is_an_error_that_can_be_unpickled_anywhere(monkeypatch, tmp_path):
+    """And that is not taken, where it is waited for, for an error of waiting."""
+
+    def commit():
+        raise exception.ServiceError("busy")
+
+    monkeypatch.setenv(remote.HOME, str(tmp_path))
+    monkeypatch.setattr(remote, "command", lambda *_: (0, ""))
+    with pytest.raises(RuntimeError, match=r"^ServiceError: busy$"):
+        remote.train([], "run", {"source": source.digest(), "commit": "abc"}, commit)
+
+
+def test_a_commit_that_fails_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "COMMITS_EVERY", 0.01)
+    path, commits, troubles = tmp_path / "last.ckpt", [], [exception.ServiceError("busy"), OSError("open files")]
+
+    def commit():
+        if troubles:
+            raise troubles.pop()
+        commits.append(path.read_text())
+
+    with remote._committed(path, commit):
+        time.sleep(0.05)
+        path.write_text("one")
+        time.sleep(0.3)
+    assert commits == ["one"]
 
 
 def test_every_new_checkpoint_is_committed(tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """What is shipped is the same from a checkout, a checkout in another folder, and a wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
 
@@ -59,11 +62,61 @@ def test_the_digest_follows_the_code_and_the_configuration(shipped, tmp_path):
     assert digest(tmp_path / "other", tmp_path)[0] != source.digest()
 
 
+@pytest.mark.parametrize("place", source.NOT_OF_TRAINING)
+def test_the_digest_does_not_follow_what_training_does_not_use(shipped, tmp_path, place, monkeypatch):
+    copy(shipped, tmp_path / "other")
+    changed = tmp_path / "other" / place
+    with next(changed.rglob("*.*") if changed.is_dir() else iter([changed])).open("a") as file:
+        file.write("# changed\n")
+    digests = []
+    for root in (shipped, tmp_path / "other"):
+        monkeypatch.setattr(source, "folders", lambda root=root: {name: root / name for name in ("tti", "conf")})
+        digests.append(source.digest())
+    assert digests[0] == digests[1]
+
+
+def test_training_imports_nothing_that_the_digest_leaves_out():
+    graph = grimp.build_graph("tti", cache_dir=None)
+    texts = [path.read_text() for path in (ROOT / "conf").rglob("*.yaml") if not _left_out(path)]
+    named = {name for text in texts for name in re.findall(r"(?:_target_|path): (tti[\w.]+)", text)}
+    modules = {next(module for module in _prefixes(name) if module in graph.modules) for name in named}
+    assert {"tti.modules.language_model", "tti.regularizers.online_sae"} <= modules
+    used = modules | {"tti.train", "tti.launchers.remote", "tti.launchers.app"}
+    used |= set().union(*map(graph.find_upstream_modules, used))
+    assert not [name for name in used if f"{name.replace('.', '/')}.py".startswith(source.NOT_OF_TRAINING)]
+
+
+def _left_out(path):
+    return path.relative_to(ROOT).as_posix().startswith(source.NOT_OF_TRAINING)
+
+
+def _prefixes(name):
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
 def test_the_image_has_what_the_wheel_needs_in_the_versions_here():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
-    pinned = dict(line.split("==") for line in source.requirements())
-    assert pinned.keys() == wanted.keys() - {"modal"}
-    for name, version in pinned.items():
-        assert version in wanted[name], name
-        assert "+" not in version  # torch's CPU build would be useless there
+    pinned = {Requirement(line).name: Requirement(line) for line in source.requirements()}
+    assert wanted.keys() - {"modal"} <= pinned.keys()
+    for name in wanted.keys() - {"modal"}:
+        (version,) = pinned[name].specifier
+        assert version.version in wanted[name], name
+        assert "+" not in version.version  # torch's CPU build would be useless there
+
+
+def test_the_image_has_the_extras_that_are_installed_here(monkeypatch):
+    monkeypatch.setattr(source, "_installed", lambda name: name == "spacy")
+    names = {Requirement(line).name for line in source.requirements()}
+    assert "spacy" in names
+    assert "umap-learn" not in names
+    assert any(name.startswith("en") and "core" in name for name in names)  # without it parts of speech are left out
+
+
+def test_what_was_installed_from_an_address_comes_from_there(monkeypatch):
+    found = SimpleNamespace(read_text=lambda name: '{"url": "https://example.org/model-1.0.whl"}')
+    monkeypatch.setattr(source, "distribution", lambda name: found)
+    assert source._pinned("model") == "model @ https://example.org/model-1.0.whl"
+    found.read_text = lambda name: '{"url": "file:///checkout"}'
+    assert source._pinned("numpy").startswith("numpy==")

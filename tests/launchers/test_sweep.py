@@ -1,10 +1,14 @@
 """The launcher's loop against calls that answer as Modal's do."""
 
 import json
+import re
 
+import aiohttp
+import grpclib.exceptions
 import pytest
 from modal import exception
 
+from tti.launchers import volume
 from tti.launchers.leave import Leave
 from tti.launchers.sweep import launch
 from tti.runs import Run
@@ -77,8 +81,10 @@ def test_one_failure_does_not_stop_the_others(sweep, jobs, modal, capsys):
     [
         (exception.FunctionTimeoutError("x"), "stopped by its time limit, hydra.launcher.timeout_hours, at every try"),
         (RuntimeError("python -m tti.train was killed by signal 9"), "killed by signal 9"),
-        (exception.RemoteError("cancelled"), "stopped at Modal: cancelled"),
-        (exception.OutputExpiredError(), "forgotten"),
+        (exception.RemoteError("no such image"), "stopped at Modal: no such image"),
+        (exception.InternalFailure("lost"), "InternalFailure: lost"),
+        (exception.ExecutionError("could not be unpickled"), "could not be unpickled"),
+        (ImportError("no module named x"), "ImportError: no module named x"),
         ({"status": "finished", "result": 1.0, "error": "", "traceback": ""}, "left no summary.json"),
     ],
 )
@@ -89,11 +95,210 @@ def test_every_bad_end_is_a_failure_with_its_reason(sweep, jobs, modal, answer, 
     assert jobs[1].calls.open is None
 
 
-@pytest.mark.parametrize(
-    "trouble", [exception.ConnectionError("asleep"), exception.ServiceError("busy"), OSError("off")]
-)
-def test_a_machine_that_was_asleep_goes_on_waiting(sweep, jobs, modal, trouble):
+@pytest.mark.parametrize("answer", [exception.RemoteError(), exception.OutputExpiredError()])
+def test_a_job_that_was_cancelled_or_forgotten_is_unfinished_not_failed(sweep, jobs, modal, answer, capsys):
+    modal.leave(jobs[1])
+    modal.answers["b"] = [WAITING, answer]
+    assert sweep(jobs)["b"] in ("stopped", "expired")
+    assert jobs[1].run.status == "unfinished"
+    assert jobs[1].calls.open is None
+    assert re.search(r"b/seed-42: stopped (stopped at Modal: cancelled|Modal has forgotten)", capsys.readouterr().err)
+
+
+TROUBLE = [
+    exception.ResourceExhaustedError("rate limit"), exception.ServiceError("busy"), exception.AuthError("token"),
+    exception.PermissionDeniedError("no"), exception.NotFoundError("another workspace"), exception.InternalError("x"),
+    exception.ConnectionError("asleep"), exception.Error("new"), OSError("off"), aiohttp.ServerDisconnectedError(),
+    grpclib.exceptions.StreamTerminatedError("reset"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
+def test_an_error_of_asking_is_not_the_end_of_a_job(sweep, jobs, modal, trouble):
     modal.answers["b"] = [trouble, WAITING, trouble, lambda: modal.finish(jobs[1])]
+    assert set(sweep(jobs).values()) == {"finished"}
+    assert len(modal.spawned) == 3
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
+def test_who_comes_back_to_an_error_of_asking_starts_no_second_copy(sweep, jobs, modal, trouble):
+    modal.answers["b"] = [KeyboardInterrupt()]
+    with pytest.raises(Leave):
+        sweep(jobs)
+    modal.answers["b"] = [trouble, trouble, lambda: modal.finish(jobs[1])]
+    assert set(sweep(jobs).values()) == {"finished"}
+    assert len(modal.spawned) == 3
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
+def test_after_many_looks_without_an_answer_it_leaves_and_the_jobs_stay_open(sweep, jobs, modal, trouble, capsys):
+    for job in jobs:
+        modal.answers[job.config.variant] = [trouble]
+    with pytest.raises(Leave) as left:
+        sweep(jobs, patience=3)
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert f"Modal does not answer ({type(trouble).__name__}" in said
+    assert "The jobs go on at Modal without this machine, and cost" in said
+    assert all(job.calls.open for job in jobs)
+    assert [job.run.status for job in jobs] == ["not started"] * 3
+
+
+def test_one_job_that_answers_is_waited_for_however_silent_the_others(sweep, jobs, modal):
+    modal.answers["a"] = [WAITING] * 9 + [lambda: modal.finish(jobs[0])]
+    modal.answers["b"] = [exception.AuthError("token")] * 9 + [lambda: modal.finish(jobs[1])]
+    assert set(sweep(jobs, patience=3).values()) == {"finished"}
+
+
+def failing(times, error, part):
+    """Trouble with paths that have ``part`` in them, so many times."""
+    left = [error] * times
+    return lambda path: left.pop() if part in path and left else None
+
+
+READING = [
+    exception.ResourceExhaustedError("rate"),
+    exception.ServiceError("busy"),
+    exception.AuthError("token"),
+    OSError("off"),
+]
+
+
+@pytest.mark.parametrize("trouble", READING, ids=lambda error: type(error).__name__)
+def test_progress_that_cannot_be_read_is_no_progress(sweep, jobs, modal, trouble):
+    modal.checkpoints.trouble = failing(2, trouble, "progress.json")
+    modal.answers["b"] = [WAITING, WAITING, WAITING, lambda: modal.finish(jobs[1])]
+    for job in jobs:
+        job.calls.made(f"fc-0:{job.remote}", modal.app, job.identity)
+    assert set(sweep(jobs).values()) == {"finished"}
+
+
+def test_progress_that_is_half_written_is_no_progress(sweep, jobs, modal):
+    def half():
+        (modal.leave(jobs[1]) / "progress.json").write_text('{"step": 4')
+        raise WAITING
+
+    modal.answers["b"] = [half, half, lambda: modal.finish(jobs[1])]
+    assert set(sweep(jobs).values()) == {"finished"}
+
+
+@pytest.mark.parametrize("trouble", READING, ids=lambda error: type(error).__name__)
+def test_results_that_cannot_be_fetched_are_fetched_at_another_look(sweep, jobs, modal, trouble):
+    modal.checkpoints.trouble = failing(2, trouble, "last.ckpt")
+    assert set(sweep(jobs).values()) == {"finished"}
+    assert all((job.folder / "checkpoints/last.ckpt").exists() for job in jobs)
+
+
+@pytest.mark.parametrize("trouble", READING, ids=lambda error: type(error).__name__)
+def test_results_that_can_never_be_fetched_leave_the_call_open(sweep, jobs, modal, trouble, capsys):
+    modal.checkpoints.trouble = failing(99, trouble, "last.ckpt")
+    with pytest.raises(Leave) as left:
+        sweep(jobs, patience=3)
+    assert left.value.code == 1
+    assert "Modal does not answer" in capsys.readouterr().err
+    assert all(job.calls.open for job in jobs)
+    modal.checkpoints.trouble = failing(0, trouble, "")
+    assert set(sweep(jobs).values()) == {"finished"}
+    assert len(modal.spawned) == 3
+
+
+@pytest.mark.parametrize("trouble", READING, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("file", ["calls.jsonl", "config.yaml", "summary.json"])
+def test_a_volume_that_cannot_be_read_at_the_start_starts_nothing(sweep, jobs, modal, trouble, file, capsys):
+    modal.checkpoints.trouble = failing(99, trouble, file)
+    with pytest.raises(Leave) as left:
+        sweep(jobs)
+    assert left.value.code == 1
+    assert modal.spawned == []
+    said = capsys.readouterr().err
+    assert f"error: Modal does not answer ({type(trouble).__name__}" in said
+    assert "No job of this sweep is under way" in said
+
+
+def test_a_full_disk_here_leaves_the_call_open(sweep, jobs, modal, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(volume, "replacing", full)
+    with pytest.raises(Leave):
+        sweep(jobs)
+    assert "No space left on device" in capsys.readouterr().err
+    assert all(job.calls.open for job in jobs)
+
+
+def test_a_call_that_may_have_been_lost_is_said(sweep, jobs, modal, capsys):
+    def lost(*_):
+        raise exception.ServiceError("reset")
+
+    modal._spawn = lost
+    with pytest.raises(Leave):
+        sweep(jobs)
+    assert "Whether a/seed-42 was started is not known: `modal app logs tti-0123456789ab`" in capsys.readouterr().err
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Calling it goes to a second machine, which has nothing."""
+
+    def went():
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+
+    return went
+
+
+def test_a_second_machine_follows_the_jobs_that_the_first_started(sweep, jobs, modal, elsewhere):
+    modal.answers["b"] = [KeyboardInterrupt()]
+    with pytest.raises(Leave):
+        sweep(jobs)
+    elsewhere()
+    modal.progress(jobs[1])
+    modal.answers["b"] = [WAITING, lambda: modal.finish(jobs[1])]
+    assert set(sweep(jobs).values()) == {"finished"}
+    assert len(modal.spawned) == 3
+    assert all(job.run.status == "finished" for job in jobs)
+
+
+def test_a_second_machine_cancels_the_jobs_that_the_first_started(sweep, jobs, modal, elsewhere, capsys):
+    modal.answers["b"] = [KeyboardInterrupt()]
+    with pytest.raises(Leave):
+        sweep(jobs)
+    modal.answers = {variant: [WAITING] for variant in "abc"}
+    elsewhere()
+    with pytest.raises(Leave) as left:
+        sweep(jobs, cancel=True)
+    assert left.value.code == 0
+    assert "stopped 3 jobs" in capsys.readouterr().err
+    assert len(modal.cancelled) == 3
+    with pytest.raises(Leave):
+        sweep(jobs, cancel=True)
+    assert "stopped 0 jobs" in capsys.readouterr().err
+
+
+def test_cancelling_without_an_answer_says_that_jobs_go_on(sweep, jobs, modal, elsewhere, capsys):
+    modal.answers["b"] = [KeyboardInterrupt()]
+    with pytest.raises(Leave):
+        sweep(jobs)
+    modal.answers = {variant: [WAITING] for variant in "abc"}
+    elsewhere()
+    modal.checkpoints.trouble = failing(99, exception.ServiceError("busy"), "b/seed-42/calls.jsonl")
+    with pytest.raises(Leave) as left:
+        sweep(jobs, cancel=True)
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert "stopped 2 jobs" in said
+    assert "Modal did not answer for 1 jobs, which may go on and cost:\n  b/seed-42: ServiceError: busy" in said
+    assert "modal app stop tti-0123456789ab" in said
+
+
+def test_a_run_that_goes_on_by_a_call_that_nobody_knows_is_not_started_again(sweep, jobs, modal):
+    modal.progress(jobs[1])
+    with pytest.raises(
+        ValueError, match=r"by a call that nobody knows.*modal volume rm tti-checkpoints .*progress\.json"
+    ):
+        sweep(jobs)
+    assert modal.spawned == []
+    (modal.checkpoints.root / jobs[1].remote / "progress.json").unlink()
     assert set(sweep(jobs).values()) == {"finished"}
 
 
@@ -143,6 +348,7 @@ def test_cancel_stops_what_is_under_way_and_the_next_start_goes_on(sweep, jobs, 
     modal.answers["b"] = [KeyboardInterrupt()]
     with pytest.raises(Leave):
         sweep(jobs)
+    modal.answers = {variant: [WAITING] for variant in "abc"}
     with pytest.raises(Leave) as left:
         sweep(jobs, cancel=True)
     assert left.value.code == 0
@@ -219,13 +425,16 @@ def test_another_configuration_that_is_queued(sweep, jobs, make_jobs, modal):
 
 
 def test_jobs_under_way_with_other_code(sweep, jobs, modal):
+    """Nothing is started beside them; they are followed."""
     modal.answers["b"] = [KeyboardInterrupt()]
     with pytest.raises(Leave):
-        sweep(jobs)
+        sweep(jobs[:2])
     modal.app = "tti-anothercode0"
-    modal.answers["b"] = [WAITING]
-    with pytest.raises(ValueError, match="under way with other code"):
+    modal.answers["b"] = [WAITING, WAITING, lambda: modal.finish(jobs[1])]
+    with pytest.raises(ValueError, match=r"under way with other code .* 1 jobs of this sweep are still to be started"):
         sweep(jobs)
+    assert set(sweep(jobs[:2]).values()) == {"finished"}
+    assert len(modal.spawned) == 2
 
 
 def test_calls_are_kept_in_lines_that_are_never_rewritten(sweep, jobs):

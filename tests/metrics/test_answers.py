@@ -1,10 +1,12 @@
 """Metrics with known answers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tti.metrics.by_label import LossByLabel
 from tti.metrics.firing import FiringRates
 from tti.metrics.loss import Loss
 from tti.metrics.orthogonality import MeanAbsCosine
@@ -12,6 +14,7 @@ from tti.metrics.polysemanticity import Polysemanticity
 from tti.metrics.sites import AtSites
 from tti.metrics.sparsity import Sparsity
 from tti.metrics.step_means import StepMeans
+from tti.models.network import Site
 from tti.step import Step
 
 
@@ -159,7 +162,7 @@ def test_mean_abs_cosine_of_orthogonal_and_of_equal_neurons(make_step):
 
 def test_at_sites_measures_each_site_apart(make_step):
     metric = AtSites("blocks.*.mlp_out", lambda width, n_types: Sparsity(width, n_types, threshold=0.5))
-    metric.attach({f"blocks.{layer}.mlp_out": 2 for layer in range(11)} | {"embed": 2}, n_types=5)
+    metric.attach({f"blocks.{layer}.mlp_out": Site(2) for layer in range(11)} | {"embed": Site(2)}, n_types=5)
     step = make_step(torch.zeros(4, 2))
     step.activations.update({f"blocks.{layer}.mlp_out": torch.ones(4, 2) for layer in range(1, 11)})
     metric.update(step)
@@ -211,6 +214,49 @@ def test_a_checkpoint_without_steps_in_it_resumes():
     resumed.load_state_dict(means.state_dict())
     resumed.update(scalars(loss=2.0), tokens=10)
     assert numbers(resumed) == {"loss": 2.0, "tokens": 10}
+
+
+def test_a_scalar_that_is_absent_has_no_weight():
+    means = StepMeans()
+    means.update(scalars(loss=1.0, copy=4.0), tokens=30)
+    means.update(scalars(loss=2.0), tokens=10)
+    assert numbers(means) == {"loss": 1.25, "copy": 4.0, "tokens": 40}
+
+
+def test_a_scalar_is_weighed_by_its_own_count_and_left_out_without_one():
+    means, nothing = StepMeans(), float("nan")
+    for copy, rows in ((1.0, 2.0), (4.0, 1.0), (nothing, 0.0)):
+        counts = {"copy": torch.tensor(rows), "sort": torch.tensor(0.0)}
+        means.update(scalars(loss=2.0, copy=copy, sort=nothing), tokens=10, counts=counts)
+    assert numbers(means) == {"loss": 2.0, "copy": 2.0, "tokens": 30}
+    assert means.broken() == ()
+
+
+@pytest.mark.parametrize("between", [lambda means: None, StepMeans.reset])
+def test_a_new_name_is_an_error(between):
+    means = StepMeans()
+    means.update(scalars(loss=1.0, copy=4.0), tokens=30)
+    between(means)
+    with pytest.raises(ValueError, match="new scalars in a step: sort; the first one had loss, copy"):
+        means.update(scalars(loss=1.0, sort=4.0), tokens=30)
+
+
+def test_step_means_go_on_from_a_checkpoint_that_had_no_counts():
+    means, resumed = StepMeans(), StepMeans()
+    means.update(scalars(loss=1.0, ce=4.0), tokens=30)
+    state = {name: value for name, value in means.state_dict().items() if name != "counts"}
+    resumed.load_state_dict(state)
+    resumed.update(scalars(loss=2.0, ce=8.0), tokens=10)
+    assert numbers(resumed) == {"loss": 1.25, "ce": 5.0, "tokens": 40}
+
+
+def test_losses_by_label_are_means_of_their_own_rows(make_step):
+    metric = LossByLabel("task", ["copy", "sort", "reverse"])
+    for nll, labels in (([1.0, 2.0, 6.0], [0, 0, 1]), ([3.0], [0])):
+        step = make_step(torch.zeros(len(nll), 1))
+        batch = replace(step.batch, labels={"task": torch.tensor(labels)})
+        metric.update(replace(step, batch=batch, nll=torch.tensor(nll)))
+    assert numbers(metric) == {"loss/copy": 2.0, "loss/sort": 6.0}
 
 
 def test_step_means_need_no_gradient():

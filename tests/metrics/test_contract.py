@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 
 from tests.conftest import make_batch
 from tti.metrics.loss import Loss
+from tti.models.network import Site
 from tti.models.taps import Recorder
 from tti.step import Batch, Step
 
@@ -84,7 +85,7 @@ def test_measuring_draws_nothing_and_keeps_no_graph(compose, make_net, option):
 def test_a_site_that_is_not_there_is_an_error(compose, option):
     for metric in instantiate(compose("model=tiny", f"metrics={option}").metrics).values():
         with pytest.raises(ValueError, match=r"no site of this model matches .*; it has: embed"):
-            metric.attach({"embed": 4}, 10)
+            metric.attach({"embed": Site(4)}, 10)
 
 
 @pytest.mark.each_option("metrics")

@@ -35,7 +35,7 @@ def test_presets_run_one_token(compose, preset, attention_dropout):
     with torch.device("meta"):
         net = instantiate(compose(f"model={preset}", "model.vocab_size=300").model)
     assert all(block.attn.dropout == attention_dropout for block in net.blocks)
-    assert net.sites[f"blocks.{len(net.blocks) - 1}.mlp.post"] == 4 * net.embed.embedding_dim
+    assert net.sites[f"blocks.{len(net.blocks) - 1}.mlp.post"].width == 4 * net.embed.embedding_dim
 
 
 def test_the_mini_model_is_as_small_as_its_file_says(compose):
@@ -49,6 +49,13 @@ def test_the_head_is_the_embedding(make_net):
     hidden = torch.randn(3, 16)
     assert torch.equal(net.logits(hidden), hidden @ net.embed.weight.T)
     assert sum(1 for p in net.parameters() if net.vocab_size in p.shape) == 1
+
+
+def test_a_narrow_model_begins_with_pre_activations_as_large_as_the_base_model(make_net):
+    net = make_net(d_model=96)
+    assert net.blocks[0].mlp.inp.weight.std().item() == pytest.approx(0.04, rel=0.02)  # 0.02 * sqrt(384 / 96)
+    assert net.embed.weight.std().item() == pytest.approx(0.04, rel=0.05)
+    assert make_net(d_model=96, init_std=0.01).blocks[0].mlp.inp.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
 def test_initial_weights_have_the_spread_of_gpt2_and_residual_writers_a_smaller_one(compose):
@@ -88,8 +95,15 @@ def test_sites_come_in_the_order_of_the_forward_pass_with_their_widths(make_net)
     layers = [f"blocks.{layer}.{site}" for layer in range(2) for site in LAYER]
     assert list(net.sites) == ["embed", "pos_embed", *layers, "ln_final.normalized"]
     special = {"mlp.pre": 64, "mlp.post": 64}
-    for site, width in net.sites.items():
-        assert width == special.get(site.removeprefix("blocks.0.").removeprefix("blocks.1."), 16)
+    for site, found in net.sites.items():
+        assert found.rows == "token"
+        assert found.width == special.get(site.removeprefix("blocks.0.").removeprefix("blocks.1."), 16)
+
+
+def test_a_site_says_what_its_rows_are(make_net):
+    sites = make_net("model/mlp=hard_concrete").sites
+    assert sites["blocks.0.mlp.open"].rows == "once"
+    assert all(site.rows == "token" for name, site in sites.items() if not name.endswith("open"))
 
 
 def test_listing_the_sites_changes_nothing(make_net):
@@ -106,7 +120,7 @@ def test_every_site_can_be_recorded(make_net, make_batch):
     recorder = Recorder(net.sites)
     hidden = net(batch.tokens, batch.stories, recorder)
     assert recorder.activations.keys() == net.sites.keys()
-    assert {site: acts.flatten(1).shape[-1] for site, acts in recorder.activations.items()} == net.sites
+    assert {site: acts.flatten(1).shape[-1] for site, acts in recorder.activations.items()} == net.widths
     assert all(len(acts) == 8 for acts in recorder.activations.values())
     assert torch.equal(recorder.activations["ln_final.normalized"], hidden)
 

@@ -3,7 +3,9 @@ import torch
 from hydra.utils import instantiate
 from torch.nn.functional import gelu, relu
 
-from tti.models.mlp import DenseMLP, TopKMLP
+from tti.models.gpt import GPT
+from tti.models.mlp import DenseMLP, FeedForward, TopKMLP
+from tti.models.network import InapplicableError
 from tti.models.taps import Recorder, no_tap
 
 
@@ -14,7 +16,7 @@ def run(mlp, x):
 
 @pytest.mark.each_option("model/mlp")
 def test_contract(compose, option):
-    """What the transformer needs of any MLP: shapes, the sites pre and post, and `out` reading post."""
+    """What the transformer needs of any MLP: shapes, and answers for its own weights."""
     config = compose("model=tiny", f"model/mlp={option}").model
     torch.manual_seed(0)
     mlp = instantiate(config.mlp)(config.d_model)
@@ -23,13 +25,66 @@ def test_contract(compose, option):
     assert written.shape == x.shape
     assert taps.keys() == {"pre", "post"}
     assert all(acts.ndim == 2 and len(acts) == 9 for acts in taps.values())
-    assert isinstance(mlp.out, torch.nn.Linear)
-    assert torch.equal(mlp.out(taps["post"]), written)
-    written.square().sum().backward()
+    torch.testing.assert_close(taps["post"] @ mlp.writes("post").T, written)
+    matrices = {id(p): p.numel() for p in mlp.parameters() if p.ndim > 1}
+    assert matrices.keys() <= {id(weight) for draws in mlp.draws(1.0, 1.0) for weight, _ in draws}
+    assert 0 < mlp.weights_per_token <= sum(matrices.values())
+    (written.square().sum() + taps["post"].square().sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in [x, *mlp.parameters()])
     state = torch.get_rng_state()
     mlp.eval()(x, no_tap)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Experts(FeedForward):
+    """Two experts of one matrix pair each, by the sign of the first coordinate; no dense counterpart of anything."""
+
+    def __init__(self, d_model):
+        super().__init__()
+        self.stand_in = (DenseMLP(d_model, d_model, gelu),)  # no module
+        self.inp, self.out = (torch.nn.Parameter(torch.zeros(2, d_model, d_model)) for _ in range(2))
+
+    def forward(self, x, tap):
+        expert = (x[:, 0] > 0).long()
+        post = tap("post", torch.einsum("ti,tij->tj", x, self.inp[expert]).relu())
+        return torch.einsum("ti,tij->tj", post, self.out[expert])
+
+    def draws(self, std, residual_std):
+        added = [(self.inp, std), (self.out, residual_std)]
+        return self.stand_in[0].draws(std, residual_std)._replace(added=added)
+
+    @property
+    def weights_per_token(self):
+        return self.inp[0].numel() + self.out[0].numel()
+
+
+class Forgetful(Experts):
+    def draws(self, std, residual_std):
+        return super().draws(std, residual_std)._replace(added=[(self.inp, std)])
+
+
+def network(mlp):
+    torch.manual_seed(0)
+    return GPT(37, 32, n_layers=2, d_model=16, n_heads=2, mlp=mlp, dropout=0.0, attention_dropout=0.0)
+
+
+def test_a_mixture_of_experts_is_an_mlp(make_batch):
+    net, dense = network(Experts), network(lambda d_model: DenseMLP(d_model, d_model, gelu))
+    shared = [name for name in dense.state_dict() if ".mlp." not in name]
+    assert all(torch.equal(net.state_dict()[name], dense.state_dict()[name]) for name in shared)
+    assert all(block.mlp.inp.std() > 0.01 for block in net.blocks)
+    assert net.operations_per_token == 6 * (2 * (4 + 2) * 16**2 + 37 * 16)
+    assert net.writes("blocks.1.mlp.post") is net.reads("blocks.1.mlp.post") is None
+    batch = make_batch([5, 3])
+    assert net.loss(net(batch.tokens, batch.stories), batch.targets)[0].isfinite()
+    for change in (net.duplicate_hidden, lambda: net.rescale_hidden(2.0)):
+        with pytest.raises(InapplicableError, match="Experts has no hidden"):
+            change()
+
+
+def test_a_matrix_that_nobody_draws_is_an_error():
+    with pytest.raises(ValueError, match=r"does not name blocks.0.mlp.out, blocks.1.mlp.out"):
+        network(Forgetful)
 
 
 @pytest.mark.parametrize("activation", [gelu, relu])

@@ -3,7 +3,6 @@ import torch
 from torch.nn.functional import gelu, relu
 
 from tests.conftest import make_batch
-from tti import flops
 from tti.models.overcomplete import OvercompleteMLP, OvercompleteTopKMLP
 from tti.models.taps import Recorder
 from tti.regularizers.decoder_l1 import DecoderL1
@@ -29,13 +28,15 @@ def test_top_k_is_of_the_dictionary(keep, k):
 
 
 def test_what_writes_into_the_residual_stream_is_the_dictionary(make_net):
-    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2)
+    net = make_net("model/mlp=overcomplete", n_layers=2, d_model=64, n_heads=2, init_std=0.02)
     mlp = net.blocks[0].mlp
-    assert mlp.residual_writers == [mlp.out.weight]
+    assert net.writes("blocks.0.mlp.post") is mlp.out.weight
+    assert net.reads("blocks.0.mlp.dense.post") is mlp.dense.inp.weight
+    assert net.writes("blocks.0.mlp.dense.post") is net.reads("blocks.0.mlp.post") is None
     assert mlp.out.weight.std().item() == pytest.approx(0.02 / 2, rel=0.05)
     assert mlp.dense.out.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert net.sites["blocks.1.mlp.post"] == 8 * 64
-    assert net.sites["blocks.1.mlp.dense.post"] == 4 * 64
+    assert net.sites["blocks.1.mlp.post"].width == 8 * 64
+    assert net.sites["blocks.1.mlp.dense.post"].width == 4 * 64
 
 
 def test_decoder_l1_weighs_the_dictionary(make_net):
@@ -51,11 +52,10 @@ def test_decoder_l1_weighs_the_dictionary(make_net):
 
 
 @pytest.mark.parametrize("option", ["overcomplete", "overcomplete_topk"])
-def test_its_parameters_are_counted(compose, make_net, option):
+def test_its_parameters_are_counted(make_net, option):
     net = make_net(f"model/mlp={option}")
-    config = compose("model=tiny", f"model/mlp={option}", "model.d_model=16", "model.n_layers=2").model
     matrices = sum(p.numel() for block in net.blocks for p in block.parameters() if p.ndim == 2)
-    assert flops.per_token(config, 100) == 6 * (matrices + 100 * 16)
+    assert net.operations_per_token == 6 * (matrices + net.vocab_size * 16)
 
 
 @pytest.mark.parametrize("expansion", [0, -2])

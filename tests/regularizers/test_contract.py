@@ -5,6 +5,7 @@ import torch
 from hydra.utils import instantiate
 
 from tests.conftest import make_batch, options
+from tti.models.network import Site
 from tti.models.taps import Recorder
 from tti.regularizers.base import ActivationRegularizer
 from tti.step import Step
@@ -115,7 +116,7 @@ class Mean(ActivationRegularizer):
 def test_penalties_are_averaged_over_sites(make_step):
     term = Mean("blocks.*.mlp_out", weight=1.0, warmup=0.0)
     values = {f"blocks.{layer}.mlp_out": float(layer) for layer in range(12)}
-    term.attach(dict.fromkeys(values, 4))
+    term.attach(dict.fromkeys(values, Site(4)))
     step = make_step(torch.zeros(3, 4))
     step.activations.update({site: torch.full((3, 4), value) for site, value in values.items()})
     assert term(step).item() == pytest.approx(5.5)

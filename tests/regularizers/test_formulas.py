@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import make_step as step_of
+from tti.models.network import Site
 from tti.regularizers.anti_polysemantic import AntiPolysemantic, _MeanTypeEntropy
 from tti.regularizers.decorrelation import Decorrelation, _MeanSquaredCorrelation
 from tti.regularizers.hoyer import Hoyer, _MeanHoyer
@@ -15,7 +16,7 @@ from tti.regularizers.l1 import L1, _MeanAbs
 from tti.regularizers.orthogonality import Orthogonality, _MeanAbsCosine
 from tti.regularizers.pairs import PairRegularizer
 
-SITE = {"blocks.0.mlp_out": 8}
+SITE = {"blocks.0.mlp_out": Site(8)}
 TYPES = torch.tensor([0, 1, 2, 1, 3, 4, 0, 2, 5, 1, 3, 0])
 
 
@@ -221,7 +222,7 @@ def test_silent_neurons_are_left_out_and_counted(make_step):
 
 def test_silent_neurons_are_counted_over_all_sites(make_step):
     term = AntiPolysemantic("blocks.*.mlp_out", weight=1.0, warmup=0.0)
-    term.attach({"blocks.0.mlp_out": 8, "blocks.1.mlp_out": 8})
+    term.attach({"blocks.0.mlp_out": Site(8), "blocks.1.mlp_out": Site(8)})
     step = make_step(with_silent_neurons(), TYPES)
     step.activations["blocks.1.mlp_out"] = with_silent_neurons()
     term(step)

@@ -6,6 +6,7 @@ import torch
 from tests.conftest import make_batch
 from tti.autoencoders.standard import Standard
 from tti.autoencoders.topk import TopK
+from tti.models.network import Site
 from tti.models.taps import Recorder
 from tti.modules.protocols import Drawing, Tuned
 from tti.regularizers.online_sae import OnlineSAE
@@ -27,7 +28,7 @@ def online(**changes):
         "seed": 0,
     } | changes
     term = OnlineSAE(**settings)
-    term.attach(dict.fromkeys(SITES, 16))
+    term.attach(dict.fromkeys(SITES, Site(16)))
     return term
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tti.models.network import Site
 from tti.modules.protocols import Drawing
 from tti.regularizers.decorrelation import Decorrelation
 from tti.regularizers.orthogonality import Orthogonality
@@ -11,9 +12,9 @@ KINDS = [Orthogonality, Decorrelation]
 SITE = "blocks.0.mlp_out"
 
 
-def attached(kind, sample, widths=None):
+def attached(kind, sample, sites=None):
     term = kind("*", weight=1.0, warmup=0.0, sample=sample)
-    term.attach(widths or {SITE: 8})
+    term.attach(sites or {SITE: Site(8)})
     return term
 
 
@@ -84,7 +85,7 @@ def test_without_a_sample_nothing_is_drawn():
 
 
 def test_sites_of_several_widths_are_sampled_each_from_all_of_its_neurons(make_step):
-    term = attached(Orthogonality, 3, {SITE: 8, "blocks.0.mlp.post": 32})
+    term = attached(Orthogonality, 3, {SITE: Site(8), "blocks.0.mlp.post": Site(32)})
     step = make_step(activations(8).requires_grad_())
     wide = step.activations["blocks.0.mlp.post"] = activations(32).requires_grad_()
     reached, generator = torch.zeros(32, dtype=torch.bool), torch.Generator().manual_seed(0)
@@ -99,4 +100,4 @@ def test_sites_of_several_widths_are_sampled_each_from_all_of_its_neurons(make_s
 @pytest.mark.parametrize("sample", [-1, 0, 1, 9])
 def test_a_sample_that_cannot_be_drawn_is_an_error(sample):
     with pytest.raises(ValueError, match=rf"sample={sample} neurons: from 2, a pair, to 8, the narrowest site's"):
-        attached(Orthogonality, sample, {SITE: 8, "blocks.0.mlp.post": 32})
+        attached(Orthogonality, sample, {SITE: Site(8), "blocks.0.mlp.post": Site(32)})

@@ -14,31 +14,32 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tti.configuration import conf_dir
-from tti.evaluation_folder import RANDOM_INIT, TRAINED, Array, Evaluation, Result, write
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Array, Evaluation, Result, write
 from tti.report import report
 from tti.reporting.analysis import Analysis
 
 WORDS = ["<|endoftext|>", "the", "cat", "dog", "sat", "ran", "<b>&", "two", "three", "four"]
 WIDTH = {"blocks.0.mlp.post": 600, "blocks.1.mlp.post": 600, "blocks.0.mlp_out": 12}
 STORIES, LENGTH, RANK, BEFORE, AFTER, BINS = 40, 10, 6, 3, 2, 8
+NGRAMS = (5.0, 4.0, 3.0, 2.5, 2.4)  # nats, of orders 1 to 5
 CAT = 17  # the neuron that fires on "cat" alone
 
 
 def write_run(
     folder: Path,
-    variant: str,
+    place: str,
     seed: int,
     loss: float = 1.0,
     finished: bool = True,
     overrides: tuple[str, ...] = (),
     **config: Any,
 ) -> Path:
-    """A run folder as training leaves it, as far as the report reads it."""
-    run = folder / variant / f"seed-{seed}"
+    """A run folder as training leaves it, as far as the report reads it. Its variant is its place's, if not given."""
+    run = folder / place / f"seed-{seed}"
     run.mkdir(parents=True)
     content = {
         "experiment": "e",
-        "variant": variant,
+        "variant": Path(place).name,
         "seed": seed,
         "data": {"corpus": {"train": "/a/b/c.txt"}},
     } | config
@@ -56,7 +57,8 @@ def write_run(
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in steps))
     if finished:
-        summary = {"steps": 10, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0}
+        summary = {"steps": 10, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0,
+                   "ngrams": {"validation": {"seen": list(NGRAMS), "split": [n - 0.1 for n in NGRAMS]}}}  # fmt: skip
         (run / "summary.json").write_text(json.dumps(summary | {"metrics": metrics}))
     return run
 
@@ -182,6 +184,7 @@ def evaluated_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Anal
         for seed in (42, 43):
             run = write_run(folder, variant, seed, 1 + v / 50 + seed / 1000 * v, overrides=overrides)
             evaluate(run, seed, v / 50)
+            evaluate(run, seed, v / 90, ROTATION)
             if not v:
                 evaluate(run, seed, 1.0, RANDOM_INIT)
     return folder, report(configured(f"runs={folder}", "rating.neurons=30"))

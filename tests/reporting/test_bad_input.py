@@ -55,8 +55,8 @@ def test_a_metric_that_is_not_a_number(written_run, reported, tmp_path):
     summary["metrics"]["val/loss"] = math.nan
     (run / "summary.json").write_text(json.dumps(summary))
     analysis = reported()
-    assert "*val loss* is undefined (not a number) or not there: `sparse` seed 3" in remarks(analysis)
-    assert analysis.losses.loc["sparse", "n"] == 2
+    assert "*val loss* is undefined (NaN): `sparse` seed 3" in remarks(analysis)
+    assert analysis.losses.loc["sparse", "verdict"] == "NaN"
     assert "NaN" not in (tmp_path / "report.html").read_text().partition("Object.assign")[2].partition("\n")[0]
 
 
@@ -146,8 +146,14 @@ def test_another_tokenizer_or_validation_set_is_refused(written_run, reported):
 def test_an_unknown_primary_metric(written_run, reported):
     written_run("baseline", 1)
     written_run("sparse", 1)
-    with pytest.raises(ValueError, match="no run has primary=val/los; losses that there are: val/loss"):
-        reported("primary=val/los")
+    with pytest.raises(ValueError, match="no run has loss=val/los; losses that there are: val/loss"):
+        reported("loss=val/los")
+
+
+def test_a_loss_given_under_its_former_name_is_explained(written_run, reported):
+    written_run("baseline", 1)
+    with pytest.raises(ValueError, match="the loss that decides is loss=test/loss"):
+        reported("primary=test/loss")
 
 
 def test_folders_and_globs(written_run, reported, tmp_path):

@@ -6,42 +6,57 @@ import pandas as pd
 import pytest
 
 from tti.reporting import comparison, markdown
+from tti.reporting.cells import Cell, Rows
 
-RUNS = pd.DataFrame(
-    {
-        "variant": ["baseline"] * 3 + ["sparse"] * 3,
-        "seed": [42, 43, 44] * 2,
-        "loss": [1.0, 2.0, 3.0, 1.1, 2.2, 3.3],
-        "cosine": [0.5, 0.5, 0.5, 0.4, 0.6, float("nan")],
-    }
-)
+
+def values(**seeds):
+    rows = {(variant, 42 + i): value for variant, row in seeds.items() for i, value in enumerate(row)}
+    return pd.Series(list(rows.values()), index=pd.MultiIndex.from_tuples(list(rows), names=["variant", "seed"]))
+
+
+LOSS = values(baseline=[1.0, 2.0, 3.0], sparse=[1.1, 2.2, 3.3])
+COSINE = values(baseline=[0.5, 0.5, 0.5], sparse=[0.4, 0.6, math.nan])
 CONTROLS = {"sparse": "baseline"}
 
 
 def test_means_and_deviations_over_seeds():
-    summary = comparison.over_seeds(RUNS, ["loss"])
-    assert summary.loc["baseline", ("loss", "mean")] == 2
-    assert summary.loc["baseline", ("loss", "sd")] == 1  # n - 1
-    assert summary.loc["sparse", ("seeds", "n")] == 3
+    summary = comparison.over_seeds(LOSS)
+    assert summary.loc["baseline", "mean"] == 2
+    assert summary.loc["baseline", "sd"] == 1  # n - 1
+    assert summary.loc["sparse", "n"] == 3
 
 
 def test_differences_are_paired_by_seed():
-    change = comparison.against(RUNS, ["loss"], CONTROLS).loc["sparse", "loss"]
+    change = comparison.against({"loss": LOSS}, CONTROLS).loc["sparse", "loss"]
     assert change["mean"] == pytest.approx(0.2)
     # The differences 0.1, 0.2, 0.3 have sd 0.1; t(0.975, df 2) = 4.3027. Unpaired, it would be ten times as wide.
     assert change["margin"] == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
     assert (change["down"], change["up"], change["n"]) == (0, 3, 3)
 
 
-def test_a_missing_value_is_left_out_and_counted():
-    change = comparison.against(RUNS, ["cosine"], CONTROLS).loc["sparse", "cosine"]
-    assert (change["down"], change["up"], change["n"]) == (1, 1, 2)
+def test_a_nan_is_a_result_and_no_smaller_sample():
+    change = comparison.against({"cosine": COSINE}, CONTROLS).loc["sparse", "cosine"]
+    assert math.isnan(change["mean"])
+    assert (change["n"], change["nan"]) == (3, 1)
+    assert math.isnan(comparison.over_seeds(COSINE).loc["sparse", "mean"])
+    assert comparison.over_seeds(COSINE)["nan"].to_dict() == {"baseline": 0, "sparse": 1}
+
+
+def test_what_was_not_measured_is_a_smaller_sample():
+    change = comparison.against({"cosine": COSINE.iloc[:-1]}, CONTROLS).loc["sparse", "cosine"]
+    assert change["mean"] == pytest.approx(0.0)
+    assert (change["n"], change["nan"]) == (2, 0)
 
 
 def test_one_seed_has_no_interval():
-    one = RUNS[RUNS.seed == 42]
-    assert math.isnan(comparison.against(one, ["loss"], CONTROLS).loc["sparse", ("loss", "margin")])
+    one = LOSS[LOSS.index.get_level_values("seed") == 42]
+    assert math.isnan(comparison.against({"loss": one}, CONTROLS).loc["sparse", ("loss", "margin")])
     assert markdown.spread(1.5, float("nan"), 2) == "1.50"
+
+
+def test_seeds_that_only_one_of_both_has_are_no_pairs():
+    assert comparison.against({"loss": LOSS.drop(("baseline", 43))}, CONTROLS).loc["sparse", ("loss", "n")] == 2
+    assert comparison.against({"loss": LOSS.drop("baseline")}, CONTROLS).loc["sparse", ("loss", "n")] == 0
 
 
 def test_an_unknown_control_is_named_with_what_there_is():
@@ -74,14 +89,11 @@ def test_excess_is_paired_by_seed_and_step():
     assert above["train/ce"].tolist() == pytest.approx([0.1, 0.3])
 
 
-def test_markdown_tables():
-    means = markdown.means(comparison.over_seeds(RUNS, ["loss"]), {"loss": "val loss"}, {"loss": 2})
-    assert means.splitlines() == [
-        "| variant | seeds | val loss |",
-        "| --- | ---: | ---: |",
-        "| `baseline` | 3 | 2.00 ± 1.00 |",
-        "| `sparse` | 3 | 2.20 ± 1.10 |",
+def test_markdown_tables_have_names_in_backticks_and_no_markup_of_others():
+    found = Rows(["variant", "a | b"], [[Cell("<b>`x`</b>", kind="name"), Cell("+0.20", 0.2, "± 0.25")]])
+    assert markdown.rows(found).splitlines() == [
+        "| variant | a \\| b |",
+        "| --- | ---: |",
+        "| ``<b>`x`</b>`` | +0.20 ± 0.25 |",
     ]
-    change = comparison.against(RUNS, ["loss"], CONTROLS)
-    changes = markdown.changes(change, {"loss": "val loss"}, {"loss": 2}, CONTROLS)
-    assert changes.splitlines()[-1] == "| `sparse` | `baseline` | +0.20 ± 0.25 (0/3 down) |"
+    assert markdown.plain("**a** `` b`c `` *d* \\<i>") == "a b`c d <i>"

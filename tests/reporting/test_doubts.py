@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Array, Evaluation, Result, write
-from tti.reporting import controls, similarity, summary
+from tti.reporting import findings, pictures, summary
 
 SELECTIVITY = "selectivity/selectivity/mlp.post/mean"
 SAMPLE = np.random.default_rng(0).normal(size=(200, 6))
@@ -41,35 +42,66 @@ def runs(written_run, tmp_path):
     return tmp_path
 
 
-def test_a_change_is_marked_only_beyond_what_a_rotation_does(runs, reported):
+def test_the_first_table_says_gain_cost_and_trust(runs, reported):
     analysis = reported()
-    assert controls.compared(analysis, "better", SELECTIVITY) == (pytest.approx(0.4), pytest.approx(0.1))
-    (found,) = controls.finding(analysis)
-    cells = {row[0].text: row[2] for row in found.table.rows}
-    assert cells["baseline"].text == "0.502"
-    assert cells["baseline"].spread == "(rotated 0.402; untrained 0.302)"
-    assert (cells["better"].text, cells["better"].kind) == ("0.902 ▲", "good")
-    assert (cells["same"].text, cells["same"].kind) == ("0.522 =", "")
+    table = findings.first(analysis).table
+    assert len(table.header) == 8
+    cells = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert cells["baseline"] == ["", "1.0020", "", "", "", "", "3 seeds; below its trigram"]
+    assert cells["better"][:5] == ["baseline", "1.0020", "+0.0000", "free", "+0.400"]
+    assert cells["better"][5] == "gained"  # by the same in every seed
+    assert cells["same"][4:6] == ["+0.020", "gained"]
 
 
-def test_no_rotation_no_marks(runs, reported):
+def test_a_model_above_its_trigram_is_not_said_to_gain(runs, reported):
+    for run in runs.glob("better/*/summary.json"):
+        summary_ = json.loads(run.read_text())
+        summary_["ngrams"]["validation"]["seen"][2] = 0.9
+        run.write_text(json.dumps(summary_))
+    analysis = reported()
+    assert analysis.gains["verdict"].to_dict() == {"better": "above the trigram", "same": "gained"}
+    text = "\n".join(summary.sentences(analysis))
+    assert "**No statement on interpretability**" in text
+    assert "*above the trigram*: `better`" in text
+    assert "| the tokens that a run has seen | 5.000 | 4.000 |" in (runs / "report.md").read_text()
+
+
+def test_without_n_gram_losses_nothing_is_said_either(runs, reported):
+    for run in runs.glob("*/*/summary.json"):
+        content = json.loads(run.read_text())
+        del content["ngrams"]
+        run.write_text(json.dumps(content))
+    assert set(reported().gains["verdict"]) == {"trigram unknown"}
+
+
+def test_scores_stand_beside_rotations_of_the_same_seeds(runs, reported):
+    for path in runs.glob(f"baseline/seed-3/evaluation/validation/{ROTATION}/*"):
+        path.unlink()
+    analysis = reported()
+    beside = findings.beside(analysis, "baseline", SELECTIVITY)
+    assert beside["n"] == 2
+    assert beside["score"] == pytest.approx(0.5015)  # of seeds 1 and 2
+    assert beside["rotated"] == pytest.approx(0.4015)
+    assert analysis.gains["n"].to_dict() == {"better": 2, "same": 2}
+
+
+def test_no_rotation_no_gain_and_no_marks(runs, reported):
     for path in runs.glob(f"*/*/evaluation/validation/{ROTATION}/*"):
         path.unlink()
-    (found,) = controls.finding(reported())
-    assert "No rotation was evaluated" in found.notes[0]
-    assert found.table.rows[1][2].text == "0.902"
+    analysis = reported()
+    assert set(analysis.gains["verdict"]) == {"not measured"}
+    assert findings.controls(analysis) == []
 
 
 def test_cka_with_the_baseline_of_the_same_seed_and_between_its_seeds(runs, reported):
     analysis = reported()
-    means = similarity.between_runs(analysis).groupby(["variant", "layer"])["cka"].mean()
-    assert len(similarity.between_runs(analysis)) == 2 * (3 + 3 + 3)
+    means = analysis.similarity.groupby(["variant", "layer"])["cka"].mean()
+    assert len(analysis.similarity) == 2 * (3 + 3 + 3)
     assert 1 > means["better", 0] > means["same", 0] > 0  # less noise, more alike
     assert means["", 0] < 1
-    (found,) = similarity.finding(analysis)
-    assert [row[0].text for row in found.table.rows] == ["baseline, other seeds", "better", "same"]
-    assert list(found.table.header) == ["variant", "mlp_out 0", "mlp_out 1"]
-    layers = {variant: matrix for variant, _, matrix in similarity.layers(analysis)}
+    (found,) = findings.alike(analysis)
+    assert [row[0].text for row in found.table.rows] == ["two seeds of the baseline", "better", "same"]
+    layers = {variant: matrix for variant, _, matrix in pictures.draw(analysis).layers}
     assert layers["better"][0, 1] == pytest.approx(0.9)
 
 
@@ -79,7 +111,7 @@ def test_samples_of_other_tokens_are_not_compared(runs, reported):
     other = {"blocks.0.mlp_out/sample": Array(SAMPLE.astype(np.float16), ("sample", "width")),
              "sample/place": Array(np.arange(len(SAMPLE)) + 1, ("sample",))}  # fmt: skip
     write(Evaluation(run), "geometry", Result({}, other), about)
-    pairs = similarity.between_runs(reported())
+    pairs = reported().similarity
     assert len(pairs[pairs["variant"] == "better"]) == 2 * 2
 
 
@@ -87,27 +119,29 @@ def test_the_summary_says_cost_gain_and_doubt(runs, reported):
     text = "\n".join(summary.sentences(reported()))
     assert "3 variants, 3 seeds each, 10 steps" in text
     assert "*free* `better` +0.0000, `same` +0.0000" in text
-    assert "*selectivity mlp.post* by `better`, `same`" in text  # the scores differ by the same in every seed
-    assert "in 1 of 1 figures `better`; in 0 of 1 figures `same`" in text
+    assert "**Gain** in *selectivity mlp.post*, beyond a change of basis: *gained* `better`, `same`" in text
+    assert "`better` 1 better, 0 worse of 1" in text
 
 
-def test_a_figure_that_moved_in_the_audit_is_marked_and_is_no_gain(runs, reported):
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "moved in an audit"])
+def test_a_figure_that_may_not_decide_is_marked_and_is_no_gain(runs, reported, declared):
     metric = SELECTIVITY.removesuffix("/mean")
     moved = {f"duplicate/{metric}/before": 1.0, f"duplicate/{metric}/after": 2.0, f"duplicate/{metric}/moved": 1.0}
     about = {"of": {}, "settings": {}, "cost": {}, "environment": {}}
-    write(Evaluation(runs / "same" / "seed-1"), "gaming", Result(moved), about)
-    analysis = reported()
-    assert analysis.display_only == {SELECTIVITY, "aggregate"}
+    if not declared:
+        write(Evaluation(runs / "same" / "seed-1"), "gaming", Result(moved), about)
+    analysis = reported(*[f"display_only=[{metric}]"] * declared)
+    assert analysis.display_only == {SELECTIVITY}
     assert analysis.headings[SELECTIVITY].endswith("‡")
-    assert "no figure that may decide is better" in "\n".join(summary.sentences(analysis))
-    assert "| `selectivity/selectivity/mlp.post` | 1 of 1, +100% |" in (runs / "report.md").read_text()
-    assert "moved in the gaming audit (‡)" in (runs / "report.md").read_text()
+    assert set(analysis.gains["verdict"]) == {"display only"}
+    shown = "| `selectivity/selectivity/mlp.post` | 1 of 1, +100% |" in (runs / "report.md").read_text()
+    assert shown is not declared
 
 
 def test_one_seed_is_said_and_not_tested(written_run, reported, tmp_path):
     written_run("baseline", 1)
     written_run("sparse", 1, 1.2)
-    assert "*not tested* `sparse` +0.2000" in "\n".join(summary.sentences(reported()))
+    assert "*no test with one seed* `sparse` +0.2000" in "\n".join(summary.sentences(reported()))
     assert json.dumps("NaN") not in (tmp_path / "report.html").read_text()
 
 
@@ -115,7 +149,6 @@ def test_metrics_of_any_part_are_shown_where_they_are_configured_and_there(runs,
     about = {"of": {}, "settings": {}, "cost": {}, "environment": {}}
     write(Evaluation(runs / "same" / "seed-1"), "sae", Result({"gap/loss_recovered/mlp_out/mean": 0.125}), about)
     reported()
-    text = (runs / "report.md").read_text()
-    assert "co-trained less fresh SAE loss recovered mlp_out" in text
-    assert "0.125" in text
-    assert "POS accuracy" not in text  # no run has it
+    figures = pd.read_csv(runs / "report" / "figures.csv").set_index(["metric", "variant"])
+    assert figures.loc[("sae/gap/loss_recovered/mlp_out/mean", "same"), ["mean", "n"]].tolist() == [0.125, 1]
+    assert not [name for name, _ in figures.index if name.startswith("probes/")]  # no run has it

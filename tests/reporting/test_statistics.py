@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tti.reporting.statistics import difference_p, equivalence_p, half_width, holm, ratio, wilson
+from tti.reporting.statistics import (
+    detectable,
+    difference_p,
+    differs_power,
+    equivalence_p,
+    equivalence_power,
+    half_width,
+    in_sequence,
+    ratio,
+    seeds_needed,
+    wilson,
+)
 
 SAMPLE = [0.1, 0.2, 0.3]
 
@@ -48,13 +59,64 @@ def test_no_spread_at_all_decides_without_a_test():
     assert (equivalence_p([0.001, 0.001], 0.01), equivalence_p([0.1, 0.1], 0.01)) == (0.0, 1.0)
 
 
-def test_holm_by_hand_with_a_missing_test():
-    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "none": math.nan})
+def test_sequences_of_one_are_holms_procedure():
+    p = {"a": 0.01, "b": 0.04, "c": 0.03, "none": math.nan}
+    corrected = in_sequence(p, [[key] for key in p])
     assert corrected["a"] == pytest.approx(0.03)  # smallest of three: x 3
     assert corrected["c"] == pytest.approx(0.06)  # x 2
     assert corrected["b"] == pytest.approx(0.06)  # x 1 is 0.04, but never below the one before
     assert math.isnan(corrected["none"])
-    assert holm({}) == {}
+    assert in_sequence({}, []) == {}
+
+
+def test_one_sequence_alone_costs_nothing_and_ends_at_the_first_that_is_not_shown():
+    corrected = in_sequence({"mild": 0.04, "medium": 0.2, "strong": 0.001}, [["mild", "medium", "strong"]])
+    assert corrected == pytest.approx({"mild": 0.04, "medium": 0.2, "strong": 0.2})
+
+
+def test_a_sequence_that_ends_hands_its_share_on():
+    p = {"a1": 0.02, "a2": 0.024, "b1": 0.04}
+    # a1 and a2 at half the level, b1 then at the whole: 0.04, not 0.08.
+    assert in_sequence(p, [["a1", "a2"], ["b1"]]) == pytest.approx({"a1": 0.04, "a2": 0.048, "b1": 0.048})
+    assert in_sequence(p | {"a2": 0.5}, [["a1", "a2"], ["b1"]])["b1"] == pytest.approx(0.08)
+
+
+def test_false_rejections_in_sequences_stay_within_the_level():
+    """Two methods of three strengths, nothing true but the first of one: where going on too freely shows."""
+    generator, false = np.random.default_rng(0), 0
+    for _ in range(2000):
+        p = dict(zip("abcdef", generator.uniform(size=6), strict=True)) | {"a": 0.0}
+        corrected = in_sequence(p, ["abc", "def"])
+        false += any(corrected[key] < 0.05 for key in "bcdef")
+    assert false / 2000 < 0.065  # 0.05 and three standard errors
+
+
+def test_power_of_the_t_test_is_that_of_simulated_experiments():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(1.2, 1, (4000, 6))
+    t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(6)
+    found = (np.abs(t) > stats.t.ppf(0.975, 5)).mean()
+    assert differs_power(1.2, 1.0, 6) == pytest.approx(found, abs=0.025)
+
+
+def test_power_of_equivalence_is_about_that_of_simulated_experiments():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(0.1, 1, (4000, 12))
+    shown = np.mean([equivalence_p(sample, 1.0) < 0.05 for sample in samples])
+    assert equivalence_power(0.1, 1.0, 1.0, 12) == pytest.approx(shown, abs=0.025)
+
+
+def test_the_smallest_detectable_change_has_the_power_it_is_named_for():
+    assert differs_power(detectable(0.3, 4), 0.3, 4) == pytest.approx(0.8)
+    assert math.isnan(detectable(0.3, 1))
+
+
+def test_seeds_needed_are_the_fewest_that_decide():
+    n = seeds_needed(0.02, 0.01, 0.01)
+    assert differs_power(0.02, 0.01, n) >= 0.8 > differs_power(0.02, 0.01, n - 1)
+    free = seeds_needed(0.0, 0.005, 0.01)
+    assert equivalence_power(0.0, 0.005, 0.01, free) >= 0.8
+    assert math.isinf(seeds_needed(0.01, 0.05, 0.01))  # at the margin neither test will ever show much
 
 
 def test_loss_by_story_is_that_of_all_tokens_and_its_interval_counts_stories():

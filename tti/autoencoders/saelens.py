@@ -5,19 +5,20 @@ evaluation; :func:`load` opens it as what it was here. Written for SAELens 6 (``
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.durable import replacing_folder
+from tti.trust import named
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 WRITTEN_FOR = "6.54.0"  # without a version SAELens takes it for one of before 6, and drops the hook's name
+HEADS, SAELENS_HEADS = "attn.o.hook_in", "attn.hook_z"  # SAELens lays heads side by side only under the second name
 OURS = "tti"  # the key of the metadata under which stands what only we read
 
 
@@ -42,11 +43,11 @@ def save(
         "device": "cpu",
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
-        "reshape_activations": "hook_z" if hook_name.endswith("hook_z") else "none",
+        "reshape_activations": "hook_z" if hook_name.endswith(HEADS) else "none",
         "metadata": {
             "sae_lens_version": WRITTEN_FOR,
             "sae_lens_training_version": None,
-            "hook_name": hook_name or None,
+            "hook_name": hook_name.replace(HEADS, SAELENS_HEADS) or None,
             "prepend_bos": False,
             **metadata,
             OURS: {"kind": kind, "arguments": autoencoder.arguments, **about},
@@ -76,15 +77,21 @@ def about(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def load(folder: Path) -> SparseAutoencoder:
+def load(folder: Path, trust: Sequence[str] = ()) -> SparseAutoencoder:
     """An autoencoder, in evaluation mode on the CPU.
 
+    Args:
+        folder: its own.
+        trust: packages, beside this one, that its kind may be from.
+
     Raises:
-        ValueError: as for :func:`about`.
+        ValueError: as for :func:`about`; or its kind is none, cannot be imported here, or is of a package that is not
+            trusted.
     """
     said = about(folder)
-    kind = get_class(said["kind"])
-    assert issubclass(kind, SparseAutoencoder), kind
+    kind = named(str(said["kind"]), trust)
+    if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
+        raise ValueError(f"{folder / CONFIG} is damaged: {said['kind']} is no kind of autoencoder")
     autoencoder = kind(**said["arguments"])
     try:
         autoencoder.load_folded(load_file(folder / WEIGHTS))

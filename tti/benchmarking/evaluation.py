@@ -19,10 +19,11 @@ from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting, composed
 from tti.evaluation.base import Part, Seen, Subject
 from tti.evaluation.contexts import Contexts
-from tti.evaluation.run_through import examine, unchanged
+from tti.evaluation.run_through import examine
+from tti.evaluation.runner import made
 from tti.evaluation.stories import SEED, StorySet
 from tti.measures import add_gram, mean_abs_cosine, mirrored
-from tti.models.gpt import GPT
+from tti.models.network import Network
 from tti.models.taps import Recorder
 from tti.step import Step
 
@@ -54,16 +55,16 @@ class Evaluation:
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
         """The sections, the last one again after each row."""
         setting.seed()
-        net: GPT = instantiate(setting.config.model).to(setting.fabric.device).eval()
+        net: Network = instantiate(setting.config.model).to(setting.fabric.device).eval()
         stories = StorySet(setting.data, self.split, self.tokens_per_chunk).subset(self.tokens)
         yield self._against_loops(self._recorded(net, stories), net, stories, clock)
         yield from self._parts(net, stories, clock)
 
     @torch.no_grad()
-    def _recorded(self, net: GPT, stories: StorySet) -> list[Seen]:
+    def _recorded(self, net: Network, stories: StorySet) -> list[Seen]:
         seen = []
         for chunk in stories:
-            chunk = chunk.to(net.embed.weight.device)
+            chunk = chunk.to(net.device)
             recorder = Recorder([self.site])
             hidden = net(chunk.batch.tokens, chunk.batch.stories, recorder)
             acts = {self.site: recorder.activations[self.site].flatten(1)}
@@ -73,10 +74,10 @@ class Evaluation:
 
     # -- against plain loops ----------------------------------------------------------------------------------------
 
-    def _against_loops(self, seen: list[Seen], net: GPT, stories: StorySet, clock: Clock) -> Section:
+    def _against_loops(self, seen: list[Seen], net: Network, stories: StorySet, clock: Clock) -> Section:
         acts = [each.step.activations[self.site] for each in seen]
         tokens_of = [each.step.batch.tokens for each in seen]
-        subject = Subject("", net, stories, unchanged, {})
+        subject = Subject("", net, stories)
         pairs = {
             f"top-{self.k} contexts": {
                 "plain": partial(plain_contexts, acts, tokens_of, self.k, self.reservoir),
@@ -116,15 +117,16 @@ class Evaluation:
 
     # -- part by part -----------------------------------------------------------------------------------------------
 
-    def _parts(self, net: GPT, stories: StorySet, clock: Clock) -> Iterator[Section]:
+    def _parts(self, net: Network, stories: StorySet, clock: Clock) -> Iterator[Section]:
         quarter = stories.subset(stories.tokens // 4)
         config = composed((), "evaluate")
-        names = [name for name in config.evaluation if not instantiate(config.evaluation[name]).inapplicable(stories)]
+        subject = Subject("", net, stories)
+        names = [name for name, each in config.evaluation.items() if not made(each).inapplicable(subject)]
         rows: list[list[str]] = []
         # Unmeasured: the first evaluation of a process takes memory that the allocator keeps for the later ones.
-        self._evaluate(instantiate(config.evaluation[names[0]]), net, quarter, config.calibration_tokens)
+        self._evaluate(made(config.evaluation[names[0]]), net, quarter, config.calibration_tokens)
         for name in shown(names, "parts"):
-            of_few, of_all = (instantiate(config.evaluation[name]) for _ in range(2))
+            of_few, of_all = (made(config.evaluation[name]) for _ in range(2))
             peaks = [_peak(partial(self._evaluate, of_few, net, quarter, config.calibration_tokens))]
             began = clock()
             peaks.append(_peak(partial(self._evaluate, of_all, net, stories, config.calibration_tokens)))
@@ -140,9 +142,8 @@ class Evaluation:
             )
 
     @torch.no_grad()
-    def _evaluate(self, part: Part, net: GPT, stories: StorySet, calibration_tokens: int) -> None:
-        everything = {"": [part]}
-        examine(net, stories, {"": unchanged}, everything, calibration_tokens, lambda chunks, _: chunks)
+    def _evaluate(self, part: Part, net: Network, stories: StorySet, calibration_tokens: int) -> None:
+        examine({Subject("", net, stories): [part]}, calibration_tokens)
         with part.timed():
             part.compute()
 
@@ -197,7 +198,7 @@ def around(ids: Tensor, row: int) -> list[int]:
 
 def our_contexts(seen: list[Seen], subject: Subject, site: str, k: int, sample: int) -> Float[Tensor, "width k"]:
     """The evaluation's part, up to its arrays."""
-    part = Contexts([], site, [], k, BEFORE, AFTER, sample, 2)
+    part = Contexts(site, [], k, BEFORE, AFTER, sample, 2)
     part.attach(subject)
     for each in seen:
         part.update(each)

@@ -1,10 +1,11 @@
 """How much arithmetic a token is, and how much the device could do."""
 
 import torch
+from hydra.utils import instantiate
 
-from tti import flops
 from tti.benchmarking.clocks import Clock
 from tti.benchmarking.setting import Setting
+from tti.models.network import Network
 
 # Dense bf16 operations a second by what the device's name contains, from NVIDIA's data sheets; the first that fits.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
@@ -19,9 +20,11 @@ SOURCE = f"bf16 as in its data sheet on a GPU, float32 as the fastest of {TRIES}
 def per_token(setting: Setting) -> float:
     """Floating-point operations of a training step per real token; nothing is counted for what is recomputed."""
     model = setting.config.model
+    with torch.device("meta"):
+        net: Network = instantiate(model)
     lengths = torch.tensor([length for sample in setting.samples for length in sample.batch.stories.lengths]).double()
     attended = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
-    return flops.per_token(model, model.vocab_size) + 12 * model.n_layers * model.d_model * attended
+    return net.operations_per_token + 12 * model.n_layers * model.d_model * attended
 
 
 def peak(clock: Clock) -> float | None:

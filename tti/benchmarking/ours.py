@@ -1,15 +1,14 @@
-"""This project's own step: the LightningModule that ``conf/`` composes, driven as Lightning drives it."""
+"""This project's own step: the task that ``conf/`` composes, without Lightning around it."""
 
 from collections.abc import Sequence
-from typing import cast
 
-from hydra.utils import instantiate
 from torch import Tensor
 
 from tti.benchmarking.loop import Loop, part
 from tti.benchmarking.sample import Sample
 from tti.benchmarking.setting import Clockwork, Setting
-from tti.modules.language_model import LanguageModel
+from tti.modules.assembly import assembled
+from tti.modules.task import Task
 from tti.step import Batch
 
 
@@ -24,18 +23,25 @@ class Ours(Loop):
         overrides: of it.
     """
 
-    net: LanguageModel
+    net: Task
 
     def __init__(self, setting: Setting, overrides: Sequence[str] = ()) -> None:
         setting = setting.having("task.grad_ratio_every=1_000_000_000", *overrides)
         self.fabric, self.clip = setting.fabric, setting.config.trainer.gradient_clip_val
-        self.net = cast(LanguageModel, instantiate(setting.config.task)).to(self.fabric.device).train()
+        self.net = assembled(setting.config).to(self.fabric.device).train()
         steps = setting.config.trainer.max_steps
         self.clockwork = Clockwork(steps, setting.data, global_step=steps // 2 + 1)
         self.net.trainer = self.clockwork  # type: ignore[assignment]
         self.net.setup("fit")
         configured = self.net.configure_optimizers()
         self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+        self._name_parts()
+
+    def _name_parts(self) -> None:
+        """Name the parts of a step to the profiler."""
+        self.net.backward = part("backward, other")(self.net.backward)  # type: ignore[method-assign]
+        self.net.clip = part("clipping")(self.net.clip)  # type: ignore[method-assign]
+        self.optimizer.step = part("optimizer")(self.optimizer.step)
 
     def loss(self, sample: Sample) -> Tensor:
         return self.net.training_step(sample.batch, 0)
@@ -45,19 +51,8 @@ class Ours(Loop):
 
     def train_on(self, batch: Batch) -> None:
         """One optimiser step."""
-        self.net.on_train_batch_start(batch, 0)
-        with self.fabric.autocast():
-            loss = self.net.training_step(batch, 0)
-        with part("backward, other"):
-            loss.backward()
-        self.net.on_before_optimizer_step(self.optimizer)
-        with part("clipping"):
-            self.net.configure_gradient_clipping(self.optimizer, self.clip)
-        with part("optimizer"):
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        self.net.take([batch], self.optimizer, self.schedule, self.clip, self.fabric.autocast)
         self.clockwork.global_step += 1
-        self.schedule.step()
 
     def tokens(self, sample: Sample) -> int:
         return len(sample.batch)

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
-from torch.nn.utils import clip_grad_norm_
 
 from tti.benchmarking.clocks import Clock
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
-from tti.step import Batch
+from tti.modules.assembly import assembled
 
 
 class Overhead:
@@ -43,8 +42,8 @@ class Overhead:
             )
             setting.seed()
             blocks: dict[str, Callable[[Setting, Clock, int], float]] = {
-                "bare loop": partial(_by_hand, step=bare_step),
-                "the module's step": partial(_by_hand, step=Ours.train_on),
+                "bare loop": partial(_by_hand, loop=_Bare),
+                "the module's step": partial(_by_hand, loop=Ours),
                 "Lightning, callbacks, loggers": _under_lightning,
             }
             turns = {name: partial(self._block, block, setting, clock) for name, block in blocks.items()}
@@ -60,8 +59,7 @@ class Overhead:
             f"difference within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that.",
             f"Under Lightning {logged} metrics are logged every {setting.config.trainer.log_every_n_steps} steps; no "
             "validation, no checkpoint.",
-            "The bare loop takes network, regularizers, clipping, optimiser and schedule of the module, and notes "
-            "nothing down.",
+            "The bare loop takes the module's step, and notes nothing down.",
         )
         yield Section("What surrounds a step costs", ["loop", "ms a step", "more than the bare loop, ms"], rows, notes)
 
@@ -69,28 +67,24 @@ class Overhead:
         return 1e3 * block(setting, clock, self.settle) / self.steps
 
 
-def bare_step(ours: Ours, batch: Batch) -> None:
-    """What a step cannot do without."""
-    module = ours.net
-    module.on_train_batch_start(batch, 0)
-    with ours.fabric.autocast():
-        loss, step = module.run(batch, module.training_sites)
-        for name, coefficient in module.coefficients().items():
-            loss = loss + coefficient * module.terms[name](step)
-    loss.backward()
-    clip_grad_norm_(module.net.parameters(), ours.clip)
-    ours.optimizer.step()
-    ours.optimizer.zero_grad()
-    ours.schedule.step()
-    ours.clockwork.global_step += 1
+class _Bare(Ours):
+    """The step that notes nothing down."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.net.means.update = _nothing  # type: ignore[assignment, method-assign]
 
 
-def _by_hand(setting: Setting, clock: Clock, settle: int, step: Callable[[Ours, Batch], None]) -> float:
-    ours, began = Ours(setting), 0.0
+def _nothing(*noted: object) -> None:
+    pass
+
+
+def _by_hand(setting: Setting, clock: Clock, settle: int, loop: Callable[[Setting], Ours]) -> float:
+    ours, began = loop(setting), 0.0
     for number, batch in enumerate(setting.loader()):
         if number == settle:
             began = clock()
-        step(ours, batch.to(ours.fabric.device))
+        ours.train_on(batch.to(ours.fabric.device))
     return clock() - began
 
 
@@ -103,7 +97,7 @@ def _under_lightning(setting: Setting, clock: Clock, settle: int) -> float:
         logger=list(instantiate(config.logger).values()),
         default_root_dir=config.run_dir,
     )
-    trainer.fit(instantiate(config.task), datamodule=setting.data)
+    trainer.fit(assembled(config), datamodule=setting.data)
     return stopwatch.seconds
 
 

@@ -19,7 +19,7 @@ from tti.benchmarking.progress import shown
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 from tti.benchmarking.transformer import Transformer
-from tti.models.gpt import GPT
+from tti.models.network import Network
 
 # Parts by the names of modules, in this project's network and in the plain one; the innermost counts.
 MODULES = {
@@ -93,7 +93,7 @@ def name_parts(net: nn.Module) -> None:
         known = next((each for pattern, each in MODULES.items() if re.fullmatch(pattern, name)), None)
         if known:
             _name(module, known)
-        if isinstance(module, GPT | Transformer):
+        if isinstance(module, Network | Transformer):
             module.loss = part(HEAD)(module.loss)  # type: ignore[method-assign]
 
 

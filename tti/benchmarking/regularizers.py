@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
 from tti.benchmarking.clocks import Clock
 from tti.benchmarking.loop import TURN, second_of_two, seconds_a_token, warm_up
@@ -18,6 +17,7 @@ from tti.benchmarking.sample import Sample
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 from tti.configuration import conf_dir
+from tti.modules.assembly import assembled
 from tti.step import Batch, Step
 
 HEADER = ["regularizer", "sites", "with", "ms a step without", "costs %", "by itself %"]
@@ -101,7 +101,7 @@ class Penalties:
 
     def _kept(self, batch: Batch) -> Step:
         with self.loop.fabric.autocast():
-            _, step = self.loop.net.run(batch, self.loop.net.training_sites)
+            _, step = self.loop.net.run(batch, self.loop.net.objective.sites)
         leaves = {site: activation.detach().requires_grad_() for site, activation in step.activations.items()}
         return replace(step, activations=leaves)
 
@@ -114,7 +114,8 @@ class Penalties:
         net = self.loop.net
         net.on_train_batch_start(step.batch, 0)
         with self.loop.fabric.autocast():
-            weighted = [net.terms[name].weighted(step, value)[1] for name, value in net.coefficients().items()]
+            coefficients = net.objective.coefficients(net.progress)
+            weighted = [net.objective.terms[name].weighted(step, value)[1] for name, value in coefficients.items()]
         torch.autograd.backward(weighted)
         net.zero_grad()
         for activation in step.activations.values():
@@ -131,9 +132,9 @@ def attaches(setting: Setting, name: str, sites: str) -> bool:
     config = setting.having(*with_regularizer(name, sites)).config
     try:
         with torch.device("meta"):
-            instantiate(config.task)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):
+            assembled(config)
+    except (InstantiationException, ValueError) as error:
+        if isinstance(error, ValueError) or isinstance(error.__cause__, ValueError):
             return False
         raise
     return True

@@ -13,7 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tti.durable import replacing
+from tti.durable import read_checkpoint, replacing
 
 log = logging.getLogger("tti.train")
 
@@ -56,6 +56,9 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_exception(trainer, module, exception)
         self._restore_handler()
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: there is one file, wherever the folder lies by now."""
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore_handler()
         self._interrupted = True
@@ -95,6 +98,33 @@ class LastCheckpoint(ModelCheckpoint):
     def _save(self, trainer: Trainer) -> None:
         assert self.dirpath is not None
         trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}")
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint of the best validation so far.
+
+    A resumed run takes the score to beat from the file itself. Lightning takes it from the checkpoint that is resumed,
+    and forgets it where the folder has been moved.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class, under which earlier checkpoints hold the score."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Find out the score to beat.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        assert self.dirpath is not None
+        path = Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}"
+        if path.exists():
+            saved = read_checkpoint(path)["callbacks"][self.state_key]
+            here = {name: str(path) for name in ("best_model_path", "kth_best_model_path")}
+            models = {str(path): saved["best_model_score"]}
+            super().load_state_dict({**saved, **here, "dirpath": self.dirpath, "best_k_models": models})
 
 
 class DurableCheckpoints(TorchCheckpointIO):

@@ -3,12 +3,15 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tti.durable import write_atomically
+from tti.modules.task import Task
 
 SHOWN = {
     "loss": "train/loss",
@@ -88,12 +91,11 @@ class TrainingProgress(ProgressBar):
 
     def _write(self, trainer: Trainer, module: LightningModule, left: float) -> None:
         far = {"step": trainer.global_step, "max_steps": trainer.max_steps, "seconds_left": left}
-        figures = {key: module.latest[key] for key in SHOWN.values() if key in module.latest}  # type: ignore[operator, index]
-        partial = self.file.with_name(f".{self.file.name}.partial")
-        partial.write_text(json.dumps(far | figures))
-        partial.replace(self.file)
+        latest = cast(Task, module).journal.latest
+        figures = {key: latest[key] for key in SHOWN.values() if key in latest}
+        write_atomically(self.file, json.dumps(far | figures))
 
     def _figures(self, module: LightningModule) -> str:
-        latest = module.latest
-        shown = {label: latest[key] for label, key in SHOWN.items() if key in latest}  # type: ignore[operator, index]
+        latest = cast(Task, module).journal.latest
+        shown = {label: latest[key] for label, key in SHOWN.items() if key in latest}
         return "  ".join(f"{label} {value:,.4g}" for label, value in shown.items())

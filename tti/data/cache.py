@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tokenizers import Tokenizer
 
 from tti.data import tokenizers
+from tti.durable import acquire
 
 FORMAT = 2
 TOKEN_DTYPE = np.dtype(np.uint16)
@@ -123,10 +124,10 @@ class Maker:
 def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
-        lock.acquire(timeout=0)
+        acquire(lock, timeout=0)
     except Timeout:
         Console(stderr=True).print(f"waiting for another process that builds {folder}")
-        lock.acquire()
+        acquire(lock)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,10 +17,11 @@ from tokenizers import Tokenizer
 
 from tti.data import sources, tokenizers
 from tti.data.cache import FORMAT, EncodedStory, Maker, PackedStories, cached
-from tti.data.grammar import StoryGrammar
+from tti.data.grammar import EDITION, StoryGrammar
 from tti.data.sources import Source
 from tti.durable import write_atomically
 
+TRAINING = "train"
 PORTION = 1000  # stories encoded at a time: enough to keep every core busy, small in memory
 
 
@@ -29,6 +30,11 @@ class Corpus(ABC):
 
     def __init__(self, cache_dir: str) -> None:
         self.cache_dir = Path(cache_dir).expanduser()
+
+    @property
+    def label_values(self) -> Mapping[str, Sequence[str]]:
+        """The names of the values 0, 1, … of its integer arrays, where it has any for them."""
+        return {}
 
     @property
     @abstractmethod
@@ -153,7 +159,9 @@ def _tokenizer_files(folder: Path) -> Iterator[Path]:
 
 
 class GrammarCorpus(Corpus):
-    """Stories of the built-in grammar (``tti.data.grammar``), with the known ``factors`` of every token beside them.
+    """Stories of the built-in grammar (``tti.data.grammar``), with the known ``factors`` of every token alongside.
+
+    Some pairs of hero and place occur in validation and test only.
 
     Args:
         train, validation, test: number of stories of each split.
@@ -175,6 +183,7 @@ class GrammarCorpus(Corpus):
         stories = [self.grammar.story(index, self.seed) for index in range(20)]
         sample = b"".join(story.tokens.tobytes() + story.factors.tobytes() for story in stories)
         return {
+            "edition": EDITION,
             "grammar": tokenizers.fingerprint(self.grammar.tokenizer()),
             "factors": _digest(self.grammar.factors),
             "sample": hashlib.sha256(sample).hexdigest(),
@@ -193,7 +202,7 @@ class GrammarCorpus(Corpus):
         seed = self.seed * len(self.stories) + list(self.stories).index(split)
         for start in range(0, self.stories[split], PORTION):
             indices = range(start, min(start + PORTION, self.stories[split]))
-            yield [vars(self.grammar.story(index, seed)) for index in indices]
+            yield [vars(self.grammar.story(index, seed, training=split == TRAINING)) for index in indices]
 
 
 def _slug(text: str) -> str:

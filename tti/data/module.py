@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from lightning import LightningDataModule
 from tokenizers import Tokenizer
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tti.data import tokenizers
@@ -39,9 +40,14 @@ class StoryData(LightningDataModule):
         layout: how stories attend to themselves (``tti.models.stories``).
         seed: of the order.
         num_workers: loader processes; 0 loads in the training process.
+        labels: arrays of the corpus, one entry a token, that batches carry along as ``Batch.labels``. Each integer one
+            gives a validation loss by its value.
+        scored: the array of the corpus that is not 0 at the tokens in the loss (those from which the next token is
+            predicted); None takes all tokens.
 
     Raises:
-        ValueError: fewer stories than a step takes, or a step that cannot be divided among the processes.
+        ValueError: fewer stories than a step takes, a step that cannot be divided among the processes, an array that
+            the corpus lacks, or a story without a token in the loss.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class StoryData(LightningDataModule):
         layout: Callable[[Sequence[int]], Stories],
         seed: int,
         num_workers: int,
+        labels: Sequence[str] = (),
+        scored: str | None = None,
     ) -> None:
         super().__init__()
         self.corpus = corpus
@@ -62,6 +70,8 @@ class StoryData(LightningDataModule):
         self.layout = layout
         self.seed = seed
         self.num_workers = num_workers
+        self.labels = tuple(labels)
+        self.scored = scored
         self.splits: dict[str, PackedStories] = {}
         self._first_step = 0
 
@@ -96,6 +106,15 @@ class StoryData(LightningDataModule):
         """Token types that occur in a split."""
         return len(present_types(self.split(split))[0])
 
+    def label_values(self) -> dict[str, tuple[str, ...]]:
+        """The names of the values of every integer label: those of the corpus, else ``<label>_<value>``."""
+        arrays = {name: self.split("train").extra(name) for name in self.labels}
+        return {
+            name: tuple(self.corpus.label_values.get(name) or (f"{name}_{i}" for i in range(int(array.max()) + 1)))
+            for name, array in arrays.items()
+            if array.ndim == 1 and array.dtype.kind in "biu"
+        }
+
     def unigram_entropy(self, split: str) -> float:
         """Entropy in nats of the tokens of a split, each story's first left out: the loss of one who counts only."""
         packed = self.split(split)
@@ -107,9 +126,9 @@ class StoryData(LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         require_divisible(self.stories_per_step, trainer.world_size, trainer.accumulate_grad_batches)
-        stories = StoryBatches(self.split("train"), self.max_length, self.layout)
+        stories = self._batches("train")
         order = TrainingOrder(
-            stories.lengths,
+            stories.rows,
             self.stories_per_step,
             trainer.max_steps,
             self.seed,
@@ -135,16 +154,40 @@ class StoryData(LightningDataModule):
     def evaluation_stories(self, split: str) -> "StoryBatches":
         """The stories of a split, with token types numbered over all of it (``StoryBatches.present``)."""
         packed = self.split(split)
-        types, rows = present_types(packed)
-        return StoryBatches(packed, self.max_length, self.layout, rows, types)
+        return self._batches(split, *present_types(packed))
+
+    def _batches(
+        self,
+        split: str,
+        present: Int[np.ndarray, "type"] | None = None,
+        places: Int[np.ndarray, "vocab"] | None = None,
+    ) -> "StoryBatches":
+        packed = self.split(split)
+        return StoryBatches(packed, self.max_length, self.layout, places, present, self.labels, self.scored)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the tokens of the splits that are trained and validated on."""
+        return {name: self.split(name).manifest["arrays"]["tokens"]["sha256"] for name in ("train", "validation")}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data: optimiser steps taken. The order is the run's, whose identity checkpoints carry."""
         assert self.trainer is not None
-        return {"step": self.trainer.global_step}
+        return {"step": self.trainer.global_step, "tokens": self.digests}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stopped."""
+        """Go on where the checkpoint stopped.
+
+        Raises:
+            ValueError: it was trained on other tokens than there are by now.
+        """
+        began = state_dict.get("tokens", self.digests)  # checkpoints up to 0.1 do not say
+        if changed := [name for name, digest in self.digests.items() if began[name] != digest]:
+            raise ValueError(
+                f"the tokens of {' and '.join(changed)} are not those that this run was trained with: a file of "
+                "data.corpus or its tokenizer has changed. Put the earlier one back, or train on this one under a name "
+                "of its own (name=...)"
+            )
         self._first_step = state_dict["step"]
 
     def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:
@@ -183,7 +226,18 @@ class Portion:
 
 
 class TrainingOrder(Sampler[Portion]):
-    """Micro-batches of one process, a pure function of the seed and the position."""
+    """Micro-batches of one process, a pure function of the seed and the position.
+
+    Args:
+        lengths: tokens in the loss of each story, of which a micro-batch has its share.
+        stories_per_step: stories of an optimiser step.
+        steps: optimiser steps of the training.
+        seed: of the order.
+        first_step: optimiser steps that are done.
+        accumulated: micro-batches of a step in one process.
+        world_size: processes.
+        rank: which of them this is.
+    """
 
     def __init__(
         self,
@@ -274,20 +328,49 @@ def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[n
 
 
 class StoryBatches(Dataset[Batch]):
-    """Makes a ``Batch`` of a ``Portion``. Without ``rows``, token types are numbered within the batch."""
+    """Makes a ``Batch`` of a ``Portion``.
+
+    Args:
+        packed: the stories.
+        max_length: tokens of a story that are used.
+        layout: how stories attend to themselves.
+        places: each vocabulary id's place among those ``present``; None numbers those of each batch.
+        present: vocabulary ids, in the order of ``Batch.types``.
+        labels: the packed arrays that batches carry along.
+        scored: the packed array that is not 0 at the tokens in the loss; None takes all.
+
+    Raises:
+        ValueError: an array is not there, or a story has no token in the loss.
+    """
 
     def __init__(
         self,
         packed: PackedStories,
         max_length: int,
         layout: Callable[[Sequence[int]], Stories],
-        rows: Int[np.ndarray, "vocab"] | None = None,
+        places: Int[np.ndarray, "vocab"] | None = None,
         present: Int[np.ndarray, "type"] | None = None,
+        labels: Sequence[str] = (),
+        scored: str | None = None,
     ) -> None:
-        self.packed, self.layout, self.rows = packed, layout, rows
-        self.present = np.arange(0) if present is None else present  # token ids, in the order of their rows
-        self.lengths = np.minimum(packed.lengths, max_length)
+        self.packed, self.layout, self.places = packed, layout, places
+        self.present = np.arange(0) if present is None else present
+        self.lengths = np.minimum(packed.lengths, max_length)  # tokens of each story
         self.token_bytes = tokenizers.token_bytes(packed.tokenizer())
+        self.labels = {name: packed.extra(name) for name in labels}
+        self.scored = None if scored is None else packed.extra(scored)
+        self.rows = self.lengths if self.scored is None else self._counted(self.scored)  # tokens in the loss of each
+
+    def _counted(self, scored: Int[np.ndarray, "token"]) -> Int[np.ndarray, "story"]:
+        starts = self.packed.offsets[:-1]
+        spans = np.stack([starts, starts + self.lengths], 1).ravel()  # each ends before its story's end of text
+        rows: Int[np.ndarray, "story"] = np.add.reduceat(scored != 0, spans, dtype=np.int64)[::2]
+        if missing := np.count_nonzero(rows == 0):
+            raise ValueError(
+                f"{missing:,} of {len(rows):,} stories in {self.packed.folder} have no token in the loss (data.scored) "
+                f"among their first {self.lengths.max()}: leave them out of the corpus, or raise data.max_length"
+            )
+        return rows
 
     def __getitem__(self, portion: Portion) -> Batch:
         starts, lengths = self.packed.offsets[portion.stories], self.lengths[portion.stories]
@@ -295,11 +378,14 @@ class StoryBatches(Dataset[Batch]):
         stories = [self.packed.tokens[span] for span in spans]
         tokens = np.concatenate([story[:-1] for story in stories]).astype(np.int64)
         targets = np.concatenate([story[1:] for story in stories]).astype(np.int64)
-        if self.rows is None:
-            present, types = np.unique(tokens, return_inverse=True)
+        scored = None if self.scored is None else np.flatnonzero(_along(self.scored, spans))
+        rows = slice(None) if scored is None else scored
+        read, targets = tokens[rows], targets[rows]
+        if self.places is None:
+            present, types = np.unique(read, return_inverse=True)
             n_types = len(present)
         else:
-            types, n_types = self.rows[tokens], len(self.present)
+            types, n_types = self.places[read], len(self.present)
         return Batch(
             tokens=torch.from_numpy(tokens),
             targets=torch.from_numpy(targets),
@@ -308,4 +394,15 @@ class StoryBatches(Dataset[Batch]):
             n_types=n_types,
             target_bytes=int(self.token_bytes[targets].sum()),
             share=portion.share,
+            scored=None if scored is None else torch.from_numpy(scored),
+            labels={name: _label(_along(array, spans)[rows]) for name, array in self.labels.items()},
         )
+
+
+def _along(array: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
+    """A per-token array at the input tokens of stories, whose spans have one token more."""
+    return np.concatenate([array[span][:-1] for span in spans])
+
+
+def _label(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64 if values.dtype.kind in "biu" else np.float32))

@@ -1,17 +1,19 @@
 """Causality: what the loss does when a neuron is taken away, and whether it does it where the neuron's label says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, mean_of_all, per_neuron
+from tti.evaluation.influence import weighted
 from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
+from tti.interventions.ablate import Ablation
 from tti.measures import type_mass
-from tti.models.gpt import GPT
+from tti.models.network import Network
 
 ROWS = 2048  # tokens whose logits are held
 
@@ -26,13 +28,18 @@ class Causality(SitePart):
     A neuron's *label* is the token types that take the most of its absolute activation, out of those with at least
     ``lift`` times its mean, ``label_types`` at most. ``ablation_specificity`` is the label's share of the summed
     absolute change of the loss less its share of the tokens, over one less that: 0 where the neuron matters as much
-    anywhere, 1 where only where its label says, negative where elsewhere. Not a number where the label is empty or not
-    in the stories.
+    anywhere, 1 where only where its label says, negative where elsewhere. 0 for a neuron without any effect
+    (``no_effect``: the share of those); undefined where the label is empty or not in the stories, which counts as 0.
+    ``ablation_specificity_weighted`` weights by the neuron's share of the summed KL.
 
-    What games it: effects of neurons that stand in for each other are small one at a time (redundancy hides them).
+    It also says how well :mod:`~tti.evaluation.influence`, which stands in for ablating every neuron, agrees with
+    ablating these: ``influence_rank_correlation`` is Spearman's, ``influence_ratio`` that of the sums.
+
+    How it can be gamed: effects of neurons that stand in for each other are small one at a time (redundancy hides
+    them). Mean ablation moves a neuron that is mostly off by little where it is off, which raises the share on its
+    label by itself.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         neurons: ablated a site.
         tokens: of the stories that are run.
@@ -43,7 +50,6 @@ class Causality(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         neurons: int,
         tokens: int,
@@ -51,13 +57,13 @@ class Causality(SitePart):
         label_types: int,
         lift: float,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.neurons, self.tokens, self.at_once = neurons, tokens, at_once
         self.label_types, self.lift = label_types, lift
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device
-        widths = subject.net.sites
+        widths = subject.widths
         draw = np.random.default_rng(SEED)
         self.drawn = {
             site: torch.from_numpy(np.sort(draw.choice(widths[site], min(self.neurons, widths[site]), replace=False)))
@@ -89,11 +95,17 @@ class Causality(SitePart):
             change, divergence = ablated(self.subject.net, chunk, site, neurons, means, self.at_once)
             label = self._label(self.mass[site])
             inside = torch.stack([torch.isin(chunk.batch.types, row[row >= 0]) for row in label])
-            found = {"ablation": change.mean(1), "ablation_kl": divergence, **against(change, inside)}
+            influence = self.subject.influence[site][neurons]
+            found = {"ablation": change.mean(1), "ablation_kl": divergence, **against(change, inside, influence > 0)}
             values[site] = {name: mean_defined(each) for name, each in found.items()}
+            specificity = found["ablation_specificity"]
+            values[site]["ablation_specificity"] = mean_of_all(specificity)
+            values[site]["ablation_specificity_weighted"] = weighted(specificity, divergence.where(influence > 0, 0))
+            values[site]["no_effect"] = float((influence == 0).double().mean())
+            values[site] |= agreement(influence, divergence)
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())
-            width = self.subject.net.sites[site]
+            width = self.subject.widths[site]
             spread = {name: _spread(each, neurons, width) for name, each in found.items()}
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
@@ -110,44 +122,50 @@ class Causality(SitePart):
 
 
 def ablated(
-    net: GPT, chunk: Chunk, site: str, neurons: Int[Tensor, "sampled"], means: Float[Tensor, "sampled"], at_once: int
+    net: Network,
+    chunk: Chunk,
+    site: str,
+    neurons: Int[Tensor, "sampled"],
+    means: Float[Tensor, "sampled"],
+    at_once: int,
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
     """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
     batch = chunk.batch
-    whole = net(batch.tokens, batch.stories)
+    whole = batch.rows(net(batch.tokens, batch.stories))
     nll = net.loss(whole, batch.targets)[1]
     changes, divergences = [], []
     for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
         count = len(some)
         stories = type(batch.stories).of(batch.stories.lengths * count).to(nll.device)
         tap = Ablation(site, some, some_means)
-        hidden = net(batch.tokens.repeat(count), stories, tap)
+        hidden = torch.cat([batch.rows(copy) for copy in net(batch.tokens.repeat(count), stories, tap).chunk(count)])
         changed = net.loss(hidden, batch.targets.repeat(count))[1]
         changes.append(changed.view(count, -1) - nll)
         divergences.append(torch.stack([_divergence(net, whole, each) for each in hidden.chunk(count)]))
     return torch.cat(changes), torch.cat(divergences)
 
 
-class Ablation:
-    """A tap under which a batch holds the same stories several times, each without one neuron of its own."""
-
-    def __init__(self, site: str, neurons: Int[Tensor, "copy"], means: Float[Tensor, "copy"]) -> None:
-        self.site, self.neurons, self.means = site, neurons, means
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site != self.site:
-            return activation
-        copies = activation.flatten(1).unflatten(0, (len(self.neurons), -1)).clone()
-        copies[torch.arange(len(copies), device=copies.device), :, self.neurons] = self.means[:, None].to(copies.dtype)
-        return copies.view_as(activation)
+def agreement(influence: Float[Tensor, "sampled"], divergence: Float[Tensor, "sampled"]) -> dict[str, float]:
+    """Spearman's rank correlation of the estimate with exact ablation, and the ratio of their sums."""
+    ranks = torch.stack([each.argsort().argsort() for each in (influence, divergence)]).double()
+    return {
+        "influence_rank_correlation": float(torch.corrcoef(ranks)[0, 1]) if len(influence) > 1 else float("nan"),
+        "influence_ratio": float(influence.double().sum() / divergence.double().sum()),
+    }
 
 
-def against(change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled token"]) -> dict[str, Tensor]:
-    """Mean change on the label's tokens and elsewhere, and how specific it is, by neuron."""
+def against(
+    change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled token"], moves: Bool[Tensor, "sampled"]
+) -> dict[str, Tensor]:
+    """Mean change on the label's tokens and elsewhere, and how specific it is, by neuron.
+
+    Specificity is 0 for a neuron that does not move the predictions at all: what is left of its change is rounding.
+    """
     inside, size = label.double(), change.abs().double()
-    share = inside.mean(1)
-    share_of_effect = (size * inside).sum(1) / size.sum(1)
-    specificity = (share_of_effect - share) / (1 - share)
+    share, effect = inside.mean(1), size.sum(1)
+    moves = moves & (effect > 0)
+    share_of_effect = (size * inside).sum(1) / effect.where(moves, 1)
+    specificity = ((share_of_effect - share) / (1 - share)).where(moves, 0)
     return {
         "ablation_label": (change * inside).sum(1) / inside.sum(1),
         "ablation_elsewhere": (change * (1 - inside)).sum(1) / (1 - inside).sum(1),
@@ -155,7 +173,7 @@ def against(change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled
     }
 
 
-def _divergence(net: GPT, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
+def _divergence(net: Network, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
     total = torch.zeros((), dtype=torch.float64, device=whole.device)
     for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
         expected, found = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))

@@ -29,7 +29,6 @@ class Contexts(SitePart):
     Memory: ``2 k x window x width`` bytes a site and extreme, ``2 decile_tokens x window x width`` for the deciles.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         bottom: globs among ``sites``: the lowest activations too, where neurons have two signs; may be empty.
         k: contexts a neuron.
@@ -40,7 +39,6 @@ class Contexts(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         bottom: Sequence[str],
         k: int,
@@ -49,14 +47,14 @@ class Contexts(SitePart):
         decile_tokens: int,
         per_decile: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.bottom, self.k, self.before, self.after = list(bottom), k, before, after
         self.decile_tokens, self.per_decile = decile_tokens, per_decile
 
     def attach(self, subject: Subject) -> None:
         self.stories, device = subject.stories, subject.device
-        sites = self.sites(subject.net.sites)
-        widths = {site: subject.net.sites[site] for site in sites}
+        sites = self.sites(subject.widths)
+        widths = {site: subject.widths[site] for site in sites}
         below = choose(self.bottom, widths) if self.bottom else ()
         self.offsets = torch.arange(-self.before, self.after + 1, device=device)
         make = partial(Extremes, k=self.k, window=len(self.offsets), device=device)
@@ -65,7 +63,7 @@ class Contexts(SitePart):
         self.deciles = Deciles(subject.stories, self.decile_tokens, widths, len(self.offsets), device)
 
     def update(self, seen: Seen) -> None:
-        windows = Windows(seen.story, self.offsets)
+        windows = Windows(seen.story, seen.places, self.offsets)
         for extremes in (self.top, self.lowest):
             for site, each in extremes.items():
                 each.update(seen.step.activations[site].float(), seen.places, windows)
@@ -88,16 +86,16 @@ class Contexts(SitePart):
 
 
 class Windows:
-    """The rows around a token of a flat batch, and which of them are of the same story."""
+    """The rows around a token in the loss, and which of them are what stands around it in its story."""
 
-    def __init__(self, story: Int[Tensor, "token"], offsets: Int[Tensor, "window"]) -> None:
-        self.story, self.offsets = story, offsets
+    def __init__(self, story: Int[Tensor, "row"], places: Int[Tensor, "row"], offsets: Int[Tensor, "window"]) -> None:
+        self.story, self.places, self.offsets = story, places, offsets
 
     def around(self, rows: Int[Tensor, "..."]) -> tuple[Int[Tensor, "... window"], Bool[Tensor, "... window"]]:
-        """The window of every row, clipped to the batch, and where it is within the story."""
-        wanted = rows[..., None] + self.offsets
-        clipped = wanted.clamp(0, len(self.story) - 1)
-        return clipped, (wanted == clipped) & (self.story[clipped] == self.story[rows][..., None])
+        """The window of every row, clipped to the batch, and where it is within the story and without a gap."""
+        wanted = (rows[..., None] + self.offsets).clamp(0, len(self.story) - 1)
+        same_story = self.story[wanted] == self.story[rows][..., None]
+        return wanted, same_story & (self.places[wanted] - self.places[rows][..., None] == self.offsets)
 
 
 class Extremes:

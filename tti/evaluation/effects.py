@@ -1,17 +1,14 @@
 """Effects: which next tokens each neuron speaks for, by its weights alone."""
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tti.data.tokenizers import token_ids
 from tti.evaluation.base import SitePart, Subject, array, by_layer, mean_defined, per_neuron
 from tti.evaluation_folder import Array, Result
-from tti.models.gpt import GPT, Block
-from tti.models.taps import kind_of
+from tti.models.network import Readable
 
 AT_ONCE = 128  # neurons whose logits are held
 
@@ -19,33 +16,37 @@ AT_ONCE = 128  # neurons whose logits are held
 class Effects(SitePart):
     """Direct logit attribution: a neuron's output direction through the final LayerNorm's gain and the head.
 
+    Rows of the head that stand for no token (a vocabulary padded to a round number) are left out.
+
     The direct path only; what later layers make of it is not in it (``causality`` has that). LayerNorm takes away the
     direction's mean and divides by a standard deviation that is taken as 1, so figures compare within a model only.
-    Rows of the head that stand for no token, which pad a vocabulary or fill gaps, are left out.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs; those that write into the residual stream, or are in its basis.
         top: token types kept a neuron, each way.
     """
 
     streams = False
 
-    def __init__(self, subjects: Sequence[str], sites: str | Iterable[str], top: int) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], top: int) -> None:
+        super().__init__(sites)
         self.top = top
 
+    def inapplicable(self, subject: Subject) -> str:
+        return "" if isinstance(subject.net, Readable) else "what the network's neurons read and write is not known"
+
     def attach(self, subject: Subject) -> None:
-        self.net = subject.net
-        self.ids = torch.from_numpy(token_ids(subject.stories.packed.tokenizer())).to(subject.device)
-        self.sites(subject.net.sites)
+        assert isinstance(subject.net, Readable)
+        self.net, self.widths = subject.net, subject.widths
+        self.chosen = self.sites(subject.widths)
+        self.ids = torch.from_numpy(subject.stories.vocabulary).to(subject.device)
 
     def compute(self) -> Result:
         arrays: dict[str, Array] = {}
         values: dict[str, dict[str, float]] = {}
         for site in self.chosen:
             written = written_by(self.net, site)
-            read = read_by(self.net, site)
+            read = read_by(self.net, site, self.widths[site]).to(written.device)
             promoted, suppressed, kurtosis = self._attribution(written)
             named = {"promoted": promoted, "suppressed": suppressed}
             for name, best in named.items():
@@ -63,46 +64,33 @@ class Effects(SitePart):
     def _attribution(
         self, written: Float[Tensor, "d_model width"]
     ) -> tuple[torch.return_types.topk, torch.return_types.topk, Float[Tensor, "width"]]:
-        head, gain = self.net.embed.weight[self.ids], self.net.ln_final.weight
-        top, found = min(self.top, len(head)), []
-        for directions in (written - written.mean(0)).split(AT_ONCE, 1):
-            logits = (head @ (gain[:, None] * directions)).T
+        top, found = min(self.top, len(self.ids)), []
+        for directions in written.split(AT_ONCE, 1):
+            logits = self.net.direct_logits(directions)[self.ids].T
             logits -= logits.mean(1, keepdim=True)
             square = logits.square().mean(1)
             kurtosis = logits.pow(4).mean(1) / square.square()
-            (high, promoted), (low, suppressed) = logits.topk(top, 1), logits.topk(top, 1, largest=False)
-            found.append((high, self.ids[promoted], low, self.ids[suppressed], kurtosis))
+            found.append((*logits.topk(top, 1), *logits.topk(top, 1, largest=False), kurtosis))
         high, high_at, low, low_at, kurtosis = (torch.cat(each) for each in zip(*found, strict=True))
-        return torch.return_types.topk((high, high_at)), torch.return_types.topk((low, low_at)), kurtosis
+        promoted, suppressed = (
+            torch.return_types.topk((values, self.ids[at])) for values, at in ((high, high_at), (low, low_at))
+        )
+        return promoted, suppressed, kurtosis
 
 
-def written_by(net: GPT, site: str) -> Float[Tensor, "d_model width"]:
+def written_by(net: Readable, site: str) -> Float[Tensor, "d_model width"]:
     """What each neuron of a site adds to the residual stream, a column a neuron.
 
     Raises:
         ValueError: the site does not write there.
     """
-    block, kind = _block(net, site), kind_of(site)
-    writers = {"mlp.post": lambda: block.mlp.out.weight, "attn.z": lambda: block.attn.out.weight}
-    if kind in writers:
-        return writers[kind]()
-    if net.sites[site] != net.embed.weight.shape[1] or kind.endswith("normalized") or kind.startswith("attn."):
+    written = net.writes(site)
+    if written is None:
         raise ValueError(f"{site} does not write into the residual stream: it has no direct effect on logits")
-    return torch.eye(net.sites[site], device=net.embed.weight.device)
+    return written
 
 
-def read_by(net: GPT, site: str) -> Float[Tensor, "width d_model"]:
-    """The weights that each neuron of a site reads the stream with, a row a neuron; not numbers where it has none."""
-    mlp = _block(net, site).mlp
-    if kind_of(site) == "mlp.post" and mlp.residual_reader is mlp:
-        return mlp.inp.weight
-    return torch.full((net.sites[site], 1), torch.nan, device=net.embed.weight.device)
-
-
-def _block(net: GPT, site: str) -> Block:
-    return blocks_of(net)[int(site.split(".")[1]) if site.startswith("blocks.") else 0]
-
-
-def blocks_of(net: GPT) -> list[Block]:
-    """The blocks, as what they are."""
-    return [cast(Block, block) for block in net.blocks]
+def read_by(net: Readable, site: str, width: int) -> Float[Tensor, "width d_model"]:
+    """The weights with which each neuron of a site reads the stream, one row a neuron; NaN where it has none."""
+    read = net.reads(site)
+    return torch.full((width, 1), torch.nan) if read is None else read

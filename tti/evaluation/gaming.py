@@ -5,23 +5,19 @@ shown; it may not decide. Every change is only taken after the logits were compa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tti.evaluation.base import Part, Subject
-from tti.evaluation.effects import blocks_of
-from tti.evaluation.run_through import examine, unchanged
-from tti.evaluation.stories import SEED
+from tti.evaluation.run_through import examine
+from tti.evaluation.stories import SEED, StorySet
 from tti.evaluation_folder import Result
-from tti.models.gpt import GPT
-from tti.models.hard_concrete import HardConcreteMLP
-from tti.models.mlp import TopKMLP
+from tti.models.network import Head, InapplicableError, Network, Reparametrizable
 
-Head = Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]]
 TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
 MOVED = 0.01  # of a metric, relative
 
@@ -29,29 +25,24 @@ MOVED = 0.01  # of a metric, relative
 class Change(ABC):
     """A change of a network in double precision that its function does not see."""
 
-    def impossible(self, net: GPT) -> str:
-        """Why this network cannot be changed so; empty if it can."""
-        return ""
-
     @abstractmethod
-    def __call__(self, net: GPT) -> Head:
-        """Change the network in place; what its head is from now on."""
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> Head | None:
+        """Change the network in place; its head from then on, if that is another.
+
+        Args:
+            net: to change, in double precision.
+            stories: what it will be measured on.
+
+        Raises:
+            InapplicableError: this network cannot be changed so; the message says why.
+        """
 
 
 class Permute(Change):
     """The hidden neurons of every MLP in another order."""
 
-    def __call__(self, net: GPT) -> Head:
-        generator = torch.Generator().manual_seed(SEED)
-        for block in blocks_of(net):
-            mlp = block.mlp
-            order = torch.randperm(len(mlp.inp.weight), generator=generator).to(mlp.inp.weight.device)
-            for parameter in mlp.inp.parameters():
-                parameter.data = parameter[order]
-            mlp.out.weight.data = mlp.out.weight[:, order]
-            if isinstance(mlp, HardConcreteMLP):
-                mlp.gates.log_alpha.data = mlp.gates.log_alpha[order]
-        return net.logits
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
+        net.permute_hidden(torch.Generator().manual_seed(SEED))
 
 
 class Rescale(Change):
@@ -60,39 +51,35 @@ class Rescale(Change):
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def impossible(self, net: GPT) -> str:
-        probe = torch.linspace(-3, 3, 101)
-        for block in blocks_of(net):
-            if not torch.allclose(block.mlp.activation(probe * self.factor), block.mlp.activation(probe) * self.factor):
-                return "its activation function is not homogeneous"
-        return ""
-
-    def __call__(self, net: GPT) -> Head:
-        for block in blocks_of(net):
-            for parameter in block.mlp.inp.parameters():
-                parameter.data *= self.factor
-            block.mlp.out.weight.data /= self.factor
-        return net.logits
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
+        net.rescale_hidden(self.factor)
 
 
 class Duplicate(Change):
     """Every hidden neuron twice, each copy writing half."""
 
-    def impossible(self, net: GPT) -> str:
-        top_k = any(isinstance(block.mlp, TopKMLP) for block in blocks_of(net))
-        return "copies would compete for the places of top-k" if top_k else ""
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
+        net.duplicate_hidden()
 
-    def __call__(self, net: GPT) -> Head:
-        for block in blocks_of(net):
-            mlp = block.mlp
-            for parameter in mlp.inp.parameters():
-                parameter.data = torch.cat([parameter, parameter])
-            mlp.out.weight.data = mlp.out.weight.repeat(1, 2) / 2
-            if isinstance(mlp, HardConcreteMLP):
-                mlp.gates.log_alpha.data = mlp.gates.log_alpha.repeat(2)
-                mlp.gates.noise = mlp.gates.noise.repeat(2)
-        net.__dict__.pop("sites", None)  # widths have changed
-        return net.logits
+
+class Decoys(Change):
+    """More hidden neurons, each of which answers to one of the most frequent token types and writes nothing.
+
+    Args:
+        fraction: of the hidden neurons of an MLP, how many more.
+        tokens: of the stories that they are fitted to.
+    """
+
+    def __init__(self, fraction: float, tokens: int) -> None:
+        self.fraction, self.tokens = fraction, tokens
+
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
+        assert isinstance(net, Network)
+        batch = stories.drawn(self.tokens).to(net.device).batch
+        wanted = round(self.fraction * min(width for site, width in net.widths.items() if site.endswith("mlp.post")))
+        frequent = torch.bincount(batch.types).argsort(descending=True, stable=True)
+        answers = frequent[torch.arange(max(1, wanted), device=net.device) % len(frequent)]
+        net.add_idle_hidden(batch.tokens, batch.stories, (batch.types[:, None] == answers).double())
 
 
 class RotateResidual(Change):
@@ -102,33 +89,10 @@ class RotateResidual(Change):
     that read from it first (which gives those a bias).
     """
 
-    def __call__(self, net: GPT) -> Head:
-        q = rotation_about_ones(net.embed.weight.shape[1]).to(net.embed.weight.device)
-        head, bias = net.embed.weight * net.ln_final.weight, net.embed.weight @ net.ln_final.bias
-        for block in blocks_of(net):
-            block.attn.qkv = _folded(block.attn.qkv, block.ln1, q)
-            reader = block.mlp.residual_reader
-            reader.inp = _folded(reader.inp, block.ln2, q)
-            biases = [linear.bias for linear in (block.attn.out, block.mlp.out) if linear.bias is not None]
-            for written in (block.attn.out.weight, *block.mlp.residual_writers, *biases):
-                written.data = q.T @ written
-        _neutral(net.ln_final)
-        for embedding in (net.embed, net.pos_embed):
-            embedding.weight.data = embedding.weight @ q
-        return lambda hidden: hidden @ (head @ q).T + bias
-
-
-def _folded(linear: nn.Linear, norm: nn.LayerNorm, q: Float[Tensor, "d d"]) -> nn.Linear:
-    folded = nn.Linear(linear.in_features, linear.out_features, device=q.device, dtype=q.dtype)
-    folded.weight.data = linear.weight * norm.weight @ q
-    folded.bias.data = linear.weight @ norm.bias + (0 if linear.bias is None else linear.bias)
-    _neutral(norm)
-    return folded
-
-
-def _neutral(norm: nn.LayerNorm) -> None:
-    norm.weight.data.fill_(1)
-    norm.bias.data.zero_()
+    def __call__(self, net: Reparametrizable, stories: StorySet) -> Head:
+        assert isinstance(net, Network)
+        width = net.sites["ln_final.normalized"].width
+        return net.rotate_residual(rotation_about_ones(width).to(net.device))
 
 
 def rotation_about_ones(width: int) -> Float[Tensor, "d d"]:
@@ -150,7 +114,6 @@ class Gaming(Part):
     metric of the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
 
     Args:
-        subjects: see :class:`Part`.
         changes: name -> change.
         parts: name -> part that is audited.
         tokens: of the stories.
@@ -158,36 +121,38 @@ class Gaming(Part):
 
     streams = False
 
-    def __init__(
-        self, subjects: Sequence[str], changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int
-    ) -> None:
-        super().__init__(subjects)
+    def __init__(self, changes: Mapping[str, Change], parts: Mapping[str, Part], tokens: int) -> None:
+        super().__init__()
         self.changes, self.parts, self.tokens = changes, parts, tokens
+
+    def inapplicable(self, subject: Subject) -> str:
+        known = isinstance(subject.net, Reparametrizable)
+        return "" if known else "nothing is known of the network's weights that could be changed without changing it"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
         self.stories = subject.stories.subset(self.tokens)
 
     def compute(self) -> Result:
-        before = self._measured(self.subject.net)
+        before = self._measured(self.subject.net, self.subject.head)
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
-            if reason := change.impossible(self.subject.net):
-                notes[name] = f"left out: {reason}"
-                continue
             net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
-            head = change(net)
+            assert isinstance(net, Reparametrizable)
+            try:
+                head = change(net, self.stories) or net.logits
+            except InapplicableError as error:
+                notes[name] = f"left out: {error}"
+                continue
             metrics[f"{name}/logit_difference"] = self._difference(name, net, head)
-            for metric, after in self._measured(net.float()).items():
+            for metric, after in self._measured(net.float(), head).items():
                 metrics[f"{name}/{metric}/before"], metrics[f"{name}/{metric}/after"] = before[metric], after
                 metrics[f"{name}/{metric}/moved"] = float(moved(before[metric], after))
         return Result(metrics, notes=notes)
 
-    def _measured(self, net: GPT) -> dict[str, float]:
-        examine(
-            net, self.stories, {"": unchanged}, {"": list(self.parts.values())}, self.tokens, lambda chunks, _: chunks
-        )
+    def _measured(self, net: Network, head: Head | None) -> dict[str, float]:
+        examine({Subject("", net, self.stories, head=head): list(self.parts.values())}, self.tokens)
         results = {name: part.compute() for name, part in self.parts.items()}
         return {
             f"{name}/{metric.removesuffix('/mean')}": value
@@ -196,7 +161,7 @@ class Gaming(Part):
             if metric.endswith("/mean")
         }
 
-    def _difference(self, name: str, net: GPT, head: Head) -> float:
+    def _difference(self, name: str, net: Network, head: Head) -> float:
         batch = self.stories.drawn(256).to(self.subject.device).batch
         original = deepcopy(self.subject.net).double()
         expected = original.logits(original(batch.tokens, batch.stories))

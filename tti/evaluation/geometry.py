@@ -1,6 +1,6 @@
 """Geometry: the angles between neurons, the dimensions a layer uses, and how alike layers are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import torch
@@ -19,6 +19,9 @@ from tti.measures import (
     mean_squared_correlation,
     mirrored,
     participation_ratio,
+    rounding_error,
+    unshifted,
+    weighted_mean_over_pairs,
 )
 from tti.models.taps import choose, kind_of
 
@@ -26,14 +29,18 @@ from tti.models.taps import choose, kind_of
 class Geometry(SitePart):
     """Exact over all tokens: Gram matrices are products in float32 of a chunk, summed in float64.
 
+    Of activations less their mean over the calibration's sample, so that a large mean costs no digits.
+
     Memory: ``8 width^2`` bytes a site, and ``8 (layers x width)^2`` for each kind of site of which CKA is asked.
+
+    ``_weighted``: means over pairs weighted by the product of the neurons' shares of the site's
+    :mod:`~tti.evaluation.influence`.
 
     What games it: a rotation of the residual stream changes cosines and nothing else of the model, so they are display
     only at sites without a basis of their own (``mlp_out``, ``resid_*``); dead neurons count as orthogonal.
     Participation ratio and CKA do not see rotations.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs: cosines, correlations, participation ratio.
         cka: globs: debiased CKA between the layers of each kind of site.
         heatmaps: globs among ``sites``: the cosine matrix is kept.
@@ -42,29 +49,28 @@ class Geometry(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         cka: str | Iterable[str],
         heatmaps: str | Iterable[str],
         sample_tokens: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.cka, self.heatmaps, self.sample_tokens = cka, heatmaps, sample_tokens
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
-        self.compared = choose(self.cka, widths)
-        return tuple(dict.fromkeys((*super().sites(widths), *self.compared)))
+        return tuple(dict.fromkeys((*super().sites(widths), *choose(self.cka, widths))))
 
     def attach(self, subject: Subject) -> None:
-        widths, device = subject.net.sites, subject.device
-        every = self.sites(widths)
+        self.subject = subject
+        widths, device = subject.widths, subject.device
+        every, self.chosen, compared = self.sites(widths), super().sites(widths), choose(self.cka, widths)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.gram = {site: zeros(widths[site], widths[site]) for site in self.chosen}
         self.total = {site: zeros(widths[site]) for site in self.chosen}
-        self.tokens = 0
+        self.tokens, self.longest = 0, 0
         self.centre = {site: subject.calibration[site].mean for site in every}
-        kinds = dict.fromkeys(kind_of(site) for site in self.compared)
-        self.layers = {kind: [site for site in self.compared if kind_of(site) == kind] for kind in kinds}
+        kinds = dict.fromkeys(kind_of(site) for site in compared)
+        self.layers = {kind: [site for site in compared if kind_of(site) == kind] for kind in kinds}
         self.similarity = {
             kind: SimilaritySums([widths[site] for site in layers], device) for kind, layers in self.layers.items()
         }
@@ -74,25 +80,33 @@ class Geometry(SitePart):
     def update(self, seen: Seen) -> None:
         acts = seen.step.activations
         self.tokens += len(seen.step.batch)
+        self.longest = max(self.longest, len(seen.step.batch))
+        shifted = {site: acts[site].float() - centre for site, centre in self.centre.items()}
         for site in self.chosen:
-            add_gram(self.gram[site], acts[site])
-            self.total[site] += acts[site].sum(0, dtype=torch.float64)
+            add_gram(self.gram[site], shifted[site])
+            self.total[site] += shifted[site].sum(0, dtype=torch.float64)
         for kind, layers in self.layers.items():
-            self.similarity[kind].add([acts[site].float() - self.centre[site] for site in layers])
+            self.similarity[kind].add([shifted[site] for site in layers])
         self.sample.update(seen)
 
     def compute(self) -> Result:
         values: dict[str, dict[str, float]] = {}
         arrays: dict[str, Array] = {}
+        rounding = rounding_error(self.longest, torch.float32)
         for site in self.chosen:
-            gram = mirrored(self.gram[site])
-            covariance = centred(gram.clone(), self.total[site], self.tokens)
+            shifted = mirrored(self.gram[site])
+            gram = unshifted(shifted, self.total[site], self.tokens, self.centre[site].double())
+            covariance = centred(shifted, self.total[site], self.tokens, rounding)
             squared = float(mean_squared_correlation(covariance.clone()))
             ratio = float(participation_ratio(covariance))
+            influence = self.subject.influence[site]
+            weighted_squared = weighted_mean_over_pairs(cosines(covariance).square(), influence)
             values[site] = {
                 "mean_abs_cosine": float(mean_abs_cosine(gram)),
+                "mean_abs_cosine_weighted": weighted_mean_over_pairs(cosines(gram).abs(), influence),
                 "mean_squared_correlation": squared,
                 "mean_squared_correlation_excess": squared - 1 / max(self.tokens - 1, 1),
+                "mean_squared_correlation_weighted": weighted_squared,
                 "participation_ratio": ratio,
                 "participation_fraction": ratio / len(gram),
             }

@@ -1,7 +1,6 @@
 """Performance: loss, perplexity and bits per byte over every scored token, with intervals over stories."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -24,15 +23,14 @@ class Performance(Part):
     leaves without a target.
 
     Args:
-        subjects: see :class:`Part`.
         resamples: of the stories, for the bootstrap interval (percentiles; the ratio of summed nats to tokens).
         original_length: tokens of a story that the original's protocol sees.
     """
 
     needs_nll = True
 
-    def __init__(self, subjects: Sequence[str], resamples: int, original_length: int) -> None:
-        super().__init__(subjects)
+    def __init__(self, resamples: int, original_length: int) -> None:
+        super().__init__()
         self.resamples, self.original_length = resamples, original_length
 
     def attach(self, subject: Subject) -> None:
@@ -47,7 +45,7 @@ class Performance(Part):
 
     def update(self, seen: Seen) -> None:
         batch, nll = seen.step.batch, seen.step.nll.double()
-        story, position = seen.stories[seen.story], batch.stories.positions
+        story, position = seen.stories[seen.story], batch.rows(batch.stories.positions)
         lengths = torch.tensor(batch.stories.lengths, device=nll.device)
         original = (position < lengths.clamp_max(self.original_length)[seen.story] - 1).double()
         ones = torch.ones_like(nll)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tti.evaluation.base import Part, Seen, Subject, array, by_layer, mean_defined
 from tti.evaluation.labels import Labels
 from tti.evaluation.logistic import binary_probes, softmax_probes
-from tti.evaluation.stories import SEED, StorySet
+from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
@@ -46,7 +46,6 @@ class Probes(Part):
     Memory: ``2 tokens x width`` bytes a site.
 
     Args:
-        subjects: see :class:`Part`.
         labels: what is to be read.
         sites: globs: dense probes.
         sparse_sites: globs: k-sparse probes.
@@ -61,7 +60,6 @@ class Probes(Part):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         labels: Labels,
         sites: str | Iterable[str],
         sparse_sites: str | Iterable[str],
@@ -73,20 +71,21 @@ class Probes(Part):
         ambiguous: float,
         fewest: int,
     ) -> None:
-        super().__init__(subjects)
+        super().__init__()
         self.labels, self.patterns, self.sparse_patterns = labels, sites, sparse_sites
         self.story_tokens, self.tokens, self.test = story_tokens, tokens, test
         self.l2, self.ks, self.ambiguous, self.fewest = l2, tuple(ks), ambiguous, fewest
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
-        self.dense, self.sparse = choose(self.patterns, widths), choose(self.sparse_patterns, widths)
-        return tuple(dict.fromkeys((*self.dense, *self.sparse)))
+        return tuple(dict.fromkeys((*choose(self.patterns, widths), *choose(self.sparse_patterns, widths))))
 
-    def inapplicable(self, stories: StorySet) -> str:
+    def inapplicable(self, subject: Subject) -> str:
+        stories = subject.stories
         return self.labels.inapplicable(stories) if len(stories.lengths) > 1 else "there is one story only"
 
     def attach(self, subject: Subject) -> None:
-        device, widths = subject.device, subject.net.sites
+        device, widths = subject.device, subject.widths
+        self.dense, self.sparse = choose(self.patterns, widths), choose(self.sparse_patterns, widths)
         self.stories = subject.stories.subset(self.story_tokens)
         self.drawn_stories = torch.zeros(len(subject.stories.packed), dtype=torch.bool, device=device)
         self.drawn_stories[torch.from_numpy(self.stories.members).to(device)] = True

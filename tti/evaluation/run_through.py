@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tti.autoencoders.base import SparseAutoencoder
-from tti.evaluation.base import Part, Seen, Subject, View
+from tti.evaluation.base import Part, Seen, Subject
 from tti.evaluation.calibration import Calibration
-from tti.evaluation.stories import SEED, Chunk, StorySet
-from tti.models.gpt import GPT
+from tti.evaluation.stories import SEED, Chunk
 from tti.models.taps import Recorder, natural
-from tti.step import Step
+from tti.step import Step, row_activations
 
 Progress = Callable[[Iterable[Chunk], int], Iterable[Chunk]]
 
@@ -33,61 +32,54 @@ class Rotation:
         return acts.float() @ self._matrices[width]
 
 
-def unchanged(site: str, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-    """The view that does nothing."""
-    return acts
-
-
 @torch.no_grad()
-def calibrated(
-    net: GPT, stories: StorySet, views: Mapping[str, View], sites: Sequence[str], tokens: int
-) -> dict[str, dict[str, Calibration]]:
-    """View -> site -> calibration, from one forward pass over about that many tokens; a site at a time in memory."""
-    found: dict[str, dict[str, Calibration]] = {name: {} for name in views}
+def calibrated(subjects: Iterable[Subject], sites: Iterable[str], tokens: int) -> list[Subject]:
+    """The subjects with a calibration: one forward pass over about that many tokens, a site at a time in memory."""
+    subjects, wanted = list(subjects), frozenset(sites)
+    found: list[dict[str, Calibration]] = [{} for _ in subjects]
 
     def calibrating(site: str, activation: Tensor) -> Tensor:
-        if site in sites:
-            for name, view in views.items():
-                found[name][site] = Calibration.of(view(site, activation.flatten(1)))
+        if site in wanted:
+            for subject, each in zip(subjects, found, strict=True):
+                each[site] = Calibration.of(subject.view(site, batch.rows(activation).flatten(1)))
         return activation
 
-    chunk = stories.drawn(tokens).to(net.embed.weight.device)
-    net(chunk.batch.tokens, chunk.batch.stories, calibrating)
-    return found
+    if wanted:
+        batch = subjects[0].stories.drawn(tokens).to(subjects[0].device).batch
+        subjects[0].net(batch.tokens, batch.stories, calibrating)
+    return [replace(subject, calibration=each) for subject, each in zip(subjects, found, strict=True)]
 
 
 @torch.no_grad()
-def run_through(
-    net: GPT, stories: StorySet, views: Mapping[str, View], parts: Mapping[str, Sequence[Part]], progress: Progress
-) -> None:
-    """One pass of ``net`` over all stories.
+def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> None:
+    """One pass of a network over all stories.
 
     Args:
-        net: the network, in evaluation mode.
-        stories: the split.
-        views: name -> what becomes of activations.
-        parts: name of a view -> the attached parts that see it.
+        parts: subject -> the parts that are attached to it. The subjects share network and stories.
         progress: wraps the chunks, of which there are that many.
     """
-    everyone = [part for each in parts.values() for part in each if part.streams]
+    streaming = {subject: [part for part in each if part.streams] for subject, each in parts.items()}
+    everyone = [part for each in streaming.values() for part in each]
     if not everyone:
         return
-    wanted = {name: _union(part.sites(net.sites) for part in each if part.streams) for name, each in parts.items()}
+    first = next(iter(streaming))
+    net, stories = first.net, first.stories
+    wanted = {subject: _union(part.sites(subject.widths) for part in each) for subject, each in streaming.items()}
     recorded = _union(wanted.values())
     with_nll = any(part.needs_nll for part in everyone)
     for chunk in progress(stories, len(stories)):
-        chunk = chunk.to(net.embed.weight.device)
+        chunk = chunk.to(first.device)
         batch = chunk.batch
         recorder = Recorder(recorded)
-        hidden = net(batch.tokens, batch.stories, recorder)
+        hidden = batch.rows(net(batch.tokens, batch.stories, recorder))
         nll = net.loss(hidden, batch.targets)[1] if with_nll else torch.full_like(hidden[:, 0], torch.nan)
-        for name, view in views.items():
-            acts = {site: view(site, recorder.activations[site].flatten(1)) for site in wanted[name]}
+        rows = row_activations(batch, net.sites, recorder.activations)
+        for subject, each in streaming.items():
+            acts = {site: subject.view(site, rows[site].flatten(1)) for site in wanted[subject]}
             seen = Seen(Step(batch, nll, acts, net), chunk.places, chunk.stories, chunk.story, chunk.first)
-            for part in parts[name]:
-                if part.streams:
-                    with part.timed():
-                        part.update(seen)
+            for part in each:
+                with part.timed():
+                    part.update(seen)
 
 
 def _union(sites: Iterable[Iterable[str]]) -> tuple[str, ...]:
@@ -95,30 +87,27 @@ def _union(sites: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 
 def examine(
-    net: GPT,
-    stories: StorySet,
-    views: Mapping[str, View],
-    parts: Mapping[str, Sequence[Part]],
+    parts: Mapping[Subject, Sequence[Part]],
     calibration_tokens: int,
-    progress: Progress,
-    cotrained: Mapping[str, SparseAutoencoder] | None = None,
+    progress: Progress = lambda chunks, count: chunks,
 ) -> float:
-    """Attach the parts to the views of a network and run it through all stories once; then they can ``compute``.
+    """Attach the parts to the subjects and run the network through all stories once; then they can ``compute``.
 
     Args:
-        cotrained: the autoencoders that were trained with the network, by site.
-        (for the others see :func:`run_through` and :func:`calibrated`)
+        parts: subject -> the parts that are to see it. The subjects share network and stories.
+        calibration_tokens: see :func:`calibrated`.
+        progress: see :func:`run_through`.
 
     Returns:
         Seconds that went into what the parts share: forward passes and views.
     """
     began = time.perf_counter()
-    sites = _union(part.sites(net.sites) for each in parts.values() for part in each)
-    calibration = calibrated(net, stories, views, sites, calibration_tokens) if sites else {name: {} for name in views}
-    for name, each in parts.items():
-        subject = Subject(name, net, stories, views[name], calibration[name], cotrained or {})
+    everyone = [part for each in parts.values() for part in each]
+    sites = _union(part.sites(subject.widths) for subject, each in parts.items() for part in each)
+    attached = dict(zip(calibrated(parts, sites, calibration_tokens), parts.values(), strict=True))
+    for subject, each in attached.items():
         for part in each:
             part.seconds = 0.0
             part.attach(subject)
-    run_through(net, stories, views, parts, progress)
-    return time.perf_counter() - began - sum(part.seconds for each in parts.values() for part in each)
+    run_through(attached, progress)
+    return time.perf_counter() - began - sum(part.seconds for part in everyone)

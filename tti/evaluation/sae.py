@@ -7,16 +7,17 @@ from dataclasses import asdict
 from functools import partial
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.fit import Fit
 from tti.autoencoders.sweep import Sweep, chosen
 from tti.evaluation.base import SitePart, Subject, by_layer
 from tti.evaluation.splicing import Quality, quality, recorded, references
-from tti.evaluation.stories import TRAINING, StorySet
+from tti.evaluation.stories import TRAINING
 from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose, kind_of
+from tti.regularizers.online_sae import OnlineSAE
 
 COMPARED = ("variance_explained", "loss_recovered")
 BESIDE = 0.02  # of L0: so little beyond the fresh ones is as good as within them
@@ -45,7 +46,6 @@ class SAEQuality(SitePart):
     ``measured_tokens`` for each of them. None of it grows with the splits.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         layers: how many of the layers that match, spaced evenly: 1 is the middle one. None: all.
         kinds: name -> kind at several sparsities.
@@ -60,10 +60,10 @@ class SAEQuality(SitePart):
     """
 
     streams = False
+    needs_regularizers = True
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         layers: int | None,
         kinds: Mapping[str, Sweep],
@@ -76,7 +76,7 @@ class SAEQuality(SitePart):
         fit: Fit,
         gap_factors: Sequence[float],
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.layers, self.seeds, self.expansion, self.dead_after = layers, seeds, expansion, dead_after
         self.makes = chosen(kinds, kind)
         self.tokens, self.measured_tokens, self.fit, self.gap_factors = tokens, measured_tokens, fit, gap_factors
@@ -85,16 +85,16 @@ class SAEQuality(SitePart):
         matching: dict[str, list[str]] = defaultdict(list)
         for site in choose(self.patterns, widths):
             matching[kind_of(site)].append(site)
-        self.chosen = tuple(site for each in matching.values() for site in spaced(each, self.layers))
-        return self.chosen
+        return tuple(site for each in matching.values() for site in spaced(each, self.layers))
 
-    def inapplicable(self, stories: StorySet) -> str:
-        return "it trains on the split that is evaluated here" if stories.split == TRAINING else ""
+    def inapplicable(self, subject: Subject) -> str:
+        return "it trains on the split that is evaluated here" if subject.stories.split == TRAINING else ""
 
     def attach(self, subject: Subject) -> None:
-        self.subject, widths = subject, subject.net.sites
+        self.subject, widths = subject, subject.widths
         self.fresh = {site: self._fresh(widths[site]) for site in self.sites(widths)}
-        self.around = {site: self._around(own) for site, own in subject.cotrained.items()}
+        self.cotrained = cotrained(subject)
+        self.around = {site: self._around(own) for site, own in self.cotrained.items()}
 
     def _fresh(self, width: int) -> dict[tuple[str, int], SparseAutoencoder]:
         common = {"d_in": width, "d_sae": round(self.expansion * width), "dead_after": self.dead_after}
@@ -108,8 +108,8 @@ class SAEQuality(SitePart):
         }
 
     def compute(self) -> Result:
-        net, cotrained = self.subject.net, self.subject.cotrained
-        sites = tuple(dict.fromkeys([*self.fresh, *cotrained]))
+        net = self.subject.net
+        sites = tuple(dict.fromkeys([*self.fresh, *self.cotrained]))
         training = self.subject.stories.training().subset(self.tokens)
         stories = self.subject.stories.subset(self.measured_tokens)
         self.say("recording activations")
@@ -127,9 +127,9 @@ class SAEQuality(SitePart):
             values[site] = {"ablation_increase": reference[site].ablated_loss - reference[site].loss}
             values[site] |= over_seeds(measured)
             arrays |= table(site, measured.values())
-            if site in cotrained:
+            if site in self.cotrained:
                 beside = {key: measure(autoencoder=each) for key, each in around.items()}
-                values[site] |= against(measure(autoencoder=cotrained[site]), beside)
+                values[site] |= against(measure(autoencoder=self.cotrained[site]), beside)
         metrics = by_layer(values) | {"tokens": float(training.tokens), "measured_tokens": float(stories.tokens)}
         return Result(metrics, arrays | which(self.makes, self.seeds), self._notes(training.tokens))
 
@@ -139,7 +139,7 @@ class SAEQuality(SitePart):
 
     def _notes(self, tokens: int) -> dict[str, str]:
         trained = f"fresh ones: {tokens} tokens of the training split, {self.fit.passes} times; seeds {[*self.seeds]}"
-        own = {site: f"{type(each).__name__} {each.arguments}" for site, each in self.subject.cotrained.items()}
+        own = {site: f"{type(each).__name__} {each.arguments}" for site, each in self.cotrained.items()}
         return {"training": trained} | {f"cotrained/{site}": text for site, text in own.items()}
 
 
@@ -191,10 +191,10 @@ def at_l0(l0: float, measured: Sequence[Quality], figure: str) -> float:
     )
 
 
-def autoencoders_in(module: nn.Module, sites: Iterable[str]) -> dict[str, SparseAutoencoder]:
-    """The autoencoders within a module, by site: those whose name in it is a site's, with slashes for its dots."""
-    named = {name.rpartition(".")[2].replace("/", "."): each for name, each in module.named_modules()}
-    return {site: named[site] for site in sites if isinstance(named.get(site), SparseAutoencoder)}
+def cotrained(subject: Subject) -> dict[str, SparseAutoencoder]:
+    """The autoencoders that were trained with the network, by site."""
+    online = [each for each in subject.regularizers.values() if isinstance(each, OnlineSAE)]
+    return {site: each.at(site) for each in online for site in each.sites}
 
 
 def spaced(sites: Sequence[str], count: int | None) -> list[str]:

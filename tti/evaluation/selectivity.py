@@ -1,74 +1,83 @@
 """Selectivity: which token types a neuron answers to, against permuted types and at a fixed number of tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, mean_of_all, per_neuron
 from tti.evaluation.calibration import Calibration
+from tti.evaluation.influence import weighted
 from tti.evaluation.sample import Chosen
-from tti.evaluation.stories import SEED
+from tti.evaluation.stories import SEED, StorySet
 from tti.evaluation_folder import Array, Result
-from tti.measures import binary_information, type_entropy
+from tti.measures import binary_information, rounding_error, type_entropy
 
-ON = 0.95  # the quantile beyond which a neuron without a threshold of its own is on
+ON = {"top5": 0.95, "top1": 0.99}  # on: above this quantile of the neuron's own activations
+HIGHER_IS_BETTER = ("selectivity_top5", "selectivity_top1", "type_entropy_deficit", "type_entropy_above_deficit")
 
 
 class Selectivity(SitePart):
     """Entropy of activation over input token types, and information about the type in whether a neuron is on.
 
-    ``type_entropy`` is training's polysemanticity; ``type_entropy_null`` the same with the types of each chunk's tokens
-    permuted, so that only density and the distribution of types are left. Both also over a fixed number of tokens,
-    drawn at random: entropies over different numbers do not compare.
+    **One definition of "on" for all models**: the highest 5 % of the neuron's activations (``top5``; ``top1`` the
+    highest 1 %), on the side of its longer tail (:meth:`Calibration.beyond`, with the rule for ties). Thresholds and
+    sides are of the calibration's sample; ``on_rate_top5`` says on how many tokens of the split neurons are then on.
 
-    ``selectivity``: U = (I(A; V) - null) / (H(A) - null), from 0 (says no more of the type than chance) to 1 (the type
-    decides whether the neuron is on). A: ``a > 0`` or ``a < 0`` at sites whose non-linearity makes zeros, elsewhere
-    beyond the neuron's own 95th or 5th percentile (of the calibration's sample); the better sign counts. Undefined
-    where H(A) does not exceed the null: neurons that are never or always on.
+    ``selectivity_top5``: U = (I(A; V) - null) / (H(A) - null), A whether it is on, V the token type: from 0 (says no
+    more of the type than chance) to 1 (the type decides whether the neuron is on). Undefined where H(A) does not exceed
+    the null, for a neuron that is never or always on, which counts as 0.
 
-    Memory: ``4 n_types x width`` bytes for each of the tables, of which there are six a site, or eight where both signs
-    occur. Types rarer than the ``max_types`` most frequent share one row; ``pooled`` says what share of tokens that is.
+    ``type_entropy`` is training's polysemanticity, of ``|a|``; ``type_entropy_above`` that of what lies above the
+    neuron's median, ``relu(sign (a - median))``, so that a GELU's negative side counts as little as a ReLU's zeros.
 
-    What games it: entropies follow density (a constant neuron has the entropy of the token distribution, its null);
-    U does not. Killing neurons removes them from both means: read them beside ``silent`` and ``selectivity_undefined``.
+    Every null is the same with the types of all tokens of the split permuted once, so that only density and the
+    distribution of types are left: size and order of chunks change nothing. ``_deficit`` is null less entropy; a silent
+    neuron's is 0. ``_fixed``: over a fixed number of tokens, drawn at random; others do not compare.
+
+    ``_weighted``: the mean of the same scores with neurons weighted by their share of the site's
+    :mod:`~tti.evaluation.influence`. Neurons that do nothing do not move it.
+
+    Memory: ``4 n_types x width`` bytes for each of the ten tables of a site, and 8 bytes a token of the split. Types
+    rarer than the ``max_types`` most frequent share one row; ``pooled`` says what share of tokens that is.
+
+    How it can be gamed: any function of the current token scores 1, neurons for arbitrary unions of types included;
+    neurons that do nothing raise all that is not ``_weighted``. Entropies of ``|a|`` follow density.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         fixed_tokens: the fixed number.
         max_types: rows of the tables.
         top_types: token types kept a neuron.
     """
 
-    def __init__(
-        self, subjects: Sequence[str], sites: str | Iterable[str], fixed_tokens: int, max_types: int, top_types: int
-    ) -> None:
-        super().__init__(subjects, sites)
+    def __init__(self, sites: str | Iterable[str], fixed_tokens: int, max_types: int, top_types: int) -> None:
+        super().__init__(sites)
         self.fixed_tokens, self.max_types, self.top_types = fixed_tokens, max_types, top_types
 
     def attach(self, subject: Subject) -> None:
+        self.subject = subject
         stories, device = subject.stories, subject.device
         self.token_ids = torch.from_numpy(stories.types).to(device)
         self.counts = torch.zeros(len(self.token_ids), dtype=torch.int64, device=device)
         self.row_of, self.type_of_row = _rows(stories.type_counts, self.max_types, device)
         self.row_counts = torch.zeros(len(self.type_of_row), dtype=torch.float64, device=device)
         self.fixed = Chosen(stories, self.fixed_tokens, device)
-        self.generator = torch.Generator().manual_seed(SEED)
+        self.permuted = Permuted(stories, device)
         self.tables = {
-            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.net.sites)
+            site: Tables(subject.calibration[site], len(self.type_of_row)) for site in self.sites(subject.widths)
         }
 
     def update(self, seen: Seen) -> None:
         types = seen.step.batch.types
         self.counts += torch.bincount(types, minlength=len(self.counts))
-        rows = self.row_of[types]
+        rows, permuted = self.row_of[types], self.row_of[self.permuted.types(seen.places)]
         self.row_counts += torch.bincount(rows, minlength=len(self.row_counts))
-        permuted = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
         _, within = self.fixed.within(seen)
         for site, tables in self.tables.items():
-            tables.update(seen.step.activations[site].float(), rows, permuted, within)
+            tables.update(seen.step.activations[site], rows, permuted, within)
 
     def compute(self) -> Result:
         values: dict[str, dict[str, float]] = {}
@@ -78,19 +87,8 @@ class Selectivity(SitePart):
         }
         for site, tables in self.tables.items():
             table = tables.neurons(self.row_counts)
-            entropy, null = table["type_entropy"], table["type_entropy_null"]
-            values[site] = {
-                "type_entropy": mean_defined(entropy),
-                "type_entropy_null": mean_defined(null),
-                "type_entropy_deficit": mean_defined(null - entropy),
-                "type_entropy_fixed": mean_defined(table["type_entropy_fixed"]),
-                "type_entropy_fixed_null": mean_defined(table["type_entropy_fixed_null"]),
-                "effective_types": mean_defined(table["effective_types"]),
-                "selectivity": mean_defined(table["selectivity"]),
-                "selectivity_undefined": float(table["selectivity"].isnan().double().mean()),
-                "silent": float(entropy.isnan().double().mean()),
-            }
-            arrays |= per_neuron(site, **table)
+            values[site] = named(table, self.subject.influence[site])
+            arrays |= per_neuron(site, **{name: each for name, each in table.items() if not name.endswith("deficit")})
             arrays |= self._top(site, tables)
         metrics = by_layer(values)
         metrics["fixed_tokens"] = len(self.fixed)
@@ -98,11 +96,11 @@ class Selectivity(SitePart):
         return Result(metrics, arrays)
 
     def _top(self, site: str, tables: "Tables") -> dict[str, Array]:
-        mass = tables.mass[:, : tables.width].clone()
+        mass = tables.mass("size").clone()
         mass[self.type_of_row < 0] = 0
         best = mass.topk(min(self.top_types, len(mass)), dim=0)
         none = best.values <= 0
-        total = tables.mass[:, : tables.width].double().sum(0)
+        total = tables.mass("size").double().sum(0)
         share = (best.values / total.where(total > 0, 1)).masked_fill(none, 0)
         base_rate = (self.row_counts / self.row_counts.sum())[best.indices]
         ids = torch.where(none, -1, self.token_ids[self.type_of_row[best.indices].clamp_min(0)])
@@ -111,6 +109,20 @@ class Selectivity(SitePart):
             f"{site}/top_types_share": array(share.T.float(), "width", "rank"),
             f"{site}/top_types_mean": array((share / base_rate).masked_fill(none, 0).T.float(), "width", "rank"),
         }
+
+
+def named(table: Mapping[str, Float[Tensor, "width"]], influence: Float[Tensor, "width"]) -> dict[str, float]:
+    """Metrics from a number a neuron."""
+    entropies = ("type_entropy", "type_entropy_null", "type_entropy_fixed", "type_entropy_fixed_null")
+    above = ("type_entropy_above", "type_entropy_above_null")
+    return {
+        **{name: mean_defined(table[name]) for name in (*entropies, *above, "effective_types")},
+        **{name: mean_of_all(table[name]) for name in HIGHER_IS_BETTER},
+        **{f"{name}_weighted": weighted(table[name], influence) for name in HIGHER_IS_BETTER},
+        **{f"on_rate_{level}": float(table[f"on_rate_{level}"].mean()) for level in ON},
+        "selectivity_undefined": float(table["selectivity_top5"].isnan().double().mean()),
+        "silent": float(table["type_entropy"].isnan().double().mean()),
+    }
 
 
 def _rows(
@@ -126,21 +138,43 @@ def _rows(
     return rows.to(device), torch.cat([frequent, torch.tensor([-1])]).to(device)
 
 
+class Permuted:
+    """The types of all scored tokens of the split, permuted once: another token's type for every place."""
+
+    def __init__(self, stories: StorySet, device: torch.device) -> None:
+        members = np.sort(stories.members)
+        starts, lengths = stories.packed.offsets[members], stories.scored(members)
+        first = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.concatenate(
+            [stories.packed.tokens[start : start + n] for start, n in zip(starts, lengths, strict=True)]
+        )
+        types = np.searchsorted(stories.types, tokens)
+        permuted = np.random.default_rng(SEED).permutation(types)
+        self.starts = torch.from_numpy(starts.astype(np.int64)).to(device)
+        self.first = torch.from_numpy(first).to(device)
+        self.permuted = torch.from_numpy(permuted.astype(np.int32)).to(device)
+
+    def types(self, places: Int[Tensor, "token"]) -> Int[Tensor, "token"]:
+        """The permuted types of the tokens at these places of the packed split."""
+        story = torch.searchsorted(self.starts, places, right=True) - 1
+        return self.permuted[self.first[story] + places - self.starts[story]].long()
+
+
 class Tables:
     """Of one site: activation mass, and tokens on which each neuron is on, by type and by permuted type."""
 
+    COLUMNS = ("size", "above", *ON)
+
     def __init__(self, calibration: Calibration, rows: int) -> None:
         self.width, device = len(calibration.mean), calibration.mean.device
-        if calibration.rectified:
-            self.above, self.below = torch.zeros(self.width, device=device), torch.zeros(self.width, device=device)
-        else:
-            self.above, self.below = calibration.quantile(ON), calibration.quantile(1 - ON)
-        # Where no activation of the sample is negative, "below" would never be seen.
-        self.signs = 2 if bool((calibration.quantiles[:, 0] < 0).any()) else 1
-        shape = rows, self.width * (1 + self.signs)
-        self.mass, self.null = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self.sign, _ = calibration.beyond(ON["top5"])
+        self.thresholds = {level: calibration.beyond(q)[1] for level, q in ON.items()}
+        self.median = self.sign * calibration.quantile(0.5)
+        shape = rows, len(self.COLUMNS) * self.width
+        self.by_type, self.null = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
         self.fixed = torch.zeros(rows, self.width, device=device)
         self.fixed_null = torch.zeros(rows, self.width, device=device)
+        self._columns = torch.zeros(0, shape[1], device=device)
 
     def update(
         self,
@@ -150,39 +184,52 @@ class Tables:
         within: Int[Tensor, "chosen"],
     ) -> None:
         """Take in some tokens, with their types' rows."""
-        size = acts.abs()
-        on = [(acts > self.above).float(), (acts < self.below).float()][: self.signs]
-        columns = torch.cat([size, *on], 1)
-        self.mass.index_add_(0, rows, columns)
+        acts = acts.float()
+        if len(acts) > len(self._columns):
+            self._columns = acts.new_empty(len(acts), self._columns.shape[1])
+        columns = self._columns[: len(acts)]
+        size, above, *on = columns.split(self.width, 1)
+        torch.abs(acts, out=size)
+        signed = acts * self.sign
+        torch.sub(signed, self.median, out=above).clamp_min_(0)
+        for threshold, column in zip(self.thresholds.values(), on, strict=True):
+            torch.gt(signed, threshold, out=column)
+        self.by_type.index_add_(0, rows, columns)
         self.null.index_add_(0, permuted, columns)
-        self.fixed.index_add_(0, rows[within], size[within])
-        self.fixed_null.index_add_(0, permuted[within], size[within])
+        if len(within):
+            self.fixed.index_add_(0, rows[within], size[within])
+            self.fixed_null.index_add_(0, permuted[within], size[within])
+
+    def mass(self, column: str, null: bool = False) -> Float[Tensor, "row width"]:
+        """One of :data:`COLUMNS`, by type or by permuted type."""
+        start = self.COLUMNS.index(column) * self.width
+        return (self.null if null else self.by_type)[:, start : start + self.width]
 
     def neurons(self, counts: Float[Tensor, "row"]) -> dict[str, Float[Tensor, "width"]]:
         """A number a neuron."""
-        width = self.width
-        entropy, active = type_entropy(self.mass[:, :width])
-        entropies = {
-            "type_entropy": entropy,
-            "type_entropy_null": type_entropy(self.null[:, :width])[0],
-            "type_entropy_fixed": type_entropy(self.fixed)[0],
-            "type_entropy_fixed_null": type_entropy(self.fixed_null)[0],
+        table = {
+            "type_entropy": self._entropy(self.mass("size")),
+            "type_entropy_null": self._entropy(self.mass("size", null=True)),
+            "type_entropy_fixed": self._entropy(self.fixed),
+            "type_entropy_fixed_null": self._entropy(self.fixed_null),
+            "type_entropy_above": self._entropy(self.mass("above")),
+            "type_entropy_above_null": self._entropy(self.mass("above", null=True)),
+            "selectivity_sign": self.sign,
         }
-        table = {name: values.masked_fill(~active, torch.nan) for name, values in entropies.items()}
-        columns = [slice(width * sign, width * (sign + 1)) for sign in range(1, 1 + self.signs)]
-        each = torch.stack([self._uncertainty(column, counts) for column in columns])
-        best = each.nan_to_num(-torch.inf).max(0)
-        rates = torch.stack([self.mass[:, column].double().sum(0) for column in columns]) / counts.sum()
-        return {
-            **table,
-            "effective_types": table["type_entropy"].exp(),
-            "selectivity": best.values.where(best.values.isfinite(), torch.nan),
-            "selectivity_sign": 1 - 2 * best.indices,
-            "on_rate": rates.gather(0, best.indices[None])[0],
-        }
+        for kind in ("type_entropy", "type_entropy_above"):
+            table[f"{kind}_deficit"] = table[f"{kind}_null"] - table[kind]
+        for level in ON:
+            table[f"selectivity_{level}"] = self._uncertainty(level, counts)
+            table[f"on_rate_{level}"] = self.mass(level).double().sum(0) / counts.sum()
+        return table | {"effective_types": table["type_entropy"].exp()}
 
-    def _uncertainty(self, column: slice, counts: Float[Tensor, "row"]) -> Float[Tensor, "width"]:
-        information, entropy = binary_information(self.mass[:, column], counts)
-        null, _ = binary_information(self.null[:, column], counts)
-        room = entropy - null
-        return torch.where(room > 1e-9, (information - null) / room.clamp_min(1e-9), torch.nan)
+    def _entropy(self, mass: Float[Tensor, "row width"]) -> Float[Tensor, "width"]:
+        entropy, active = type_entropy(mass)
+        return entropy.masked_fill(~active, torch.nan)
+
+    def _uncertainty(self, level: str, counts: Float[Tensor, "row"]) -> Float[Tensor, "width"]:
+        """U; undefined where H(A) exceeds the null by no more than the rounding of sums over the types."""
+        information, entropy = binary_information(self.mass(level), counts)
+        null, _ = binary_information(self.mass(level, null=True), counts)
+        room, rounding = entropy - null, 4 * rounding_error(len(counts), torch.float64)
+        return torch.where(room > rounding, (information - null) / room.clamp_min(rounding), torch.nan)

@@ -1,15 +1,18 @@
 """Autoencoders spliced into a network through the tap: what they keep of a site, and what the network loses by it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.evaluation.stories import StorySet
-from tti.models.gpt import GPT
+from tti.interventions.moments import Moments
+from tti.interventions.replace import Replacement
+from tti.interventions.splice import Splice
+from tti.models.network import Network
 from tti.models.taps import Recorder, Tap, no_tap
 
 NEGLIGIBLE = 1e-3  # nats; of a site that costs less when it is replaced by its mean there is nothing to recover
@@ -54,7 +57,7 @@ class Quality:
     loss_recovered: float
 
     @classmethod
-    def of(cls, splice: "Splice", loss: float, reference: Reference) -> "Quality":
+    def of(cls, splice: Splice, loss: float, reference: Reference) -> "Quality":
         """From what a splice has counted while the network went on with it, and the loss that this gave."""
         room = reference.ablated_loss - reference.loss
         return cls(
@@ -66,101 +69,45 @@ class Quality:
         )
 
 
-class Replacement:
-    """A tap that puts ``replace(activations)`` in the place of what is at ``site``, heads side by side."""
-
-    def __init__(self, site: str, replace: Callable[[Float[Tensor, "token width"]], Tensor]) -> None:
-        self.site, self.replace = site, replace
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site != self.site:
-            return activation
-        return self.replace(activation.flatten(1)).to(activation.dtype).view_as(activation)
-
-
-class Splice(Replacement):
-    """A tap that puts an autoencoder's reconstruction in the place of what is at ``site``, and counts as it does."""
-
-    def __init__(self, site: str, autoencoder: SparseAutoencoder) -> None:
-        super().__init__(site, self._reconstruction)
-        self.autoencoder = autoencoder
-        device = autoencoder.W_dec.device
-        self.tokens = 0
-        self.active = torch.zeros((), dtype=torch.int64, device=device)
-        self.squared_error = torch.zeros((), dtype=torch.float64, device=device)
-        self.fired: Bool[Tensor, "latent"] = torch.zeros(len(autoencoder.W_dec), dtype=torch.bool, device=device)
-
-    def _reconstruction(self, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-        latents = self.autoencoder.encode(acts)
-        reconstruction = self.autoencoder.decode(latents)
-        on = latents != 0
-        self.tokens += len(acts)
-        self.active += on.sum()
-        self.fired |= on.any(0)
-        self.squared_error += (reconstruction - acts).square().sum(dtype=torch.float64)
-        return reconstruction
-
-
-class Moments:
-    """A tap that adds up first and second moments of what is at some sites."""
-
-    def __init__(self, sites: Iterable[str]) -> None:
-        self.tokens = 0
-        self.sums: dict[str, Float[Tensor, "width"]] = {site: torch.zeros(()) for site in sites}
-        self.squares = dict(self.sums)
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if site in self.sums:
-            acts = activation.flatten(1).double()
-            self.sums[site] = acts.sum(0) + self.sums[site].to(acts.device)
-            self.squares[site] = acts.square().sum(0) + self.squares[site].to(acts.device)
-        return activation
-
-    def mean(self, site: str, tokens: int) -> Float[Tensor, "width"]:
-        """Mean over that many tokens."""
-        return self.sums[site] / tokens
-
-    def variance(self, site: str, tokens: int) -> float:
-        """Variance over that many tokens, summed over the width."""
-        return float((self.squares[site] / tokens - self.mean(site, tokens).square()).sum())
-
-
 @torch.no_grad()
-def mean_loss(net: GPT, stories: StorySet, tap: Tap = no_tap) -> float:
+def mean_loss(net: Network, stories: StorySet, tap: Tap = no_tap) -> float:
     """Cross-entropy in nats a token over all of the stories, with a tap."""
     total = 0.0
     for chunk in stories:
-        batch = chunk.to(net.embed.weight.device).batch
-        total += float(net.loss(net(batch.tokens, batch.stories, tap), batch.targets)[1].sum(dtype=torch.float64))
+        batch = chunk.to(net.device).batch
+        hidden = batch.rows(net(batch.tokens, batch.stories, tap))
+        total += float(net.loss(hidden, batch.targets)[1].sum(dtype=torch.float64))
     return total / stories.tokens
 
 
-def references(net: GPT, stories: StorySet, sites: Iterable[str]) -> dict[str, Reference]:
+def references(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Reference]:
     """What the figures of each site are counted from: a pass over the stories, and one more for every site."""
     sites = tuple(sites)
     moments = Moments(sites)
     loss = mean_loss(net, stories, moments)
     found = {}
     for site in sites:
-        mean = moments.mean(site, stories.tokens).float()
+        mean = moments.mean(site).float()
         ablated = mean_loss(net, stories, Replacement(site, mean.expand_as))
-        found[site] = Reference(mean, moments.variance(site, stories.tokens), loss, ablated)
+        found[site] = Reference(mean, moments.variance(site), loss, ablated)
     return found
 
 
-def quality(net: GPT, stories: StorySet, site: str, autoencoder: SparseAutoencoder, reference: Reference) -> Quality:
+def quality(
+    net: Network, stories: StorySet, site: str, autoencoder: SparseAutoencoder, reference: Reference
+) -> Quality:
     """How good an autoencoder is: one pass over the stories that the reference was taken from."""
     splice = Splice(site, autoencoder)
     return Quality.of(splice, mean_loss(net, stories, splice), reference)
 
 
 @torch.no_grad()
-def recorded(net: GPT, stories: StorySet, sites: Iterable[str]) -> dict[str, Float[Tensor, "token width"]]:
+def recorded(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Float[Tensor, "token width"]]:
     """The activations of all of the stories: ``4 tokens x width`` bytes a site on the network's device."""
     sites = tuple(sites)
     parts: dict[str, list[Tensor]] = {site: [] for site in sites}
     for chunk in stories:
-        batch = chunk.to(net.embed.weight.device).batch
+        batch = chunk.to(net.device).batch
         recorder = Recorder(sites)
         net(batch.tokens, batch.stories, recorder)
         for site in sites:

@@ -54,7 +54,8 @@ class PartsOfSpeech(Labels):
         if self.installed:
             return ""
         return (
-            "parts of speech need spaCy and its model of English: pip install 'tti[probes]', "
+            "parts of speech need spaCy and its model of English: "
+            "pip install 'training-time-interpretability[probes]', "
             f"then python -m spacy download {self.models[0]}"
         )
 

@@ -1,6 +1,6 @@
 """Utilisation and sparsity: how often, how strongly and how many neurons fire."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.influence import fraction_in_use, weighted
 from tti.evaluation_folder import Array, Result
 from tti.metrics.firing import FiringRates, distribution
 
@@ -18,12 +19,13 @@ class Utilisation(SitePart):
     ``dead`` and ``always_on`` follow the threshold; ``silent`` neurons are exactly 0 on every token. ``density`` has no
     threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a
     neuron that is either 0 or at one value, on a fraction ``p`` of the tokens; ``token_density`` is the same over the
-    neurons of a token. Memory: ``4 width x bins`` bytes a site.
+    neurons of a token. ``no_effect``: neurons that move no prediction at all; ``influence_fraction``: ``(sum i)^2 / sum
+    i^2`` over the width, ``i`` the neurons' :mod:`~tti.evaluation.influence`, 1 where all move predictions as much.
+    ``density_weighted``: neurons weighted by their share of the influence. Memory: ``4 width x bins`` bytes a site.
 
     What games it: whatever has the absolute threshold follows scale. What is ``_relative`` and ``density`` do not.
 
     Args:
-        subjects: see :class:`Part`.
         sites: globs.
         threshold: absolute; the original project's is 0.01.
         relative_threshold: in units of a neuron's own root mean square (of the calibration's sample).
@@ -32,17 +34,17 @@ class Utilisation(SitePart):
 
     def __init__(
         self,
-        subjects: Sequence[str],
         sites: str | Iterable[str],
         threshold: float,
         relative_threshold: float,
         bins: int,
     ) -> None:
-        super().__init__(subjects, sites)
+        super().__init__(sites)
         self.threshold, self.relative_threshold, self.bins = threshold, relative_threshold, bins
 
     def attach(self, subject: Subject) -> None:
-        widths = subject.net.sites
+        self.subject = subject
+        widths = subject.widths
         self.statistics = {
             site: NeuronStatistics(
                 subject.calibration[site].quantiles[:, [0, -1]],
@@ -61,12 +63,16 @@ class Utilisation(SitePart):
         arrays: dict[str, Array] = {}
         values: dict[str, dict[str, float]] = {}
         for site, statistics in self.statistics.items():
-            table = statistics.table()
+            influence = self.subject.influence[site]
+            table = statistics.table() | {"influence": influence}
             values[site] = {
                 **statistics.named(),
                 "silent": float((table["zero_rate"] == 1).double().mean()),
                 "positive_rate": float(table["positive_rate"].mean()),
                 "density": mean_defined(table["density"]),
+                "density_weighted": weighted(table["density"], influence),
+                "no_effect": float((influence == 0).double().mean()),
+                "influence_fraction": fraction_in_use(influence),
                 "token_density": float(statistics.token_density / statistics.tokens),
             }
             arrays |= per_neuron(site, **table)

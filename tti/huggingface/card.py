@@ -18,15 +18,16 @@ DATA_LICENCES = {
 UNKNOWN = "not known to tti: find it out before you publish this"
 
 
-def card(run: Run, about: Mapping[str, Any], name: str) -> str:
+def card(run: Run, about: Mapping[str, Any], address: str) -> str:
     """``README.md`` of an export.
 
     Args:
         run: what was exported.
         about: ``export.json``.
-        name: of the folder.
+        address: what ``from_pretrained`` finds it by: a folder, or a repository on the Hub.
     """
-    sections = [_front_matter(run, about), f"# {name}", _introduction(run, about), _opening(name, about)]
+    sections = [_front_matter(run, about), f"# {Path(address).name}", _introduction(run, about)]
+    sections += [_opening(address, about)]
     sections += ["## Training", _training(run, about), "## Figures", _figures(run, about["step"])]
     return "\n\n".join([*sections, "## Is it the same model?", _compared(**about["compared"])]) + "\n"
 
@@ -52,7 +53,7 @@ def _introduction(run: Run, about: Mapping[str, Any]) -> str:
     )
 
 
-def _opening(name: str, about: Mapping[str, Any]) -> str:
+def _opening(address: str, about: Mapping[str, Any]) -> str:
     remote = ", trust_remote_code=True" if about["remote_code"] else ""
     code = (
         "Its MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need "
@@ -62,8 +63,8 @@ def _opening(name: str, about: Mapping[str, Any]) -> str:
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{name}"{remote})
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained("{address}"{remote})
+tokenizer = AutoTokenizer.from_pretrained("{address}")
 ```
 
 Stories begin without a token of their own: give prompts as they are, without `<|endoftext|>` before them.
@@ -72,7 +73,7 @@ Where each of its sites is found in transformers, nnsight and TransformerLens st
 
 
 def _training(run: Run, about: Mapping[str, Any]) -> str:
-    overrides = [without_folders(str(override)) for override in OmegaConf.load(run.folder / "overrides.yaml")]
+    overrides = [without_folders(override) for override in run.overrides]
     rows = [
         ["overrides of the defaults", _code(overrides) or "none"],
         ["MLP", _code([run.config.model.mlp._target_])],

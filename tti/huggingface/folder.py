@@ -38,7 +38,7 @@ def write(folder: Path, net: GPT, mlp: DictConfig, tokenizer: Tokenizer) -> None
     from transformers import GPT2Config  # seconds of imports
 
     plain, end = gpt2.is_gpt2(net), tokenizers.end_of_text(tokenizer)
-    about = {**gpt2.sizes(net), "bos_token_id": end, "eos_token_id": end, "dtype": "float32"}
+    about = {**gpt2.sizes(net), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "dtype": "float32"}
     if plain:
         about |= {"architectures": ["GPT2LMHeadModel"], "activation_function": gpt2.activation_name(net)}
     else:
@@ -116,7 +116,7 @@ def _arguments(mlp: DictConfig) -> dict[str, Any]:
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=context, **special)
     wrapped.save_pretrained(folder)
     there = AutoTokenizer.from_pretrained(folder).backend_tokenizer

@@ -1,85 +1,117 @@
 """A model that was not trained here, from a Hugging Face folder, as the evaluation takes a run."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
+from torch import nn
 
 from tti.data import tokenizers
-from tti.huggingface import gpt2
-from tti.models.gpt import GPT
+from tti.huggingface import gpt2, loading
+from tti.huggingface.wrapped import Wrapped
+from tti.models.network import Network, Site
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A GPT-2 of transformers.
+    """A decoder of transformers: a GPT-2 that ours can be as ours, any other wrapped.
 
     Args:
         source: a folder, or a name on the Hub.
         folder: where its ``evaluation/`` is written.
 
     Raises:
-        ValueError: there is no such model, it is of another architecture, or its tokenizer does not fit.
+        ValueError: there is no such model, it is damaged, or it is of another architecture.
     """
 
     source: str
     folder: Path
 
     def __post_init__(self) -> None:
-        gpt2.require_supported(self._config)
+        _ = self._config
 
     @property
     def summary(self) -> dict[str, Any]:
         """How long it was trained is not known."""
         return {"steps": None}
 
-    @property
-    def config(self) -> DictConfig:
-        """What a configuration of data refers to; the data themselves are the command's."""
-        return OmegaConf.create({"model": {"context": self._config.n_positions}, "seed": SEED, "data": {}})
+    def data(self, given: DictConfig) -> Any:
+        """The data module of the command's configuration, which refers to the model's context and a seed."""
+        around = {"model": {"context": self._config.max_position_embeddings}, "seed": SEED}
+        return instantiate(OmegaConf.merge(around, {"data": given}).data)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Its own."""
+        """Its own.
+
+        Raises:
+            ValueError: it does not fit the model.
+        """
         tokenizer = tokenizers.load(self.source)
-        needed, rows = tokenizers.vocabulary_size(tokenizer), self._config.vocab_size
-        if needed > rows:
-            raise ValueError(
-                f"the tokenizer of {self.source} has ids up to {needed - 1:,}, its embedding {rows:,} rows"
-            )
+        highest, rows = max(tokenizer.get_vocab().values()), self._config.vocab_size
+        if highest >= rows:
+            raise ValueError(f"the tokenizer of {self.source} has ids up to {highest:,}, its embedding {rows:,} rows")
         return tokenizer
 
-    def model(self, checkpoint: str) -> GPT:
-        """The network, in evaluation mode on the CPU, in single precision."""
-        from transformers import GPT2LMHeadModel
+    def model(self, checkpoint: str) -> Network:
+        """The network, in evaluation mode on the CPU, in single precision.
 
-        return gpt2.from_gpt2(GPT2LMHeadModel.from_pretrained(self.source, dtype=torch.float32))
+        Raises:
+            ValueError: the weights cannot be read, or are not those of the architecture.
+        """
+        return gpt2.from_gpt2(self._theirs) if self._is_ours else Wrapped(self._theirs)
 
-    def untrained(self) -> GPT:
+    def untrained(self) -> Network:
         """A network of this shape before training."""
         torch.manual_seed(SEED)
-        return gpt2.initialised(self._config)
+        if self._is_ours:
+            return gpt2.initialised(self._config)
+        from transformers import AutoModelForCausalLM
 
-    def regularizers(self, sites: Mapping[str, int], checkpoint: str) -> torch.nn.ModuleDict:
+        config = deepcopy(self._config)
+        config.tie_word_embeddings = gpt2.is_tied(self._theirs)
+        return Wrapped(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> nn.ModuleDict:
         """None that are known of."""
-        return torch.nn.ModuleDict()
+        return nn.ModuleDict()
 
     @cached_property
     def _config(self) -> Any:
-        from transformers import AutoConfig  # seconds of imports
+        return loading.configuration(self.source)
 
-        try:
-            return AutoConfig.from_pretrained(self.source)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"no Hugging Face model in {self.source} ({reason}). hf= takes a folder with config.json, "
-                "model.safetensors and tokenizer.json, or a name on the Hub; a run of tti is evaluated with run=FOLDER."
-            ) from error
+    @cached_property
+    def _theirs(self) -> Any:
+        return loading.language_model(self.source)
+
+    @property
+    def _is_ours(self) -> bool:
+        return gpt2.can_be_ours(self._theirs)
+
+
+def named(config: DictConfig) -> tuple[Foreign, DictConfig]:
+    """The model that ``hf`` names, and the command's configuration with its tokenizer and its only checkpoint.
+
+    Raises:
+        ValueError: there is none, it is not supported, or it is not said where it is evaluated or where to put that.
+    """
+    if "corpus" not in config.data:
+        raise ValueError(
+            "hf= needs the data that the model is evaluated on, which its own tokenizer makes into tokens: "
+            "data=tinystories, data.corpus.validation=FILE for files of yours"
+        )
+    if config.to is None and not Path(config.hf).is_dir():
+        raise ValueError(f"{config.hf} is no folder here: give to=FOLDER for the evaluation of a model of the Hub")
+    own: dict[str, Any] = {"checkpoint": "model"}
+    if "tokenizer" in config.data.corpus:  # else the corpus brings one, which is compared
+        own["data"] = {"corpus": {"tokenizer": config.hf}}
+    return Foreign(str(config.hf), Path(config.to or config.hf)), DictConfig(OmegaConf.merge(config, own))

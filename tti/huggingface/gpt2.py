@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
 }
-# What GPT2Config offers beside the sizes, where our network does one thing only.
+# What GPT2Config offers beside the sizes, where our network does one thing only. Others are wrapped.
 FIXED = {
     "layer_norm_epsilon": 1e-5,
     "scale_attn_weights": True,
@@ -43,7 +43,7 @@ def sizes(net: GPT) -> dict[str, Any]:
         "n_embd": net.embed.embedding_dim,
         "n_layer": len(net.blocks),
         "n_head": first.attn.n_heads,
-        "n_inner": first.mlp.inp.out_features,
+        "n_inner": first.mlp.width,
         "resid_pdrop": first.dropout.p,
         "embd_pdrop": net.dropout.p,
         "attn_pdrop": first.attn.dropout,
@@ -74,13 +74,9 @@ def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
 
 
 def from_gpt2(theirs: Any) -> GPT:
-    """Our network from a ``GPT2LMHeadModel``, in evaluation mode, without dropout.
-
-    Raises:
-        ValueError: its configuration has what ours cannot do; the message says what.
-    """
+    """Our network from a ``GPT2LMHeadModel`` that can be one, in evaluation mode, without dropout."""
+    assert can_be_ours(theirs)
     config = theirs.config
-    require_supported(config)
     net = initialised(config)
     with torch.no_grad():
         for name, module in names(config.n_layer, ("mlp.inp", "mlp.c_fc"), ("mlp.out", "mlp.c_proj")):
@@ -108,27 +104,20 @@ def initialised(config: Any) -> GPT:
     )
 
 
-def require_supported(config: Any) -> None:
-    """Compare a configuration of transformers with what our network can do.
+def can_be_ours(theirs: Any) -> bool:
+    """Whether our network can be a model of transformers: a GPT-2 with the options that ours has, and no head apart."""
+    config = theirs.config
+    return (
+        config.model_type == "gpt2"
+        and config.activation_function in ACTIVATIONS
+        and all(getattr(config, name) == only for name, only in FIXED.items())
+        and is_tied(theirs)
+    )
 
-    Raises:
-        ValueError: it is another architecture, or has an option that ours has not; the message says what is supported.
-    """
-    architecture = ", ".join(config.architectures or [config.model_type])
-    if config.model_type != "gpt2" or config.architectures not in (None, ["GPT2LMHeadModel"]):
-        raise ValueError(
-            f"{architecture} (model_type {config.model_type}) is not supported; supported is GPT2LMHeadModel, of any "
-            f"size, with activation_function {', '.join(ACTIVATIONS)}. (An export with an MLP that is not GPT-2's is "
-            "evaluated from its run: run=FOLDER.)"
-        )
-    wrong = [f"{name}={getattr(config, name)}" for name, only in FIXED.items() if getattr(config, name) != only]
-    if config.activation_function not in ACTIVATIONS:
-        wrong.append(f"activation_function={config.activation_function}")
-    if wrong:
-        only = ", ".join(f"{name}={value}" for name, value in FIXED.items())
-        raise ValueError(
-            f"this GPT-2 has {', '.join(wrong)}; supported are {only} and activation_function {', '.join(ACTIVATIONS)}"
-        )
+
+def is_tied(theirs: Any) -> bool:
+    """Whether the head is the embedding, whatever the configuration says."""
+    return torch.equal(theirs.get_output_embeddings().weight, theirs.get_input_embeddings().weight)
 
 
 def names(layers: int, *of_mlp: tuple[str, str]) -> Iterator[tuple[str, str]]:

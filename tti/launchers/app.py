@@ -18,11 +18,16 @@ checkpoints = modal.Volume.from_name("tti-checkpoints", create_if_missing=True)
 volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {DATA: data, CHECKPOINTS: checkpoints}
 
 
+def threads(cores: float) -> dict[str, str]:
+    """The environment in which torch and its compiler keep to the cores asked for: a container shows its host's."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), str(max(1, round(cores))))
+
+
 def _image() -> modal.Image:
     image = modal.Image.debian_slim(python_version=f"{sys.version_info.major}.{sys.version_info.minor}")
     image = image.apt_install("git", "gcc", "libc6-dev")  # torch.compile needs a C compiler
     image = image.uv_pip_install(*source.requirements())
-    image = image.env({"TTI_CACHE": DATA, remote.HOME: CHECKPOINTS, "TTI_CONF": f"{SOURCE}/conf"})
+    image = image.env({"TTI_CACHE": DATA, remote.HOME: CHECKPOINTS, "TTI_CONF": f"{SOURCE}/conf", **threads(4)})
     for name, folder in source.folders().items():
         image = image.add_local_dir(folder, f"{SOURCE}/{name}", ignore=source.left_out)
     return image

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tti.launchers.job import Job
 
-STATES = ("queued", "running", "done", "failed")
+STATES = ("queued", "running", "done", "failed", "stopped")
 
 
 class Board:
@@ -29,20 +29,20 @@ class Board:
         return self._live or nullcontext()
 
     def running(self, job: Job, progress: bytes | None) -> None:
-        """A job is waited for; ``progress`` is its ``progress.json``, if it has come to write one."""
-        if progress is not None:
-            self._progress[job] = json.loads(progress)
+        """A job is waited for; ``progress`` is its ``progress.json``, if it has come to write one that can be read."""
+        figures = _figures(progress)
+        if figures:
+            self._progress[job] = figures
             self._set(job, "running")
 
-    def done(self, job: Job) -> None:
-        """A job has finished, and its results are here."""
+    def ended(self, job: Job, state: str, why: str = "") -> None:
+        """A job is ``done``, and its results are here; or it has ``failed`` or was ``stopped``."""
         self._progress.pop(job, None)
-        self._set(job, "done")
+        self._set(job, state, why.partition("\n")[0])
 
-    def failed(self, job: Job, why: str) -> None:
-        """A job has failed."""
-        self._progress.pop(job, None)
-        self._set(job, "failed", why.partition("\n")[0])
+    def say(self, text: str) -> None:
+        """A line above the table."""
+        self.console.print(Text(text), soft_wrap=True)
 
     def refresh(self) -> None:
         """Show what is known now."""
@@ -52,10 +52,10 @@ class Board:
     def _set(self, job: Job, state: str, why: str = "") -> None:
         changed, self._states[job] = self._states[job] != state, state
         if changed and not self._live:
-            self.console.print(Text(f"{job.name}: {state} {why}".rstrip()), soft_wrap=True)
+            self.say(f"{job.name}: {state} {why}".rstrip())
 
     def _table(self) -> Table:
-        counts = [f"{list(self._states.values()).count(state)} {state}" for state in STATES]
+        counts = [f"{count} {state}" for state in STATES if (count := list(self._states.values()).count(state))]
         table = Table(Column("run", overflow="fold"), "state", "step", "tokens/s", "loss", "left", box=None)
         table.caption = ", ".join(counts)
         for job, state in self._states.items():
@@ -63,12 +63,19 @@ class Board:
         return table
 
 
+def _figures(progress: bytes | None) -> dict[str, float] | None:
+    try:
+        return dict(json.loads(progress)) if progress else None
+    except ValueError:  # read while it was written
+        return None
+
+
 def _cells(progress: dict[str, float] | None) -> list[str]:
     if not progress:
         return [""] * 4
-    minutes = progress["seconds_left"] / 60
+    minutes = progress.get("seconds_left", float("nan")) / 60
     return [
-        f"{progress['step']:,}/{progress['max_steps']:,}",
+        f"{progress.get('step', 0):,}/{progress.get('max_steps', 0):,}",
         f"{progress.get('train/tokens_per_second', 0):,.0f}",
         f"{progress.get('train/loss', float('nan')):.4f}",
         f"{minutes:.0f} min",

@@ -1,10 +1,15 @@
-"""The remote calls by which a run was started, so that who comes back finds them: ``calls.jsonl`` in its folder."""
+"""The remote calls by which a run was started, so that who comes back finds them: ``calls.jsonl`` in its folder.
+
+A copy is on the volume, for whoever comes back from another machine.
+"""
 
 import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+CALLS = "calls.jsonl"
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,20 @@ class Calls:
 
     @property
     def open(self) -> Call | None:
-        """The last call, unless its end is known."""
-        last = self._lines[-1] if self._lines else None
-        return Call(**last) if last and "end" not in last else None
+        """The last call whose end is not known."""
+        return self.all_open[-1] if self.all_open else None
+
+    @property
+    def all_open(self) -> list[Call]:
+        """Every call whose end is not known: several, if two machines started the run at the same time."""
+        ended = {line["id"] for line in self._lines if "end" in line}
+        calls = [Call(**line) for line in self._lines if "end" not in line and line["id"] not in ended]
+        return sorted(calls, key=lambda call: call.at)
+
+    @property
+    def text(self) -> str:
+        """All lines."""
+        return self._path.read_text() if self._path.exists() else ""
 
     @property
     def any(self) -> bool:
@@ -44,13 +60,20 @@ class Calls:
         """Take note of its end."""
         self._append({"id": call.id, "end": how})
 
+    def learn(self, text: str) -> None:
+        """Take over the lines that another machine wrote."""
+        known = self._lines
+        for line in map(json.loads, text.splitlines()):
+            if line not in known:
+                self._append(line)
+
     @property
     def _path(self) -> Path:
-        return self.folder / "calls.jsonl"
+        return self.folder / CALLS
 
     @property
     def _lines(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+        return [json.loads(line) for line in self.text.splitlines()]
 
     def _append(self, entry: dict[str, str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,25 @@
 """What must be right before anything is spent, each with the way out in its message."""
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
+from tti.configuration import Recorded, without_repetitions
 from tti.data import sources
+from tti.launchers.calls import Call
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
 from tti.launchers.volume import DATA
 from tti.runs import require_same
+from tti.trust import configuration, parse
 
-CACHE = "modal run scripts/modal_app.py::cache_dataset"
+CACHE = ("modal", "run", "scripts/modal_app.py::cache_dataset")
+OF_THE_CORPUS = ("data", "experiment=")  # overrides that can change it
 
 
 def here(jobs: Sequence[Job], options: Options) -> None:
@@ -30,10 +34,10 @@ def here(jobs: Sequence[Job], options: Options) -> None:
         if job.config.overwrite:
             raise ValueError(
                 "overwrite=true would start a job again each time Modal restarts it. Delete what is there instead: "
-                f"`modal volume rm -r tti-checkpoints {job.remote}` and the folder {job.folder}"
+                f"{_delete(job)} and the folder {job.folder}"
             )
         if (job.folder / "config.yaml").exists():
-            require_same(str(job.folder), job.run.config, job.config)
+            require_same(str(job.folder), job.run.recorded, job.run.recorded.continued(job.config))
         _not_begun_here(job)
     twice = [folder for folder, count in Counter(job.remote for job in jobs).items() if count > 1]
     if twice:
@@ -44,12 +48,13 @@ def there(jobs: Sequence[Job], options: Options, cloud: Cloud) -> None:
     """What only the account can tell.
 
     Raises:
-        ValueError: the volume has another configuration in a job's folder, or lacks the data; a secret is missing; jobs
-            are under way that were started with another configuration or other code.
+        ValueError: the volume has another configuration in a job's folder, or lacks the data; a secret is missing; a
+            job is under way that was started with another configuration, or that nobody knows the call of.
     """
     for job in jobs:
         _same_on_the_volume(job, cloud)
-        _same_under_way(job, cloud)
+        _same_under_way(job)
+        _no_unknown_call(job, cloud)
     for job in {str(job.config.data.corpus): job for job in jobs}.values():  # one for each corpus
         _has_data(job, cloud)
     _has_secrets(options, cloud)
@@ -59,8 +64,8 @@ def _known_gpu(options: Options) -> None:
     count = options.gpu.partition(":")[2] or "1"
     if options.gpu_kind not in options.prices or not count.isdigit() or not 1 <= int(count) <= 8:
         raise ValueError(
-            f"hydra.launcher.gpu={options.gpu} is none that Modal has; it has {', '.join(options.prices)}, and with "
-            f"trainer=ddp several of them, as in {next(iter(options.prices))}:2"
+            f"hydra.launcher.gpu={options.gpu} has no price in hydra.launcher.prices, which has "
+            f"{', '.join(options.prices)}; with trainer=ddp several of them, as in {next(iter(options.prices))}:2"
         )
 
 
@@ -73,27 +78,53 @@ def _not_begun_here(job: Job) -> None:
         )
 
 
+def to_be_started(absent: Sequence[Job], calls: Mapping[Job, Call], cloud: Cloud) -> None:
+    """What keeps the jobs of a sweep that are absent from being started beside those that are under way.
+
+    Raises:
+        ValueError: these run other code.
+    """
+    other = {call.app: job for job, call in calls.items() if call.app != cloud.app}
+    if absent and other:
+        app, job = next(iter(other.items()))
+        raise ValueError(
+            f"the job of {job.folder} is under way with other code than this machine's ({app}, here {cloud.app}), and "
+            f"{len(absent)} jobs of this sweep are still to be started. Let it finish with the code that started it, "
+            "or stop it: hydra.launcher.cancel=true"
+        )
+
+
 def _same_on_the_volume(job: Job, cloud: Cloud) -> None:
-    content = cloud.read(f"{job.remote}/config.yaml")
-    if content is not None:
-        require_same(f"tti-checkpoints:{job.remote}", DictConfig(OmegaConf.create(content.decode())), job.config)
+    config, overrides = (cloud.read(f"{job.remote}/{name}.yaml") for name in ("config", "overrides"))
+    if config is not None:
+        where = f"tti-checkpoints:{job.remote}"
+        given = None if overrides is None else parse(overrides, where)
+        there = Recorded(without_repetitions(configuration(parse(config, where), where)), given)
+        require_same(where, there, there.continued(job.config), f"delete it: {_delete(job)}")
 
 
-def _same_under_way(job: Job, cloud: Cloud) -> None:
-    call = job.calls.open
-    if call is None:
-        return
-    if call.identity != job.identity:
+def _same_under_way(job: Job) -> None:
+    for call in job.calls.all_open:
+        if call.identity != job.identity:
+            raise ValueError(
+                f"{job.folder} belongs to a job of another configuration, started {call.at} and not known to have "
+                "ended. Give this one a name of its own (name=...), or stop the other with the command that started it "
+                "and hydra.launcher.cancel=true"
+            )
+
+
+def _no_unknown_call(job: Job, cloud: Cloud) -> None:
+    begun = f"{job.remote}/progress.json"
+    if not job.calls.any and cloud.read(begun) is not None and cloud.read(f"{job.remote}/summary.json") is None:
         raise ValueError(
-            f"{job.folder} belongs to a job of another configuration, started {call.at} and not known to have ended. "
-            "Give this one a name of its own (name=...), or stop the other with the command that started it and "
-            "hydra.launcher.cancel=true"
+            f"tti-checkpoints:{job.remote} holds a run that has begun, by a call that nobody knows: it may be under "
+            "way. `modal app list` shows what is, `modal app stop APP` stops all jobs of an app. When none is, this "
+            f"one goes on after `modal volume rm tti-checkpoints {begun}`"
         )
-    if call.app != cloud.app and cloud.outcome(call.id).status == "waiting":
-        raise ValueError(
-            f"the job of {job.folder} is under way with other code than this machine's ({call.app}, here "
-            f"{cloud.app}). Let it finish with the code that started it, or stop it: hydra.launcher.cancel=true"
-        )
+
+
+def _delete(job: Job) -> str:
+    return f"`modal volume rm -r tti-checkpoints {job.remote}`"
 
 
 def _has_data(job: Job, cloud: Cloud) -> None:
@@ -109,10 +140,10 @@ def _has_data(job: Job, cloud: Cloud) -> None:
     corpus = instantiate(job.config.data.corpus)
     absent = [name for name in (corpus.folder(split).name for split in corpus.splits) if not cloud.has_data(name)]
     if absent:
-        given = [override for override in job.overrides if override.startswith(("data", "experiment=", "model"))]
+        given = [override for override in job.overrides if override.startswith(OF_THE_CORPUS)]
         raise ValueError(
             f"the volume tti-data has no tokenized {', '.join(absent)}. Make it once, on a machine without GPU:\n"
-            f"  {' '.join([CACHE, *given])}"
+            f"  {shlex.join([*CACHE, *given])}"
         )
 
 

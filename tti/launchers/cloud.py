@@ -9,15 +9,19 @@ import modal
 from modal import exception
 
 from tti.launchers import source, volume
+from tti.launchers.answers import ABSENT, ENDS, NoAnswerError, asking
 from tti.launchers.options import Options
 from tti.runs import commit
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a call. ``expired``: it ended so long ago that how is forgotten."""
+    """What is known of a call.
 
-    status: Literal["waiting", "finished", "failed", "expired"]
+    ``waiting`` with an ``error``: Modal did not answer. ``stopped``: cancelled. ``expired``: how it ended is forgotten.
+    """
+
+    status: Literal["waiting", "finished", "failed", "stopped", "expired"]
     error: str = ""
     traceback: str = ""
 
@@ -33,6 +37,8 @@ class Cloud:
         call_of: a call's handle from its id.
         data, checkpoints: the volumes.
         has_secret: whether the account has a secret of a name.
+
+    All methods but ``outcome`` raise a ``NoAnswerError`` where Modal does not answer.
     """
 
     app: str
@@ -46,37 +52,47 @@ class Cloud:
     def spawn(self, overrides: Sequence[str], folder: str) -> str:
         """Start a job; the id of its call."""
         origin = {"source": source.digest(), "commit": commit()}
-        return str(self.function.spawn(list(overrides), folder, origin).object_id)
+        with asking():
+            return str(self.function.spawn(list(overrides), folder, origin).object_id)
 
     def outcome(self, call: str) -> Outcome:
         """What became of a call, without waiting for it."""
         try:
-            answer = self.call_of(call).get(timeout=0)
-        except exception.OutputExpiredError:  # before what it derives from
+            with asking(*ENDS, TimeoutError):
+                answer = self.call_of(call).get(timeout=0)
+        except TimeoutError:
+            return Outcome("waiting")
+        except NoAnswerError as error:
+            return Outcome("waiting", str(error))
+        except exception.OutputExpiredError:
             return Outcome("expired", "Modal has forgotten how it ended, more than 7 days ago")
         except exception.FunctionTimeoutError:
             return Outcome("failed", "stopped by its time limit, hydra.launcher.timeout_hours, at every try")
-        except (TimeoutError, exception.ConnectionError, exception.ServiceError, exception.InternalError, OSError):
-            return Outcome("waiting")  # no answer yet, or this machine was asleep or offline
         except exception.RemoteError as error:
-            return Outcome("failed", f"stopped at Modal: {error}")
+            return Outcome("failed" if str(error) else "stopped", f"stopped at Modal: {str(error) or 'cancelled'}")
         except Exception as error:  # whatever the container died of
             return Outcome("failed", f"{type(error).__name__}: {error}")
         return Outcome(answer["status"], answer["error"], answer["traceback"])
 
     def cancel(self, call: str) -> None:
         """Stop a call for good."""
-        self.call_of(call).cancel()
+        with asking():
+            self.call_of(call).cancel()
 
     def read(self, path: str) -> bytes | None:
         """A file of the checkpoints' volume, if it is there."""
         return volume.read(self.checkpoints, path)
 
+    def write(self, path: str, content: bytes) -> None:
+        """Put a file on the checkpoints' volume."""
+        volume.write(self.checkpoints, path, content)
+
     def has_data(self, path: str) -> bool:
         """Whether the data volume has a file or folder."""
         try:
-            return bool(self.data.listdir(path))
-        except volume.ABSENT:
+            with asking(*ABSENT):
+                return bool(self.data.listdir(path))
+        except ABSENT:
             return False
 
     def fetch(self, run: str, to: Path, leave: Sequence[str]) -> None:
@@ -88,18 +104,19 @@ def connect(options: Options) -> Cloud:
     """The user's Modal account.
 
     Raises:
-        ValueError: there is no account on this machine, or it is refused.
+        ValueError: there is no account on this machine, or it is refused; or Modal cannot be reached.
     """
     from tti.launchers import app  # defines image and volumes
 
     try:
-        modal.Client.from_env().hello()
+        with asking(exception.AuthError):
+            modal.Client.from_env().hello()
     except exception.AuthError as error:
         raise ValueError(
             f"Modal knows no account of this machine ({error}). Run `modal setup` once, or set MODAL_TOKEN_ID and "
             "MODAL_TOKEN_SECRET; without an account: hydra/launcher=joblib, or hydra.launcher.dry_run=true"
         ) from error
-    except (exception.ConnectionError, OSError) as error:
+    except NoAnswerError as error:
         raise ValueError(f"Modal cannot be reached ({error}); nothing was started") from error
     name = f"{options.app}-{source.digest()}"
     function = modal.Function.from_name(name, "train").with_options(
@@ -109,19 +126,26 @@ def connect(options: Options) -> Cloud:
         timeout=round(options.timeout_hours * 3600),
         retries=modal.Retries(max_retries=options.retries, initial_delay=0.0),
         max_containers=options.max_containers,
+        env=dict(app.threads(options.cpu)),
         secrets=[modal.Secret.from_name(secret) for secret in options.secrets or ()],
     )
 
     def deploy() -> None:
-        with modal.enable_output():
-            app.app.deploy(name=name)
+        try:
+            with asking(exception.RemoteError, exception.InvalidError), modal.enable_output():
+                app.app.deploy(name=name)
+        except (exception.RemoteError, exception.InvalidError) as error:
+            raise ValueError(
+                f"Modal could not make {name}, above all its image: {error}. No job was started"
+            ) from error
 
     return Cloud(name, deploy, function, modal.FunctionCall.from_id, app.data, app.checkpoints, _has_secret)
 
 
 def _has_secret(name: str) -> bool:
     try:
-        modal.Secret.from_name(name).hydrate()
-    except exception.NotFoundError:
+        with asking(*ABSENT):
+            modal.Secret.from_name(name).hydrate()
+    except ABSENT:
         return False
     return True

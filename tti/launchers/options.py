@@ -26,6 +26,7 @@ class Options:
     secrets: Sequence[str] | None
     leave: Sequence[str]
     look_every: float
+    patience: int
     tokens_per_second: float
     tokens_per_story: float
     prices: Mapping[str, float]

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tti.runs import Run
 
 HOME = "TTI_HOME"  # the environment variable that names the folder, a volume, in which commands run
 COMMITS_EVERY = 2.0  # seconds between looks for a new checkpoint
+GRACE = 25.0  # seconds in which a command saves, where this process is to end
 LINES = 60  # of what a command said, that a failure comes back with
 INTERRUPTED = 130
 
@@ -43,17 +44,18 @@ def train(
 
     Raises:
         KeyboardInterrupt: the machine is taken away. Modal starts the call again, and the run goes on.
-        RuntimeError: the training process was killed, by lack of memory say. Modal tries again.
+        RuntimeError: the training process was killed, by lack of memory say, or the volume failed. Modal tries again.
     """
     if source.digest() != origin["source"]:
         return _failed(f"this machine has other code ({source.digest()}) than asked for ({origin['source']})", "")
     run = Run(home() / folder)
     job = [*overrides, "hydra.mode=RUN", *quoted([f"run_dir={folder}"], ["run_dir"])]
-    try:
-        with _committed(run.folder / "checkpoints" / "last.ckpt", commit):
-            code, said = command("tti.train", job, {"TTI_COMMIT": origin["commit"]})
-    finally:
-        commit()
+    with _plain_errors():
+        try:
+            with _committed(run.folder / "checkpoints" / "last.ckpt", commit):
+                code, said = command("tti.train", job, {"TTI_COMMIT": origin["commit"]})
+        finally:
+            commit()
     if code == 0:
         return {"status": "finished", "result": run.summary["metrics"]["val/loss"], "error": "", "traceback": ""}
     if run.status != "failed":  # it never came to begin
@@ -99,6 +101,8 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
 
     A process of its own: Lightning starts further ones from its command line, and nothing of it is left behind.
 
+    Whatever ends this process, a cancellation say, is to the command an interruption, at which it saves.
+
     Raises:
         KeyboardInterrupt: this process was interrupted; the command was too, and has saved and stopped.
         RuntimeError: the command was killed.
@@ -126,8 +130,15 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
             except KeyboardInterrupt:
                 interrupted = True
                 child.send_signal(signal.SIGINT)
+    except BaseException:
+        if not interrupted:  # a second time would stop it at once
+            child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            print(child.communicate(timeout=GRACE)[0], end="", flush=True)
+        raise
     finally:
-        child.kill()  # where this process is stopped in another way
+        child.kill()
+        child.wait()
     code = child.returncode
     if code == INTERRUPTED or (interrupted and code):
         raise KeyboardInterrupt
@@ -145,8 +156,11 @@ def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
         seen = _written(path)
         while not done.wait(COMMITS_EVERY):
             if (now := _written(path)) != seen:
-                seen = now
-                commit()
+                try:
+                    commit()
+                    seen = now
+                except Exception as error:  # passes, or the last commit of all raises it
+                    print(f"the checkpoint was not committed, and will be: {error}", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -155,6 +169,16 @@ def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise a RuntimeError for any other error: who waits could not unpickle it, or take it for one of the waiting."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error) if type(error) is RuntimeError else f"{type(error).__name__}: {error}"
+        raise RuntimeError(said) from None
 
 
 def _written(path: Path) -> int:

@@ -4,15 +4,16 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.text import Text
 
 from tti.launchers import checks
+from tti.launchers.answers import NoAnswerError
 from tti.launchers.board import Board
-from tti.launchers.calls import Call
+from tti.launchers.calls import CALLS, Call
 from tti.launchers.cloud import Cloud, Outcome
 from tti.launchers.estimate import estimate
 from tti.launchers.job import Job
@@ -40,45 +41,76 @@ class Sweep:
 
         Raises:
             ValueError: something is wrong that can be known before anything is spent.
-            Leave: the user did, and the jobs go on.
+            Leave: the user did, or Modal did not answer; jobs that have begun go on.
         """
         missing = [job for job in self.jobs if job.run.status != "finished"]
         with ExitStack() as claims:
             for job in missing:
                 claims.enter_context(job.run.claimed())  # no second command follows them
-            checks.there(missing, self.options, self.cloud)
-            calls = {job: call for job in missing if (call := self._under_way(job))}
-            absent = [job for job in missing if job not in calls and not self._fetched(job)]
-            if absent:
-                self.cloud.deploy()
-            board = Board(missing)
             try:
-                calls |= {job: self._start(job) for job in absent}
-                with board.showing():
-                    outcomes = self._follow(missing, calls, board)
+                outcomes = self._run(missing)
             except KeyboardInterrupt:
-                raise self._left() from None
+                raise self._left(130) from None
+            except NoAnswerError as error:
+                _say(f"error: Modal does not answer ({error})")
+                raise self._left(1) from None
+            except OSError as error:  # of this machine: a full disk, say
+                _say(f"error: {error}")
+                raise self._left(1) from None
         _show_tracebacks(outcomes)
         return {job: outcomes.get(job, FINISHED) for job in self.jobs}
 
     def cancel(self) -> None:
         """Stop every job that is under way, keep what it has saved on the volume, and leave."""
-        calls = {job: call for job in self.jobs if (call := job.calls.open)}
-        for job, call in calls.items():
-            self.cloud.cancel(call.id)
-            job.calls.ended(call, "cancelled")
-        _say(f"stopped {len(calls)} jobs; what they saved stays in tti-checkpoints, and the same command without")
+        stopped, unanswered = 0, []
+        for job in self.jobs:
+            try:
+                stopped += self._cancelled(job)
+            except NoAnswerError as error:
+                unanswered.append(f"  {job.name}: {error}")
+        _say(f"stopped {stopped} jobs; what they saved stays in tti-checkpoints, and the same command without")
         _say("hydra.launcher.cancel=true goes on from there")
-        raise Leave(0)
+        if unanswered:
+            _say(
+                "\n".join(
+                    [f"error: Modal did not answer for {len(unanswered)} jobs, which may go on and cost:", *unanswered]
+                )
+            )
+            _say(f"Give the command again, or stop everything of this code: modal app stop {self.cloud.app}")
+        raise Leave(1 if unanswered else 0)
+
+    def _run(self, jobs: Sequence[Job]) -> dict[Job, Outcome]:
+        for job in jobs:
+            self._learn_calls(job)
+        checks.there(jobs, self.options, self.cloud)
+        calls = {job: call for job in jobs if (call := self._under_way(job))}
+        absent = [job for job in jobs if job not in calls and not self._fetched(job)]
+        checks.to_be_started(absent, calls, self.cloud)
+        if absent:
+            self.cloud.deploy()
+        board = Board(jobs)
+        for job in absent:
+            calls[job] = self._start(job)
+        with board.showing():
+            return self._follow(jobs, calls, board)
+
+    def _cancelled(self, job: Job) -> bool:
+        """Whether the job was under way, and is no longer."""
+        if job.run.status == "finished":
+            return False
+        self._learn_calls(job)
+        waiting = [call for call in job.calls.all_open if self.cloud.outcome(call.id).status == "waiting"]
+        for call in waiting:
+            self.cloud.cancel(call.id)
+            self._note_end(job, call, "cancelled")
+        return bool(waiting)
 
     def _under_way(self, job: Job) -> Call | None:
         """The job's open call; one whose end nobody saw is as good as none if the volume knows no better."""
-        call = job.calls.open
-        if call is None:
-            return None
-        if self.cloud.outcome(call.id).status in ("waiting", "finished"):
-            return call
-        job.calls.ended(call, "failed or expired")
+        for call in reversed(job.calls.all_open):
+            if self.cloud.outcome(call.id).status in ("waiting", "finished"):
+                return call
+            self._note_end(job, call, "failed or expired")
         return None
 
     def _fetched(self, job: Job) -> bool:
@@ -89,43 +121,82 @@ class Sweep:
         return True
 
     def _start(self, job: Job) -> Call:
-        return job.calls.made(self.cloud.spawn(job.overrides, job.remote), self.cloud.app, job.identity)
+        try:
+            id = self.cloud.spawn(job.overrides, job.remote)
+        except NoAnswerError:
+            _say(f"Whether {job.name} was started is not known: `modal app logs {self.cloud.app}` shows it.")
+            raise
+        call = job.calls.made(id, self.cloud.app, job.identity)
+        self._publish_calls(job)
+        return call
 
     def _follow(self, jobs: Sequence[Job], calls: dict[Job, Call], board: Board) -> dict[Job, Outcome]:
         outcomes = {job: FINISHED for job in jobs if job not in calls}
         for job in outcomes:
-            board.done(job)
+            board.ended(job, "done")
+        unanswered = 0  # looks in a row at which nothing was learned
         while waiting := [job for job in calls if job not in outcomes]:
-            for job in waiting:
-                outcome = self.cloud.outcome(calls[job].id)
-                if outcome.status == "waiting":
-                    board.running(job, self.cloud.read(f"{job.remote}/progress.json"))
-                else:
-                    outcomes[job] = self._ended(job, calls[job], outcome, board)
-                board.refresh()
+            looks = {job: self._look(job, calls[job], board) for job in waiting}
+            outcomes |= {job: look for job, look in looks.items() if look.status != "waiting"}
+            unanswered = (
+                unanswered + 1 if all(look.status == "waiting" and look.error for look in looks.values()) else 0
+            )
+            if unanswered == 1:
+                board.say(f"Modal does not answer ({looks[waiting[0]].error}); the jobs go on, waiting for it")
+            if unanswered >= self.options.patience:
+                raise NoAnswerError(looks[waiting[0]].error)
             if len(outcomes) < len(jobs):
                 time.sleep(self.options.look_every)
         return outcomes
 
+    def _look(self, job: Job, call: Call, board: Board) -> Outcome:
+        outcome = self.cloud.outcome(call.id)
+        try:
+            if outcome.status == "waiting":
+                board.running(job, self.cloud.read(f"{job.remote}/progress.json"))
+            else:
+                outcome = self._ended(job, call, outcome, board)
+        except NoAnswerError as error:  # how far it is, or what it left, is learned at another look
+            outcome = Outcome("waiting", outcome.error or str(error))
+        board.refresh()
+        return outcome
+
     def _ended(self, job: Job, call: Call, outcome: Outcome, board: Board) -> Outcome:
         self.cloud.fetch(job.remote, job.folder, self.options.leave)
-        job.calls.ended(call, outcome.status)
+        self._note_end(job, call, outcome.status)
         if job.run.status == "finished":
-            board.done(job)
+            board.ended(job, "done")
             return FINISHED
         if outcome.status == "finished":
             outcome = Outcome("failed", "said to have finished, but left no summary.json on the volume")
-        if job.run.status != "failed":  # it could not leave word itself
+        if outcome.status == "failed" and job.run.status != "failed":  # it could not leave word itself
             job.run.fail(RuntimeError(outcome.error))
-        board.failed(job, outcome.error)
-        return replace(outcome, status="failed")
+        board.ended(job, "failed" if outcome.status == "failed" else "stopped", outcome.error)
+        return outcome
 
-    def _left(self) -> Leave:
+    def _learn_calls(self, job: Job) -> None:
+        """Know the calls that another machine made."""
+        there = self.cloud.read(f"{job.remote}/{CALLS}")
+        if there:
+            job.calls.learn(there.decode())
+
+    def _note_end(self, job: Job, call: Call, how: str) -> None:
+        job.calls.ended(call, how)
+        self._publish_calls(job)
+
+    def _publish_calls(self, job: Job) -> None:
+        with suppress(NoAnswerError):  # the next time; until then this machine knows
+            self.cloud.write(f"{job.remote}/{CALLS}", job.calls.text.encode())
+
+    def _left(self, code: int) -> Leave:
         command = f"python -m tti.train {shlex.join(sys.argv[1:])}"
-        _say("The jobs go on at Modal without this machine, and cost. The same command follows them again:")
-        _say(f"  {command}")
-        _say(f"To stop them:\n  {command} hydra.launcher.cancel=true")
-        return Leave(130)
+        if any(job.calls.open for job in self.jobs):
+            _say("The jobs go on at Modal without this machine, and cost. The same command follows them again:")
+            _say(f"  {command}")
+            _say(f"To stop them:\n  {command} hydra.launcher.cancel=true")
+        else:
+            _say("No job of this sweep is under way.")
+        return Leave(code)
 
 
 def launch(jobs: Sequence[Job], options: Options, connect: Callable[[Options], Cloud]) -> dict[Job, Outcome]:

@@ -1,6 +1,5 @@
 """The local, append-only metrics file of a run: no account, no lost step."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,14 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
+from tti.durable import append_line
+
 
 class MetricsFile(Logger):
     """Appends one JSON object a line, ``{"step": ..., "<metric>": ...}``, to ``metrics.jsonl`` in ``folder``.
 
     Nothing is ever rewritten. A run that was killed and resumed writes the steps since its last checkpoint twice, with
-    equal values; ``tti.runs.read_metrics`` keeps the last. A line that a kill cut short is ended, and skipped there.
+    equal values; ``tti.runs.Run.metrics`` keeps the last. A line that a kill cut short is ended, and skipped there.
     """
 
     def __init__(self, folder: str) -> None:
@@ -31,18 +32,8 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append ``metrics`` at an optimiser ``step``."""
-        with self.path.open("ab+") as file:
-            line = json.dumps({"step": step, **metrics}) + "\n"
-            file.write(("\n" if _cut_short(self.path) else "").encode() + line.encode())
+        append_line(self.path, {"step": step, **metrics})
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run folder holds the whole configuration."""
-
-
-def _cut_short(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not file.seek(0, 2):
-            return False
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"

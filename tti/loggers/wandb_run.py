@@ -10,6 +10,18 @@ import wandb
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
+from tti.durable import write_atomically
+
+LONGEST_TAG = 64  # W&B's bound
+
+
+def tags(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs are filtered by: the regularizers, the class of the MLP, layers x width."""
+    model = config["model"]
+    mlp = str(model["mlp"]["_target_"]).rpartition(".")[2]
+    names = [*config["regularizer"], mlp, f"{model['n_layers']}x{model['d_model']}"]
+    return tuple(name[:LONGEST_TAG] for name in names)
+
 
 class WandbRun(WandbLogger):
     """Lightning's logger with an id that lies in the run folder.
@@ -28,10 +40,10 @@ class WandbRun(WandbLogger):
         self._folder = Path(save_dir)
         self._unsure = self._folder / "wandb_unsure"  # holds the lines of metrics.jsonl that W&B has for certain
         path = self._folder / "wandb_id"
-        if not path.exists():
+        if not _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(secrets.token_hex(4))
-        super().__init__(save_dir=save_dir, id=path.read_text(), **arguments)
+            write_atomically(path, secrets.token_hex(4))
+        super().__init__(save_dir=save_dir, id=_said(path), **arguments)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
@@ -47,6 +59,7 @@ class WandbRun(WandbLogger):
                 f"W&B does not take the run: {error}. `wandb login` once, or set WANDB_API_KEY; without account or "
                 "network: logger=wandb_offline, which `wandb sync` uploads later"
             ) from error
+        self.experiment.tags = tags(params)
         self._repeat()
 
     @rank_zero_only
@@ -66,9 +79,9 @@ class WandbRun(WandbLogger):
     def _repeat(self) -> None:
         path = self._folder / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        if not self._unsure.exists():
-            self._unsure.write_text(str(len(lines)))
-        for line in lines[int(self._unsure.read_text()) :]:
+        if not _said(self._unsure).isdecimal():
+            write_atomically(self._unsure, str(len(lines)))
+        for line in lines[int(_said(self._unsure)) :]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
@@ -79,3 +92,8 @@ class WandbRun(WandbLogger):
     def _close(self, exit_code: int) -> None:
         wandb.finish(exit_code=exit_code)
         self._unsure.unlink(missing_ok=True)
+
+
+def _said(path: Path) -> str:
+    """The content of a small file; nothing where there is none, or a full disk left it empty."""
+    return path.read_text().strip() if path.exists() else ""

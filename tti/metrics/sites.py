@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tti.models.network import Site
 from tti.models.taps import choose, kind_of, layer_of
 from tti.step import Step
 
@@ -43,14 +44,18 @@ class AtSites(nn.Module):
         self.sites: tuple[str, ...] = ()
         self.metrics = nn.ModuleList()
 
-    def attach(self, widths: Mapping[str, int], n_types: int) -> None:
-        """Make the metrics for a model with these sites and an evaluation set of ``n_types`` token types.
+    def choose(self, sites: Mapping[str, Site]) -> tuple[str, ...]:
+        """The chosen ones among those sites that have a row for each token.
 
         Raises:
-            ValueError: a glob matches no site; the message lists those there are.
+            ValueError: a glob matches no such site; the message lists those there are.
         """
-        self.sites = choose(self.patterns, widths)
-        self.metrics = nn.ModuleList(self.metric(width=widths[site], n_types=n_types) for site in self.sites)
+        return choose(self.patterns, [name for name, site in sites.items() if site.rows == "token"])
+
+    def attach(self, sites: Mapping[str, Site], n_types: int) -> None:
+        """Make the metrics for a network with these sites and an evaluation set of ``n_types`` token types."""
+        self.sites = self.choose(sites)
+        self.metrics = nn.ModuleList(self.metric(width=sites[site].width, n_types=n_types) for site in self.sites)
 
     def update(self, step: Step) -> None:
         """Take in one step at every site."""

@@ -3,20 +3,23 @@
 Site names are TransformerLens' without ``hook_`` (``docs/sites.md`` lists them with their shapes).
 """
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tti.models.cross_entropy import SoftMax, linear_cross_entropy, soft_max_
-from tti.models.mlp import MLP
-from tti.models.stories import Separate, Stories
-from tti.models.taps import Tap, no_tap, scoped
+from tti.models.decoys import with_detectors
+from tti.models.mlp import Draws, FeedForward
+from tti.models.network import Head, Network
+from tti.models.stories import Stories
+from tti.models.symmetry import folded, neutral
+from tti.models.taps import Recorder, Tap, kind_of, no_tap, scoped
 
-INIT_STD = 0.02
+INIT_STD = 0.02  # GPT-2's
+BASE_WIDTH = 384  # of the base model, at which the two rules of initialisation agree
 
 
 class Attention(nn.Module):
@@ -29,17 +32,17 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.dropout = dropout
 
-    def forward(self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
+    def forward(self, x: Float[Tensor, "token d_model"], layout: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
         q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
         qkv = torch.stack((tap("q", q), tap("k", k), tap("v", v)), dim=1)
-        z = tap("z", stories.attend(qkv, self.dropout if self.training else 0.0))
+        z = tap("z", layout.attend(qkv, self.dropout if self.training else 0.0))
         return self.out(z.flatten(1))
 
 
 class Block(nn.Module):
     """Pre-LayerNorm block: attention, then the MLP, each added to the residual stream after dropout."""
 
-    def __init__(self, attn: Attention, mlp: MLP, d_model: int, dropout: float) -> None:
+    def __init__(self, attn: Attention, mlp: FeedForward, d_model: int, dropout: float) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(d_model)
         self.attn = attn
@@ -47,15 +50,15 @@ class Block(nn.Module):
         self.mlp = mlp
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "token d_model"], stories: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
+    def forward(self, x: Float[Tensor, "token d_model"], layout: Stories, tap: Tap) -> Float[Tensor, "token d_model"]:
         x = tap("resid_pre", x)
-        attn_out = self.attn(tap("ln1.normalized", self.ln1(x)), stories, scoped(tap, "attn"))
+        attn_out = self.attn(tap("ln1.normalized", self.ln1(x)), layout, scoped(tap, "attn"))
         x = tap("resid_mid", x + self.dropout(tap("attn_out", attn_out)))
         mlp_out = self.mlp(tap("ln2.normalized", self.ln2(x)), scoped(tap, "mlp"))
         return tap("resid_post", x + self.dropout(tap("mlp_out", mlp_out)))
 
 
-class GPT(nn.Module):
+class GPT(Network):
     """Decoder with learned positions, biased LayerNorms, and the embedding tied to the head.
 
     Args:
@@ -66,9 +69,12 @@ class GPT(nn.Module):
         attention_dropout: on the attention weights; off by default (0.1 in ``model=original``).
         bias: of attention's linears, which only models from elsewhere have (``tti.huggingface.gpt2``); an MLP has its
             own say.
+        init_std: standard deviation of the initial weights. ``None`` scales it with the width, ``0.02 * sqrt(384 /
+            d_model)``, so that pre-activations are as large in a narrow model as in the base model. (At a fixed 0.02 a
+            narrow model's GELUs begin nearly linear, and whatever bends them seems to lower the loss.)
 
-    Initialisation is N(0, 0.02), biases 0, what writes into the residual stream divided by ``sqrt(2 * n_layers)``
-    (Radford et al. 2019, section 2.3).
+    Weights are drawn from N(0, init_std^2), biases are 0, and what writes into the residual stream is divided by
+    ``sqrt(2 * n_layers)`` (Radford et al. 2019, section 2.3).
 
     Raises:
         ValueError: ``d_model`` is not a multiple of ``n_heads``.
@@ -81,10 +87,11 @@ class GPT(nn.Module):
         n_layers: int,
         d_model: int,
         n_heads: int,
-        mlp: Callable[[int], MLP],
+        mlp: Callable[[int], FeedForward],
         dropout: float,
         attention_dropout: float,
         bias: bool = False,
+        init_std: float | None = INIT_STD,
     ) -> None:
         super().__init__()
         if d_model % n_heads:
@@ -99,16 +106,16 @@ class GPT(nn.Module):
         )
         self.ln_final = nn.LayerNorm(d_model)
         self._soft_max: SoftMax = soft_max_
-        self._initialise()
+        self._initialise(INIT_STD * (BASE_WIDTH / d_model) ** 0.5 if init_std is None else init_std)
 
     def forward(
-        self, tokens: Int[Tensor, "token"], stories: Stories, tap: Tap = no_tap
+        self, tokens: Int[Tensor, "token"], layout: Stories, tap: Tap = no_tap
     ) -> Float[Tensor, "token d_model"]:
         """The final hidden state of every token, after the last LayerNorm: what the head reads."""
-        x = tap("embed", self.embed(tokens)) + tap("pos_embed", self.pos_embed(stories.positions))
+        x = tap("embed", self.embed(tokens)) + tap("pos_embed", self.pos_embed(layout.positions))
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, stories, scoped(tap, f"blocks.{i}"))
+            x = block(x, layout, scoped(tap, f"blocks.{i}"))
         return tap("ln_final.normalized", self.ln_final(x))
 
     def logits(self, hidden: Float[Tensor, "token d_model"]) -> Float[Tensor, "token vocab"]:
@@ -126,41 +133,111 @@ class GPT(nn.Module):
         super().compile(*args, **kwargs)
         self._soft_max = torch.compile(soft_max_, *args, **kwargs)
 
-    @cached_property
-    def sites(self) -> dict[str, int]:
-        """Every site in the order of the forward pass, with its width: numbers a token, over all heads together.
-
-        Found by running one token, so that the list cannot drift from what the model does.
-        """
-        widths: dict[str, int] = {}
-
-        def listing(site: str, activation: Tensor) -> Tensor:
-            widths[site] = activation[0].numel()
-            return activation
-
-        training, device = self.training, self.embed.weight.device
-        self.eval()
-        with torch.no_grad():
-            self.forward(torch.zeros(1, dtype=torch.long, device=device), Separate.of([1]).to(device), listing)
-        self.train(training)
-        return widths
-
     @property
     def vocab_size(self) -> int:
-        """Number of token types."""
         return self.embed.num_embeddings
 
-    def _initialise(self) -> None:
-        """Draw all weights; what an MLP has beside a dense one last, so that all else begins as in a dense model."""
-        blocks = [module for module in self.modules() if isinstance(module, Block)]
-        added = [linear for block in blocks for linear in block.mlp.added]
-        writers = [weight for block in blocks for weight in (block.attn.out.weight, *block.mlp.residual_writers)]
-        small = {id(weight): INIT_STD / (2 * len(blocks)) ** 0.5 for weight in writers}
+    @property
+    def operations_per_token(self) -> int:
+        """``6 (P + V d)``: P weights of the blocks that a token is multiplied with, V token types, d ``d_model``."""
+        weights = sum(_attention_weights(block) + block.mlp.weights_per_token for block in self._blocks)
+        return 6 * (weights + self.embed.weight.numel())
+
+    # -- its weights, site by site ----------------------------------------------------------------------------------
+
+    def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
+        """What each neuron of a site adds to the residual stream; the identity at sites in the stream's own basis."""
+        kind = kind_of(site)
+        if kind.startswith("mlp."):
+            return self._block(site).mlp.writes(kind.removeprefix("mlp."))
+        if kind == "attn.z":
+            return self._block(site).attn.out.weight
+        if kind.startswith("attn.") or kind.endswith("normalized"):
+            return None
+        return torch.eye(self.embed.embedding_dim, device=self.device)
+
+    def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
+        """The weights of an MLP's neurons; None for all other sites."""
+        kind = kind_of(site)
+        return self._block(site).mlp.reads(kind.removeprefix("mlp.")) if kind.startswith("mlp.") else None
+
+    def direct_logits(self, directions: Float[Tensor, "d_model n"]) -> Float[Tensor, "vocab n"]:
+        centred = directions - directions.mean(0)
+        return self.embed.weight @ (self.ln_final.weight[:, None] * centred)
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return [cast(Block, block) for block in self.blocks]
+
+    def _block(self, site: str) -> Block:
+        return self._blocks[int(site.split(".")[1])]
+
+    # -- the same function in other weights -------------------------------------------------------------------------
+
+    def permute_hidden(self, generator: torch.Generator) -> None:
+        for mlp in self._mlps():
+            mlp.permute(torch.randperm(mlp.width, generator=generator).to(self.device))
+
+    def rescale_hidden(self, factor: float) -> None:
+        for mlp in self._mlps():
+            mlp.rescale(factor)
+
+    def duplicate_hidden(self) -> None:
+        for mlp in self._mlps():
+            mlp.duplicate()
+        self.__dict__.pop("sites", None)  # widths have changed
+
+    def add_idle_hidden(self, tokens: Int[Tensor, "token"], layout: Stories, on: Float[Tensor, "token n"]) -> None:
+        recorder = Recorder(f"blocks.{i}.ln2.normalized" for i in range(len(self.blocks)))
+        self(tokens, layout, recorder)
+        for block, stream in zip(self._blocks, recorder.activations.values(), strict=True):
+            block.mlp = with_detectors(block.mlp, stream, on)
+        self.__dict__.pop("sites", None)  # widths have changed
+
+    def rotate_residual(self, rotation: Float[Tensor, "d_model d_model"]) -> Head:
+        """LayerNorms' gains and biases are folded into the weights that read from them, which get a bias by that."""
+        head, bias = self.embed.weight * self.ln_final.weight, self.embed.weight @ self.ln_final.bias
+        for block in self._blocks:
+            block.attn.qkv = folded(block.attn.qkv, block.ln1, rotation)
+            block.mlp.rotate(block.ln2, rotation)
+            for norm in (block.ln1, block.ln2):
+                neutral(norm)
+            for written in block.attn.out.parameters():
+                written.data = rotation.T @ written
+        neutral(self.ln_final)
+        for embedding in (self.embed, self.pos_embed):
+            embedding.weight.data = embedding.weight @ rotation
+        return lambda hidden: hidden @ (head @ rotation).T.to(hidden.dtype) + bias.to(hidden.dtype)
+
+    def _mlps(self) -> Iterator[FeedForward]:
+        return (block.mlp for block in self._blocks)
+
+    # -- initialisation ---------------------------------------------------------------------------------------------
+
+    def _initialise(self, std: float) -> None:
+        """Draw all weights in three rounds, so that all that a dense model has begins alike with any MLP."""
+        small = std / (2 * len(self.blocks)) ** 0.5
+        embeddings = Draws(first=[(self.embed.weight, std), (self.pos_embed.weight, std)])
+        rounds = [embeddings, *(each for block in self._blocks for each in _draws(block, std, small))]
+        self._require_drawn(rounds)
+        for draws in zip(*rounds, strict=True):
+            for weight, std in (draw for each in draws for draw in each):
+                nn.init.normal_(weight, std=std)
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding) and module not in added:
-                nn.init.normal_(module.weight, std=INIT_STD)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        again = [weight for block in blocks for weight in (block.attn.out.weight, block.mlp.residual_reader.out.weight)]
-        for weight in (*again, *(linear.weight for linear in added)):
-            nn.init.normal_(weight, std=small.get(id(weight), INIT_STD))
+
+    def _require_drawn(self, rounds: list[Draws]) -> None:
+        drawn = {id(weight) for draws in rounds for draw in draws for weight, _ in draw}
+        if missing := [name for name, weight in self.named_parameters() if weight.ndim > 1 and id(weight) not in drawn]:
+            raise ValueError(f"draws() of the MLP does not name {', '.join(missing)}: they would stay uninitialised")
+
+
+def _draws(block: Block, std: float, small: float) -> tuple[Draws, Draws]:
+    attn = block.attn
+    first = [(attn.qkv.weight, std), (attn.out.weight, std)]
+    return Draws(first, again=[(attn.out.weight, small)]), block.mlp.draws(std, small)
+
+
+def _attention_weights(block: Block) -> int:
+    return block.attn.qkv.weight.numel() + block.attn.out.weight.numel()

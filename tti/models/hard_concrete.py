@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tti.models.mlp import MLP
@@ -67,3 +67,12 @@ class HardConcreteMLP(MLP):
 
     def hidden(self, pre: Tensor) -> Tensor:
         return self.activation(pre) * self.gates()
+
+    def permute(self, order: Int[Tensor, "width"]) -> None:
+        super().permute(order)
+        self.gates.log_alpha.data = self.gates.log_alpha[order]
+
+    def duplicate(self) -> None:
+        super().duplicate()
+        self.gates.log_alpha.data = self.gates.log_alpha.repeat(2)
+        self.gates.noise = self.gates.noise.repeat(2)

@@ -1,22 +1,93 @@
 """The exchangeable MLPs of a transformer block.
 
-Each maps ``[token, d_model]`` to ``[token, d_model]``, offers its hidden layer at the sites ``pre`` (before the
-non-linearity) and ``post`` (what the output matrix reads), and names its weights that write into the residual
-stream, ``residual_writers``. A new one needs those three things and nothing else.
+:class:`FeedForward` is the contract. :class:`MLP` is one with an input and an output matrix; a subclass of it says only
+what happens in the hidden layer.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from tti.models.network import InapplicableError
+from tti.models.symmetry import folded
 from tti.models.taps import Tap
 
+Draw = tuple[Tensor, float]
+"""A weight and the standard deviation of its normal initialisation."""
 
-class MLP(nn.Module, ABC):
+
+class Draws(NamedTuple):
+    """The initialisation of a part's weights, in the order of the draws.
+
+    The network draws everybody's ``first``, then everybody's ``again`` (weights that write into the residual stream,
+    with a smaller standard deviation), then everybody's ``added``. What an MLP has and a dense one lacks goes into
+    ``added``. An MLP without the dense one's matrices makes a :class:`DenseMLP` that is none of its modules, and adds
+    to the draws of that, so that everything outside begins as in every other variant.
+    """
+
+    first: list[Draw]
+    again: list[Draw] = []  # noqa: RUF012  (never written to)
+    added: list[Draw] = []  # noqa: RUF012
+
+
+class FeedForward(nn.Module, ABC):
+    """Maps ``[token, d_model]`` to ``[token, d_model]`` and answers for its own weights.
+
+    Sites are named within the MLP: ``post``, where its owner says ``blocks.3.mlp.post``. The hidden layer stands at
+    ``pre`` (before the non-linearity) and ``post`` (what writes into the residual stream).
+    """
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
+        """What is added to the residual stream."""
+
+    @abstractmethod
+    def draws(self, std: float, residual_std: float) -> Draws:
+        """The initialisation: every matrix with ``std``, those that write into the stream with ``residual_std``."""
+
+    @property
+    @abstractmethod
+    def weights_per_token(self) -> int:
+        """Entries of the matrices that a token is multiplied with; of a mixture of experts, those of its experts."""
+
+    def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
+        """What each neuron of a site adds to the residual stream, one column a neuron; None if it does not."""
+        return None
+
+    def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
+        """The weights with which each neuron of a site reads the residual stream; None if it has none."""
+        return None
+
+    # -- the same function in other weights; an InapplicableError where there is no such symmetry ---------------------
+
+    @property
+    def width(self) -> int:
+        """Hidden neurons, for :meth:`permute`."""
+        raise InapplicableError(f"{type(self).__name__} has no single hidden layer")
+
+    def permute(self, order: Int[Tensor, "width"]) -> None:
+        """Put the hidden neurons into another order."""
+        raise InapplicableError(f"{type(self).__name__} has no order of hidden neurons to change")
+
+    def rescale(self, factor: float) -> None:
+        """Multiply hidden activations by ``factor``, and divide what they write by it."""
+        raise InapplicableError(f"{type(self).__name__} has no hidden activations to rescale")
+
+    def duplicate(self) -> None:
+        """Have every hidden neuron twice, each copy writing half."""
+        raise InapplicableError(f"{type(self).__name__} has no hidden neurons to copy")
+
+    def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
+        """Read and write in a rotated basis of the stream, with the gain and bias of ``norm`` folded in."""
+        raise InapplicableError(f"{type(self).__name__} cannot be rewritten in another basis")
+
+
+class MLP(FeedForward):
     """``out(hidden(inp(x)))``, by default without biases. Subclasses say what happens in the hidden layer."""
 
     def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], bias: bool = False) -> None:
@@ -28,24 +99,50 @@ class MLP(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
         return self.out(tap("post", self.hidden(tap("pre", self.inp(x)))))
 
-    @property
-    def residual_writers(self) -> list[Tensor]:
-        """The weights that write into the residual stream, which the transformer initialises smaller."""
-        return [self.out.weight]
-
-    @property
-    def residual_reader(self) -> "MLP":
-        """The MLP whose ``inp`` reads the residual stream: this one, unless another stands before it."""
-        return self
-
-    @property
-    def added(self) -> list[nn.Linear]:
-        """The linears that a dense MLP has no counterpart of, whose weights the transformer draws last."""
-        return []
-
     @abstractmethod
     def hidden(self, pre: Float[Tensor, "token d_ff"]) -> Float[Tensor, "token d_ff"]:
         """What the output matrix reads, from what the input matrix wrote."""
+
+    def draws(self, std: float, residual_std: float) -> Draws:
+        inp, out = self.inp.weight, self.out.weight
+        return Draws(first=[(inp, std), (out, std)], again=[(out, residual_std)])
+
+    @property
+    def weights_per_token(self) -> int:
+        return self.inp.weight.numel() + self.out.weight.numel()
+
+    def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
+        return self.out.weight if site == "post" else None
+
+    def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
+        return self.inp.weight if site in ("pre", "post") else None
+
+    @property
+    def width(self) -> int:
+        return self.inp.out_features
+
+    def permute(self, order: Int[Tensor, "width"]) -> None:
+        for parameter in self.inp.parameters():
+            parameter.data = parameter[order]
+        self.out.weight.data = self.out.weight[:, order]
+
+    def rescale(self, factor: float) -> None:
+        probe = torch.linspace(-3, 3, 101)
+        if not torch.allclose(self.activation(probe * factor), self.activation(probe) * factor):
+            raise InapplicableError("its activation function is not homogeneous")
+        for parameter in self.inp.parameters():
+            parameter.data *= factor
+        self.out.weight.data /= factor
+
+    def duplicate(self) -> None:
+        for parameter in self.inp.parameters():
+            parameter.data = torch.cat([parameter, parameter])
+        self.out.weight.data = self.out.weight.repeat(1, 2) / 2
+
+    def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
+        self.inp = folded(self.inp, norm, rotation)
+        for written in self.out.parameters():
+            written.data = rotation.T @ written
 
 
 class DenseMLP(MLP):
@@ -75,6 +172,9 @@ class TopKMLP(MLP):
         post = self.activation(pre)
         kept = post.abs().topk(self.k, dim=-1, sorted=False).indices
         return torch.zeros_like(post).scatter(-1, kept, post.gather(-1, kept))
+
+    def duplicate(self) -> None:
+        raise InapplicableError("copies would compete for the places of top-k")
 
 
 def gelu_tanh(pre: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from tti.models.mlp import MLP, DenseMLP, TopKMLP
+from tti.models.mlp import MLP, DenseMLP, Draws, TopKMLP
+from tti.models.symmetry import folded
 from tti.models.taps import Tap, scoped
 
 
@@ -43,13 +44,22 @@ class Overcomplete(MLP):
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
         return super().forward(self.dense(x, scoped(tap, "dense")), tap)
 
-    @property
-    def residual_reader(self) -> MLP:
-        return self.dense
+    def draws(self, std: float, residual_std: float) -> Draws:
+        """The dense MLP's as if it stood alone, but that not it but the dictionary writes into the stream."""
+        added = [(self.inp.weight, std), (self.out.weight, residual_std)]
+        return self.dense.draws(std, std)._replace(added=added)
 
     @property
-    def added(self) -> list[nn.Linear]:
-        return [self.inp, self.out]
+    def weights_per_token(self) -> int:
+        return self.dense.weights_per_token + super().weights_per_token
+
+    def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
+        """Only the dense MLP reads the residual stream."""
+        return self.dense.reads(site.removeprefix("dense.")) if site.startswith("dense.") else None
+
+    def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
+        self.dense.inp = folded(self.dense.inp, norm, rotation)
+        self.out.weight.data = rotation.T @ self.out.weight
 
 
 class OvercompleteMLP(Overcomplete, DenseMLP):

@@ -7,7 +7,7 @@ and an untapped model pays nothing for it.
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -42,19 +42,21 @@ def natural(site: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", site)]
 
 
-def choose(patterns: str | Iterable[str], widths: Mapping[str, int]) -> tuple[str, ...]:
-    """The sites among ``widths`` that match a glob (or any of several), in natural order.
+def choose(patterns: str | Iterable[str], names: Iterable[str], what: str = "site") -> tuple[str, ...]:
+    """Those of a model's names (of sites, or of ``what`` else) that match a glob (or any of several), in natural order.
 
     Raises:
-        ValueError: a pattern matches nothing; the message lists the sites that there are.
+        ValueError: a pattern matches nothing; the message lists those there are.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    chosen: set[str] = set()
+    names, chosen = list(names), set[str]()
     for pattern in patterns:
-        matches = fnmatch.filter(widths, pattern)
+        matches = fnmatch.filter(names, pattern)
         if not matches:
-            known = ", ".join(sorted({re.sub(r"\d+", "*", site) for site in widths}))
-            raise ValueError(f"no site of this model matches {pattern!r}; it has: {known}")
+            known = ", ".join(sorted({re.sub(r"\d+", "*", name) for name in names}))
+            layers = [int(found[1]) for name in names if (found := re.match(r"blocks\.(\d+)\.", name))]
+            blocks = f"; its blocks are 0 to {max(layers)}" if layers else ""
+            raise ValueError(f"no {what} of this model matches {pattern!r}; it has: {known}{blocks}")
         chosen.update(matches)
     return tuple(sorted(chosen, key=natural))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tti.models.network import Site
 from tti.models.taps import choose
 from tti.step import Step
 
@@ -30,13 +31,13 @@ class Regularizer(nn.Module, ABC):
         self.warmup = warmup
         self.sites: tuple[str, ...] = ()
 
-    def attach(self, widths: Mapping[str, int]) -> None:
-        """Choose the sites in a model that has these ones (site -> width).
+    def attach(self, sites: Mapping[str, Site]) -> None:
+        """Choose the sites in a network that has these ones.
 
         Raises:
             ValueError: a glob matches no site; the message lists those there are.
         """
-        self.sites = choose(self.patterns, widths)
+        self.sites = choose(self.patterns, sites)
 
     @abstractmethod
     def forward(self, step: Step) -> Float[Tensor, ""]:

@@ -1,12 +1,11 @@
 """Decoder-weighted L1: hidden neurons should write little into the residual stream."""
 
 from collections.abc import Mapping
-from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor
 
-from tti.models.mlp import MLP
+from tti.models.network import Readable, Site
 from tti.regularizers.base import Regularizer
 from tti.step import Step
 
@@ -22,8 +21,8 @@ class DecoderL1(Regularizer):
         ValueError: a site is not what an MLP's output matrix reads (``blocks.*.mlp.post``).
     """
 
-    def attach(self, widths: Mapping[str, int]) -> None:
-        super().attach(widths)
+    def attach(self, sites: Mapping[str, Site]) -> None:
+        super().attach(sites)
         strangers = [site for site in self.sites if not site.endswith(".mlp.post")]
         if strangers:
             raise ValueError(f"decoder_l1 acts on blocks.*.mlp.post, which an output matrix reads, not on {strangers}")
@@ -33,6 +32,8 @@ class DecoderL1(Regularizer):
         return sum(penalties[1:], penalties[0]) / len(penalties)
 
     def _penalty(self, site: str, step: Step) -> Float[Tensor, ""]:
-        mlp = cast(MLP, step.model.get_submodule(site.removesuffix(".post")))
+        assert isinstance(step.model, Readable)
+        written = step.model.writes(site)
+        assert written is not None
         size = step.activations[site].float().abs().mean(0)
-        return size @ mlp.out.weight.float().norm(dim=0)
+        return size @ written.float().norm(dim=0)

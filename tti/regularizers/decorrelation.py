@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tti.measures import centred, correlation_gradient, gram_matrix, mean_squared_correlation, widened
+from tti.measures import correlation_gradient, covariance, mean_squared_correlation, widened
 from tti.regularizers.pairs import PairRegularizer
 from tti.step import Step
 
@@ -28,19 +28,18 @@ class Decorrelation(PairRegularizer):
 
 
 class _MeanSquaredCorrelation(Function):
-    """Value and gradient from one Gram matrix and the sums over tokens; no centred copy of the activations is made."""
+    """Value and gradient from the covariance; the centred copy of the activations that it takes is let go at once."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:
-        total = widened(acts).sum(0)
-        covariance = centred(gram_matrix(acts), total, len(acts))
-        ctx.save_for_backward(acts, total / len(acts), covariance)
-        return mean_squared_correlation(covariance)
+        scatter, mean = covariance(acts)
+        ctx.save_for_backward(acts, mean, scatter)
+        return mean_squared_correlation(scatter)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        acts, mean, covariance = ctx.saved_tensors  # type: ignore[attr-defined]
+        acts, mean, scatter = ctx.saved_tensors  # type: ignore[attr-defined]
         with torch.autocast(acts.device.type, enabled=False):
-            pull = correlation_gradient(covariance) * grad
+            pull = correlation_gradient(scatter) * grad
             return torch.addmm(-mean @ pull, widened(acts), pull).to(acts.dtype)

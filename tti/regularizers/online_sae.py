@@ -12,6 +12,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from tti.autoencoders.base import Loss, SparseAutoencoder
 from tti.configuration import digest
+from tti.models.network import Site
 from tti.regularizers.base import Regularizer
 from tti.step import Step
 
@@ -68,17 +69,17 @@ class OnlineSAE(Regularizer):
         self.learning = True
         self.autoencoders = nn.ModuleDict()
 
-    def attach(self, widths: Mapping[str, int]) -> None:
+    def attach(self, sites: Mapping[str, Site]) -> None:
         """Choose the sites, and make an autoencoder for each.
 
         Raises:
             ValueError: a glob matches no site, or the autoencoder refuses (``k`` above the number of latents, say).
         """
-        super().attach(widths)
+        super().attach(sites)
         made = {}
         for site in self.sites:
-            seed = int(digest(f"{self.seed}/{site}"), 16)
-            made[_key(site)] = self.make(d_in=widths[site], d_sae=round(self.expansion * widths[site]), seed=seed)
+            seed, width = int(digest(f"{self.seed}/{site}"), 16), sites[site].width
+            made[_key(site)] = self.make(d_in=width, d_sae=round(self.expansion * width), seed=seed)
         self.autoencoders = nn.ModuleDict(made)
 
     def at(self, site: str) -> SparseAutoencoder:

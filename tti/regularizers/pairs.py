@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tti.models.network import Site
 from tti.regularizers.base import ActivationRegularizer
 
 
@@ -25,18 +26,19 @@ class PairRegularizer(ActivationRegularizer):
         self.sample = sample
         self._chosen: dict[int, Tensor] = {}  # width of a site -> the neurons of this step
 
-    def attach(self, widths: Mapping[str, int]) -> None:
+    def attach(self, sites: Mapping[str, Site]) -> None:
         """Choose the sites; until the first draw the sample is their first neurons.
 
         Raises:
             ValueError: a glob matches no site, or a site has not so many neurons to draw.
         """
-        super().attach(widths)
+        super().attach(sites)
         if self.sample is not None:
-            narrowest = min(widths[site] for site in self.sites)
+            widths = [sites[site].width for site in self.sites]
+            narrowest = min(widths)
             if not 2 <= self.sample <= narrowest:
                 raise ValueError(f"sample={self.sample} neurons: from 2, a pair, to {narrowest}, the narrowest site's")
-            self._chosen = {widths[site]: torch.arange(self.sample) for site in self.sites}
+            self._chosen = {width: torch.arange(self.sample) for width in widths}
 
     def draw(self, generator: torch.Generator) -> None:
         """Draw the sample of the step that begins."""

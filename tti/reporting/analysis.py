@@ -1,242 +1,320 @@
 """Everything that is computed from the runs of a comparison; Markdown, page and browser only show it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from tti.reporting import audit, comparison, losses, matched, pareto, tables
-from tti.reporting.aggregate import Unit, aggregate, units, without_one, z_scores
-from tti.reporting.cells import Found
-from tti.reporting.selection import Selection
-from tti.reporting.tables import Evaluated
+from tti.markdown import code, escaped
+from tti.reporting import audit, comparison, floors, gains, losses, matched, pareto, similarity, tables
+from tti.reporting.gains import Declared
+from tti.reporting.given import Given, Key
+from tti.reporting.hues import Hue, hues
+from tti.reporting.selection import Selection, is_baseline, named
+from tti.reporting.tables import Evaluated, StoryLosses
 
 SPLIT_OF = {"val": "validation", "test": "test"}  # the metrics of a training, by their prefix
-AGGREGATE = "aggregate"
 SIGNS = {"more": 1, "less": -1}
 
 
 @dataclass(frozen=True)
-class Front:
-    """Means over seeds of one metric against the loss, and which variants no other dominates."""
-
-    metric: str
-    label: str
-    less_is_better: bool
-    variants: list[str]
-    on_front: list[bool]
-    reference: tuple[float, float] | None
-    hypervolume: float
-    baseline_alone: float
-
-
 class Analysis:
     """The comparison of selected runs.
 
-    Args:
-        config: of the report.
-        selection: the runs.
-
-    Attributes:
-        table: the tidy table. logged: the history of the trainings. controls: variant -> what it is compared with.
-        losses: :func:`losses.changes` of every variant that has a control. remarks: what one must know of the runs.
-
-    Raises:
-        ValueError: no run has the loss that decides.
+    ``figures``: compared metric -> its values by ``variant, seed``, as :func:`tables.figures`; ``rotated`` and
+    ``untrained`` likewise, of all metrics. ``table``: a row a run, with every figure there is; ``logged``: the history
+    of the trainings. ``controls``: variant -> what it is compared with; ``baselines``: the variants that every other
+    is at last compared with; ``sequences``: the variants of each method, the mildest first; ``hues``: how each is
+    drawn. ``display_only``: compared metrics that may be shown and may not decide; ``declared``: variant -> the gain
+    that is tested. ``floors``, ``losses``, ``gains``, ``changes``, ``beyond``, ``matched``, ``similarity``: tables of
+    the functions that make them. ``remarks``: what one must know of the runs, as Markdown.
     """
 
-    def __init__(self, config: DictConfig, selection: Selection) -> None:
-        self.config, self.selection = config, selection
-        self.found: Evaluated = tables.evaluated(selection.finished, config.split)
-        self.remarks = [f"not finished: `{run.folder.name}` of `{run.folder.parent.name}` ({run.status}) {run.failure}"
-                        for run in selection.unfinished]  # fmt: skip
-        self.remarks += [*selection.remarks, *self.found.remarks]
-        self.table = tables.tidy(selection.finished, self.found.metrics)
-        self.logged = tables.history(selection.finished)
-        self.variants = [str(variant) for variant in self.table["variant"].unique()]
-        self.controls = self._controls()
-        self.units = self._units()
-        self.scores = z_scores(self.table, self.units)
-        if any(unit.weight for unit in self.units.values()):
-            self.table[AGGREGATE] = aggregate(self.scores, self.units)
-        self.metrics: dict[str, Any] = {str(n): m for n, m in config.metrics.items() if n in self.table}
-        self.remarks += self._undefined()
-        self.losses = self._losses()
+    config: DictConfig
+    selection: Selection
+    found: Evaluated
+    table: pd.DataFrame
+    logged: pd.DataFrame
+    metrics: Mapping[str, Any]
+    figures: Mapping[str, pd.Series]
+    rotated: Mapping[str, pd.Series]
+    untrained: Mapping[str, pd.Series]
+    baselines: tuple[str, ...]
+    controls: Mapping[str, str]
+    sequences: Sequence[Sequence[str]]
+    hues: Mapping[str, Hue]
+    display_only: frozenset[str]
+    declared: Mapping[str, Declared]
+    floors: pd.DataFrame
+    losses: pd.DataFrame
+    gains: pd.DataFrame
+    changes: pd.DataFrame
+    beyond: pd.DataFrame
+    matched: pd.DataFrame
+    fronts: Sequence[pareto.Front]
+    similarity: pd.DataFrame
+    remarks: tuple[str, ...]
+
+    @property
+    def loss(self) -> str:
+        """The loss that decides."""
+        return str(self.config.loss)
+
+    @property
+    def variants(self) -> list[str]:
+        """In the order in which they are shown."""
+        return [str(variant) for variant in self.table["variant"].unique()]
 
     @property
     def labels(self) -> dict[str, str]:
-        """Metric -> heading, of those that there are."""
-        return {name: metric.label for name, metric in self.metrics.items()}
+        """Metric -> heading."""
+        return {name: str(metric.label) for name, metric in self.metrics.items()}
 
-    @cached_property
+    @property
     def headings(self) -> dict[str, str]:
-        """Metric -> label with what is better, and ``‡`` where the gaming audit makes it display only."""
+        """Metric -> label with what is better, and ``‡`` where it is display only."""
         arrows = {"less": " ↓", "more": " ↑"}
         return {name: metric.label + arrows.get(metric.get("better"), "") + " ‡" * (name in self.display_only)
                 for name, metric in self.metrics.items()}  # fmt: skip
 
-    @cached_property
-    def display_only(self) -> set[str]:
-        """The compared metrics that moved in the gaming audit, and an aggregate in which one of them has a voice."""
-        moved = audit.display_only(audit.movements(self.found.audits))
-        names = {name for name in {**self.metrics, **self.units} if self.audited(name) in moved}
-        return names | {AGGREGATE for name, unit in self.units.items() if unit.weight and name in names}
+    @property
+    def digits(self) -> dict[str, int]:
+        """Metric -> digits to show."""
+        return {name: int(metric.digits) for name, metric in self.metrics.items()}
 
     def sign(self, name: str) -> int:
         """1 where more of a compared metric is better, -1 where less is, 0 where neither is said."""
         return SIGNS.get(self.metrics[name].get("better"), 0)
 
-    def audited(self, name: str) -> str:
-        """What a compared metric is called in the gaming audit."""
-        return str(self.metrics.get(name, {}).get("audited", name.removesuffix("/mean")))
+    def means(self, name: str) -> pd.DataFrame:
+        """:func:`comparison.over_seeds` of a compared metric, a row for every variant."""
+        return comparison.over_seeds(self.figures[name]).reindex(self.variants)
 
-    @property
-    def audit(self) -> list[Found]:
-        """The gaming audits of all runs."""
-        return audit.finding(self.found.audits, {self.audited(name): label for name, label in self.labels.items()})
 
-    @property
-    def digits(self) -> dict[str, int]:
-        """Metric -> digits to show."""
-        return {name: metric.digits for name, metric in self.metrics.items()}
+def analyse(config: DictConfig, selection: Selection) -> Analysis:
+    """Compare the selected runs.
 
-    @cached_property
-    def primary(self) -> str:
-        """The column of the loss that decides.
-
-        Raises:
-            ValueError: no run has it.
-        """
-        if self.config.primary not in self.table:
-            known = ", ".join(name for name in self.table if name.endswith("/loss"))
-            raise ValueError(f"no run has primary={self.config.primary}; losses that there are: {known or 'none'}")
-        return str(self.config.primary)
-
-    @cached_property
-    def changes(self) -> pd.DataFrame:
-        """:func:`comparison.against` for all metrics but the loss that decides and the speed.
-
-        Runs share machines: side by side, their speeds do not compare.
-        """
-        names = [name for name in self.metrics if name not in (self.primary, "tokens_per_second")]
-        return comparison.against(self.table, names, self.controls)
-
-    @cached_property
-    def matched(self) -> pd.DataFrame:
-        """The change of the logged metrics at matched loss, over seeds; empty where validations do not reach."""
-        loss = str(self.config.matched)
-        names = [name for name in self.metrics if name.startswith("val/") and name in self.logged and name != loss]
-        names = [name for name in names if not name.startswith(("val/perplexity", "val/bits_per_byte"))]
-        if loss not in self.logged or not names:
-            return pd.DataFrame()
-        at = matched.differences(self.logged, loss, names, self.controls).set_index("variant")
-        samples = {(v, m): at.loc[[v], m] for v in at.index.unique() for m in names}
-        return comparison.tested(samples) if samples else pd.DataFrame()
-
-    @cached_property
-    def means(self) -> pd.DataFrame:
-        """A row a variant: the mean over seeds of every number."""
-        return self.table.groupby("variant", sort=False).mean(numeric_only=True)
-
-    @cached_property
-    def without_one(self) -> pd.DataFrame:
-        """The mean over seeds of the lowest and highest aggregate when one of its metrics is left out, by variant."""
-        return without_one(self.scores, self.units).groupby(self.table["variant"], sort=False).mean()
-
-    @cached_property
-    def fronts(self) -> list[Front]:
-        """One a metric that is asked for and there, and of the aggregate."""
-        wanted = [str(name) for name in self.config.figures.front if name in self.metrics and self._some(name)]
-        return [self._front(name) for name in ([AGGREGATE] if AGGREGATE in self.metrics else []) + wanted]
-
-    @cached_property
-    def untrained(self) -> pd.DataFrame:
-        """A row a random-init network of the baseline, as far as they were evaluated."""
-        rows = [
-            metrics | {"val/loss": metrics.get("performance/loss", np.nan)}
-            for (variant, _), metrics in self.found.untrained.items()
-            if variant == self.config.baseline
-        ]
-        return pd.DataFrame(rows)
-
-    def _controls(self) -> dict[str, str]:
-        if self.config.baseline not in self.variants:
-            self.remarks.append(
-                f"no finished run of the baseline `{self.config.baseline}`, so nothing is compared with it; there is "
-                f"{', '.join(f'`{v}`' for v in self.variants)} (baseline=...)"
-            )
-            return {}
-        others = {glob: control for control, glob in self.config.controls.items()}
-        controls = comparison.controls_of(self.variants, self.config.baseline, others)
-        if not controls:
-            self.remarks.append(f"`{self.config.baseline}` is the only variant: there is nothing to compare it with")
-        if controls and self.table.groupby("variant").size().max() < 2:
-            self.remarks.append(
-                "one seed only: no intervals over seeds and no tests. One seed shows nothing of a method"
-            )
-        return controls
-
-    def _units(self) -> dict[str, Unit]:
-        baseline = self.table[self.table["variant"] == self.config.baseline]
-        declared, metrics = self.config.aggregate, self.config.metrics
-        signs = {str(name): SIGNS[metric.get("better")] for name, metric in metrics.items() if "better" in metric}
-        return units(declared.metrics, declared.floor, signs, baseline, self.untrained)
-
-    def _losses(self) -> pd.DataFrame:
-        same_split = SPLIT_OF.get(self.primary.partition("/")[0]) == self.config.split
-        stories = tables.story_losses(self.found, self.remarks) if same_split else {}
-        return losses.changes(self.table, self.primary, self.config.margin, self.controls, stories)
-
-    def _undefined(self) -> list[str]:
-        remarks = []
-        for name, metric in self.metrics.items():
-            values = self.table[name]
-            missing = self.table.loc[~np.isfinite(values.astype(float)), ["variant", "seed"]]
-            keys = [(str(variant), int(seed)) for variant, seed in missing.itertuples(index=False)]
-            if name == AGGREGATE or any(name in metrics for metrics in self.found.metrics.values()):
-                keys = [key for key in keys if key in self.found.metrics]  # of the others it is said already
-            if keys and len(keys) < len(values):
-                remarks.append(f"*{metric.label}* is undefined (not a number) or not there: {tables.named(keys)}")
-        return remarks
-
-    def _some(self, metric: str) -> bool:
-        return bool(self.table[metric].notna().any())
-
-    def _front(self, metric: str) -> Front:
-        less = self.metrics[metric].get("better") == "less"
-        sign = -1 if less else 1
-        means = self.means[[self.primary, metric]]
-        loss, score = means[self.primary].to_numpy(float), sign * means[metric].to_numpy(float)
-        reference = self._reference(metric, sign, means)
-        alone = means.index == self.config.baseline
-        return Front(
-            metric=metric,
-            label=self.labels[metric],
-            less_is_better=less,
-            variants=self.variants,
-            on_front=pareto.front(loss, score).tolist(),
-            reference=None if reference is None else (reference[0], sign * reference[1]),
-            hypervolume=np.nan if reference is None else pareto.hypervolume(loss, score, reference),
-            baseline_alone=np.nan if reference is None else pareto.hypervolume(loss[alone], score[alone], reference),
+    Raises:
+        ValueError: no run has the loss that decides, or the configuration declares what cannot be.
+    """
+    if not isinstance(config.primary, Mapping):
+        raise ValueError(
+            f"primary={config.primary}: that is now the gain, one for each kind of corpus (primary.text=METRIC, "
+            f"primary.grammar=METRIC); the loss that decides is loss={config.primary}"
         )
+    found = tables.evaluated(selection, config.split, config.audit)
+    records = tables.records(selection, found.metrics)
+    every = tables.figures({(row["variant"], row["seed"]): row for row in records})
+    metrics = {str(name): metric for name, metric in config.metrics.items() if name in every}
+    loss = _loss(config, every)
+    figures = {name: every[name] for name in metrics} | {str(config.loss): loss}
+    rotated, untrained = (tables.by_name(selection, each) for each in (found.rotated, found.untrained))
+    table, logged = pd.DataFrame(records), tables.history(selection)
+    baselines, controls, said = _controls(config, selection)
+    sequences = _sequences(table, controls, config.weaker_is_more)
+    stories, unread = _stories(config, selection, found)
+    counted = floors.table(selection, loss, config.split, config.understood)
+    declared = {selection.name(run.key): _declared(config, run) for run in selection.finished}
+    display_only = _display_only(config, metrics, found)
+    silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only} | floors.silent(counted)
+    compared = [name for name in figures if name not in (config.loss, "tokens_per_second")]  # runs share machines
+    pairs, unlike = similarity.between_runs(found.evaluations, selection, baselines, config.figures.similarity)
+    remarks = [f"not finished: {code(run.folder.name)} of {code(run.folder.parent.name)} ({run.status}) "
+               f"{escaped(run.run.failure)}" for run in selection.found if run.status != "finished"]  # fmt: skip
+    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *_undefined(metrics, figures)]
+    return Analysis(
+        config=config,
+        selection=selection,
+        found=found,
+        table=table,
+        logged=logged,
+        metrics=metrics,
+        figures=figures,
+        rotated=rotated,
+        untrained=untrained,
+        baselines=baselines,
+        controls=controls,
+        sequences=sequences,
+        hues=hues(table, baselines, config.weaker_is_more),
+        display_only=display_only,
+        declared=declared,
+        floors=counted,
+        losses=losses.changes(loss, _margins(config, selection, controls), controls, sequences, stories),
+        gains=gains.gains(declared, every, rotated, controls, sequences, silent),
+        changes=comparison.against({name: figures[name] for name in compared}, controls),
+        beyond=gains.beyond({name: figures[name] for name in compared}, rotated, controls),
+        matched=_matched(config, metrics, logged, controls),
+        fronts=_fronts(config, selection, metrics, figures, untrained, baselines),
+        similarity=pairs,
+        remarks=tuple(remarks),
+    )
 
-    def _reference(self, metric: str, sign: int, means: pd.DataFrame) -> tuple[float, float] | None:
-        """Loss of the untrained networks, and the worse of theirs and the baseline's figures; none without them."""
-        untrained = self.untrained
-        if metric == AGGREGATE:
-            untrained = pd.DataFrame({AGGREGATE: aggregate(z_scores(untrained, self.units), self.units)})
-        if self.config.baseline not in means.index or "val/loss" not in self.untrained or metric not in untrained:
-            return None
-        worst = min(sign * untrained[metric].mean(), sign * means.loc[self.config.baseline, metric])
-        reference = float(self.untrained["val/loss"].mean()), float(worst)
-        return reference if np.isfinite(reference).all() else None
 
-
-def spearman(table: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
+def spearman(table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
     """Rank correlation between metrics over runs; those that are the same in all runs are left out."""
     varied = [name for name in metrics if table[name].nunique() > 1]
     return table[varied].astype(float).corr(method="spearman")
+
+
+def _loss(config: DictConfig, figures: Mapping[str, pd.Series]) -> pd.Series:
+    if config.loss not in figures:
+        known = ", ".join(name for name in figures if name.endswith("/loss"))
+        raise ValueError(f"no run has loss={config.loss}; losses that there are: {known or 'none'}")
+    return figures[config.loss].astype(float)
+
+
+def _controls(config: DictConfig, selection: Selection) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
+    """The baselines, what each variant is compared with, and remarks on what is not compared."""
+    keys = list(dict.fromkeys(run.key._replace(seed=0) for run in selection.finished))
+    baselines = tuple(selection.name(key) for key in keys if is_baseline(key, config.baseline))
+    remarks: list[str] = []
+    controls: dict[str, str] = {}
+    others = {str(glob): str(control) for control, glob in config.controls.items()}
+    _require_controls(others, keys)
+    for experiment in selection.experiments:
+        own = [key for key in keys if key.experiment == experiment]
+        variants = {key.variant: selection.name(key) for key in own}
+        inside = [key.variant for key in own if is_baseline(key, config.baseline)]
+        one = baselines[0] if "/" in config.baseline and baselines else None
+        if not inside and one is None:
+            known = ", ".join(map(code, variants))
+            where = f" in {code(experiment)}" if len(selection.experiments) > 1 else ""
+            remarks.append(
+                f"no finished run of the baseline {code(config.baseline)}{where}, so nothing is compared with it; "
+                f"there is {known} (baseline=...)"
+            )
+            continue
+        baseline = inside[0] if inside else str(one)
+        here = {glob: control for glob, control in others.items() if control in variants}
+        chosen = comparison.controls_of([*dict.fromkeys([baseline, *variants])], baseline, here)
+        controls |= {variants[v]: variants.get(control, str(one)) for v, control in chosen.items()}
+    if baselines and not controls:
+        remarks.append(f"{code(baselines[0])} is the only variant: there is nothing to compare it with")
+    if controls and len({run.key.seed for run in selection.finished}) < 2:
+        remarks.append("one seed only: no intervals over seeds and no tests. One seed shows nothing of a method")
+    return baselines, controls, remarks
+
+
+def _require_controls(others: Mapping[str, str], keys: Sequence[Key]) -> None:
+    variants = list(dict.fromkeys(key.variant for key in keys))
+    for control in others.values():
+        if control not in variants:
+            raise ValueError(f"controls: no finished run of {control!r}; there is {', '.join(variants)}")
+
+
+def _sequences(table: pd.DataFrame, controls: Mapping[str, str], weaker_is_more: Sequence[str]) -> list[list[str]]:
+    """The variants of each method that have one control, the mildest first."""
+    chains: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
+    for row in table.drop_duplicates("variant").to_dict("records"):
+        if control := controls.get(row["variant"]):
+            strength = -row["strength"] if row["knob"] in weaker_is_more else row["strength"]
+            chains.setdefault((row["method"], row["knob"], control), []).append((strength, row["variant"]))
+    return [[variant for _, variant in sorted(chain)] for chain in chains.values()]
+
+
+def _margins(config: DictConfig, selection: Selection, controls: Mapping[str, str]) -> dict[str, float]:
+    """Nats within which a change is none: an architecture's where ``model`` differs from the control's."""
+    if not isinstance(config.margin, Mapping):  # one for all, as it was given before there were two
+        return dict.fromkeys(controls, float(config.margin))
+    models = {selection.name(run.key): run.config.get("model") for run in selection.finished}
+    return {variant: float(config.margin["penalty" if models[variant] == models[control] else "architecture"])
+            for variant, control in controls.items()}  # fmt: skip
+
+
+def _declared(config: DictConfig, run: Given) -> Declared:
+    corpus = "grammar" if run.on_grammar else "text"
+    name = str(config.primary[corpus])
+    metric: Any = config.metrics.get(name) or {}
+    if metric.get("better") not in SIGNS:
+        raise ValueError(f"primary.{corpus}={name}: that is no entry of `metrics` that says what is better")
+    return Declared(name, str(metric.label), SIGNS[metric.better])
+
+
+def _display_only(config: DictConfig, metrics: Mapping[str, Any], found: Evaluated) -> frozenset[str]:
+    """What is declared, whoever is in the report, and what moved in an audit of one of these runs besides."""
+    moved = audit.display_only(audit.movements(found.audits))
+    return frozenset(
+        name for name, metric in metrics.items()
+        if audited(name, metric) in moved
+        or any(fnmatchcase(each, glob) for each in (name, audited(name, metric)) for glob in config.display_only)
+    )  # fmt: skip
+
+
+def audited(name: str, metric: Mapping[str, Any]) -> str:
+    """What a compared metric is called in the gaming audit."""
+    return str(metric.get("audited", name.removesuffix("/mean")))
+
+
+def _stories(
+    config: DictConfig, selection: Selection, found: Evaluated
+) -> tuple[dict[tuple[str, int], StoryLosses], list[str]]:
+    """The losses of stories of each run, where the loss that decides is of the split that was evaluated."""
+    if SPLIT_OF.get(str(config.loss).partition("/")[0]) != config.split:
+        return {}, []
+    remarks: list[str] = []
+    stories = {}
+    for key, _, nll, part in tables.arrays(found.evaluations, "story/nll", remarks, "no losses of stories"):
+        if "story/tokens" in part.arrays:
+            stories[selection.name(key), key.seed] = StoryLosses(nll, part.arrays["story/tokens"].astype(float))
+    return stories, remarks
+
+
+def _matched(
+    config: DictConfig, metrics: Mapping[str, Any], logged: pd.DataFrame, controls: Mapping[str, str]
+) -> pd.DataFrame:
+    """The change of the logged metrics at matched loss, over seeds; empty where validations do not reach."""
+    loss = str(config.matched)
+    names = [name for name in metrics if name.startswith("val/") and name in logged and name != loss]
+    names = [name for name in names if not name.startswith(("val/perplexity", "val/bits_per_byte"))]
+    if loss not in logged or not names or not controls:
+        return pd.DataFrame()
+    at = matched.differences(logged, loss, names, controls).set_index(["variant", "seed"])
+    there = at.dropna(how="all", subset=names)
+    return pd.concat({name: comparison.summed_up(there[name], controls) for name in names}, axis=1)
+
+
+def _undefined(metrics: Mapping[str, Any], figures: Mapping[str, pd.Series]) -> list[str]:
+    remarks = []
+    for name, metric in metrics.items():
+        values = figures[name].astype(float)
+        undefined = [(str(variant), int(seed)) for variant, seed in values.index[~np.isfinite(values)]]
+        if undefined:
+            remarks.append(f"*{metric.label}* is undefined (NaN): {named(undefined)}; its mean with that seed is too")
+    return remarks
+
+
+def _fronts(
+    config: DictConfig,
+    selection: Selection,
+    metrics: Mapping[str, Any],
+    figures: Mapping[str, pd.Series],
+    untrained: Mapping[str, pd.Series],
+    baselines: Sequence[str],
+) -> list[pareto.Front]:
+    """One for each metric that is asked for and there, and for each experiment, whose data may be its own."""
+    fronts = []
+    for experiment in selection.experiments:
+        own = dict.fromkeys(selection.name(run.key) for run in selection.finished if run.key.experiment == experiment)
+        where = f", {experiment}" if len(selection.experiments) > 1 else ""
+        for name in (str(name) for name in config.figures.front if name in metrics):
+            better = SIGNS.get(metrics[name].get("better"), 1)
+            there = [v for v in own if v in figures[name].index.get_level_values("variant")]
+            if there:
+                fronts.append(pareto.of_seeds(
+                    name, f"{metrics[name].label}{where}", better, figures[config.loss].loc[there],
+                    figures[name].loc[there], [v for v in there if v in baselines],
+                    _untrained(untrained, name, baselines),
+                ))  # fmt: skip
+    return fronts
+
+
+def _untrained(untrained: Mapping[str, pd.Series], metric: str, baselines: Sequence[str]) -> tuple[float, float]:
+    """Mean loss and score of the baselines' untrained networks; NaN where they were not evaluated."""
+    found = [untrained.get(name, pd.Series(dtype=float)) for name in ("performance/loss", metric)]
+    means = [each[[owner in baselines for owner, _ in each.index]].mean() if len(each) else math.nan for each in found]
+    return float(means[0]), float(means[1])

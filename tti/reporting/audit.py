@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tti.markdown import escaped
 from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.given import Key
 
-Audits = Mapping[tuple[str, int], Mapping[str, float]]
+Audits = Mapping[Key, Mapping[str, float]]
 MOVED = "/moved"
 
 
@@ -24,8 +26,8 @@ def movements(audits: Audits) -> dict[str, dict[str, Movement]]:
     """Metric (``<part>/<name>/<kind>``) -> change -> movement.
 
     Args:
-        audits: the metrics of the part ``gaming`` by variant and seed: ``<change>/<metric>/before``, ``after``,
-            ``moved``. A change that a network does not admit is not among them.
+        audits: the metrics of the audit by run: ``<change>/<metric>/before``, ``after``, ``moved``. A change that a
+            network does not admit is not among them.
     """
     flags: dict[tuple[str, str], list[float]] = {}
     shares: dict[tuple[str, str], list[float]] = {}
@@ -66,7 +68,7 @@ def finding(audits: Audits, compared: Mapping[str, str]) -> list[Found]:
         for metric in sorted(moving)
     ] or [[Cell("none moved")] + [Cell("")] * len(changes)]
     steady = set(found) - moving
-    known = ", ".join(label for metric, label in compared.items() if metric in steady)
+    known = ", ".join(escaped(label) for metric, label in compared.items() if metric in steady)
     notes = [
         f"The weights of {len(audits)} trained networks were changed so that every logit stays as it is (compared in "
         "double precision first). A metric that moves by more than 1 % all the same measures, in part, how the weights "
@@ -75,7 +77,9 @@ def finding(audits: Audits, compared: Mapping[str, str]) -> list[Found]:
         f"{len(steady)} of {len(found)} metrics moved in no run" + (f", among them: {known}." if known else "."),
     ]
     heading = [f"{change.replace('_', ' ')} ({_runs(found, change)})" for change in changes]
-    return [Found("Gaming audit", notes, Rows(["metric, mean over layers", *heading], rows, sortable=False))]
+    return [
+        Found("Gaming audit", notes, Rows(["metric, mean over layers", *heading], rows, sortable=False), folded=True)
+    ]
 
 
 def _runs(found: Mapping[str, Mapping[str, Movement]], change: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
@@ -17,21 +18,20 @@ from tti.evaluation_folder import Evaluation, Part
 from tti.reporting import encoding
 from tti.reporting.analysis import Analysis
 from tti.reporting.contexts import Contexts
+from tti.reporting.given import Given, is_a_site
 from tti.reporting.tables import shortened
-from tti.runs import Run
 
 ASSETS = ("style.css", "data.js", "tokens.js", "browser.js")
-DETAILS = ("histogram", "histogram_edges", "top_types", "top_types_share", "top_types_mean",
-           "promoted", "promoted_logit", "suppressed", "suppressed_logit")  # fmt: skip
 SHOWN_IN_LIST = 8  # token types, and tokens of the highest activations, that a neuron is found by
 
 
 @dataclass(frozen=True)
 class Browsed:
-    """A run in the browser: its number there, its evaluation, and the sites that have neurons."""
+    """A run in the browser: its number there, its variant in the report, its evaluation, and its sites with neurons."""
 
     number: int
-    run: Run
+    variant: str
+    run: Given
     evaluation: Evaluation
     sites: list[str]
 
@@ -41,27 +41,36 @@ class Browsed:
         return self.evaluation.part("contexts")
 
 
-def write(analysis: Analysis, folder: Path, console: Console) -> list[Browsed]:
-    """Write the folder anew; the runs in it, none where no run has contexts. What cannot be read is remarked."""
+def write(analysis: Analysis, folder: Path, console: Console) -> tuple[list[Browsed], list[str]]:
+    """Write the folder anew.
+
+    Returns:
+        The runs in it, none where no run has contexts; and remarks on what could not be read.
+    """
     runs = browsed(analysis)
     shutil.rmtree(folder, ignore_errors=True)
     if not runs:
-        return []
+        return [], []
     folder.mkdir(parents=True)
     copy_assets(("browser.html", *ASSETS), folder)
     (folder / "browser.html").rename(folder / "index.html")
-    data = folder / "data"
+    data, settings = folder / "data", analysis.config.browser
     corpora: dict[str, str] = {}
+    remarks: list[str] = []
     listed, written = [], []
     for each in track(runs, "neuron browser", console=console, transient=True, disable=not console.is_terminal):
         try:
-            listed.append(_write_run(each, corpora, data, analysis.config.browser.neurons_per_file))
+            listed.append(_write_run(each, corpora, data, settings))
             written.append(each)
         except (ValueError, LookupError) as error:
-            analysis.remarks.append(f"not in the browser: {shortened(str(error), each.evaluation)}")
-    title, report = analysis.selection.finished[0].config.experiment, f"../../{folder.parent.name}.html"
-    encoding.write(data, "index", {"runs": listed, "title": title, "report": report})
-    return written
+            remarks.append(f"not in the browser: {shortened(error, each.evaluation)}")
+    panels = OmegaConf.to_container(settings.panels)
+    encoding.write(data, "index", {
+        "runs": listed, "title": ", ".join(analysis.selection.experiments),
+        "report": f"../../{folder.parent.name}.html",
+        "panels": panels, "hidden": list(settings.hidden), "sort": settings.sort,
+    })  # fmt: skip
+    return written, remarks
 
 
 def browsed(analysis: Analysis) -> list[Browsed]:
@@ -69,15 +78,16 @@ def browsed(analysis: Analysis) -> list[Browsed]:
     settings, taken = analysis.config.browser, dict.fromkeys(analysis.variants, 0)
     chosen: list[Browsed] = []
     for run in analysis.selection.finished:
-        variant, evaluation = run.config.variant, analysis.found.evaluations.get((run.config.variant, run.config.seed))
+        variant, evaluation = analysis.selection.name(run.key), analysis.found.evaluations.get(run.key)
         if evaluation is None or "contexts" not in evaluation.parts() or taken[variant] >= settings.seeds:
             continue
         try:
-            sites = [s for s in evaluation.sites() if any(fnmatch.fnmatchcase(s, glob) for glob in settings.sites)]
+            sites = [site for site in evaluation.sites() if is_a_site(site)
+                     and any(fnmatch.fnmatchcase(site, glob) for glob in settings.sites)]  # fmt: skip
         except ValueError:
             continue  # said when its metrics were read
         if sites:
-            chosen.append(Browsed(len(chosen), run, evaluation, sites))
+            chosen.append(Browsed(len(chosen), variant, run, evaluation, sites))
             taken[variant] += 1
     return chosen
 
@@ -88,37 +98,38 @@ def copy_assets(names: Sequence[str], folder: Path) -> None:
         (folder / name).write_bytes((files("tti.reporting") / "web" / name).read_bytes())
 
 
-def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, per_file: int) -> dict[str, Any]:
+def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, settings: Any) -> dict[str, Any]:
     part = browsed.part
-    corpus = part.of["data"] + part.of["tokenizer"]
+    corpus = str(part.of["data"]) + str(part.of["tokenizer"])
     if corpus not in corpora:
         corpora[corpus] = f"corpus-{len(corpora)}"
         encoding.write(data, corpora[corpus], {
             "vocabulary": vocabulary(browsed.run), "tokens": encoding.array(part.arrays["tokens"]),
         })  # fmt: skip
-    sites = [_write_site(browsed, part, site, data, per_file) for site in browsed.sites]
+    sites = [_write_site(browsed, part, number, data, settings) for number in range(len(browsed.sites))]
     return {
-        "number": browsed.number, "variant": browsed.run.config.variant, "seed": browsed.run.config.seed,
+        "number": browsed.number, "variant": browsed.variant, "seed": browsed.run.key.seed,
         "loss": browsed.run.summary["metrics"].get("val/loss"), "corpus": corpora[corpus],
         "before": int(part.metrics["window_before"]), "sites": sites,
     }  # fmt: skip
 
 
-def vocabulary(run: Run) -> list[str]:
+def vocabulary(run: Given) -> list[str]:
     """The text of every token of a run's tokenizer."""
     tokenizer = run.tokenizer
     return [tokenizer.decode([token], skip_special_tokens=False) for token in range(vocabulary_size(tokenizer))]
 
 
-def _write_site(browsed: Browsed, part: Part, site: str, data: Path, per_file: int) -> dict[str, Any]:
+def _write_site(browsed: Browsed, part: Part, number: int, data: Path, settings: Any) -> dict[str, Any]:
+    site, per_file = browsed.sites[number], settings.neurons_per_file
     statistics = browsed.evaluation.neurons(site)
     statistics = {name: values for name, values in statistics.items() if np.isfinite(values).any()}
-    arrays = dict(_details(browsed.evaluation, site))
+    arrays = dict(_details(browsed.evaluation, site, settings.panels))
     contexts = Contexts.of(part, site)
     width = len(next(iter(statistics.values())))
     table: dict[str, Any] = {"columns": {name: encoding.array(v.astype(np.float32)) for name, v in statistics.items()}}
-    if "top_types" in arrays:
-        table["types"] = encoding.array(arrays["top_types"][:, :SHOWN_IN_LIST].astype(np.int32))
+    if settings.found_by in arrays:
+        table["types"] = encoding.array(arrays[settings.found_by][:, :SHOWN_IN_LIST].astype(np.int32))
     if contexts is not None:
         places = contexts.places["top"][:, :SHOWN_IN_LIST]
         table["peaks"] = encoding.array(np.where(places < 0, -1, part.arrays["tokens"][places].astype(np.int32)))
@@ -127,16 +138,16 @@ def _write_site(browsed: Browsed, part: Part, site: str, data: Path, per_file: i
             arrays |= {f"{kind}_place": contexts.places[kind].astype(np.int32),
                        f"{kind}_activation": contexts.activations[kind].astype(np.float32),
                        f"{kind}_window": contexts.windows[kind]}  # fmt: skip
-    name = f"{browsed.number}/{site}"
-    encoding.write(data, f"{name}/table", table)
+    folder = f"{browsed.number}/{number}"  # of numbers: a name could lead anywhere
+    encoding.write(data, f"{folder}/table", table)
     for block, start in enumerate(range(0, width, per_file)):
         rows = {key: encoding.array(values[start : start + per_file]) for key, values in arrays.items()}
-        encoding.write(data, f"{name}/{block}", rows)
-    return {"name": site, "width": width, "perFile": per_file, "statistics": list(statistics)}
+        encoding.write(data, f"{folder}/{block}", rows)
+    return {"name": site, "folder": folder, "width": width, "perFile": per_file, "statistics": list(statistics)}
 
 
-def _details(evaluation: Evaluation, site: str) -> Iterator[tuple[str, np.ndarray]]:
+def _details(evaluation: Evaluation, site: str, panels: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a site that panels show."""
+    wanted = [name for panel in panels for name in panel.get("arrays", ())]
     for part in map(evaluation.part, evaluation.parts()):
-        for name in DETAILS:
-            if f"{site}/{name}" in part.arrays:
-                yield name, part.arrays[f"{site}/{name}"]
+        yield from ((name, part.arrays[f"{site}/{name}"]) for name in wanted if f"{site}/{name}" in part.arrays)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cell:
-    """What it shows, what it is sorted by, what a pointer over it tells.
+    """A cell: its text, the number it is sorted by, and what a pointer over it shows.
 
     ``kind``: ``name`` (of a variant or metric), ``text``, ``good``, ``bad``, or several of them.
     """
@@ -29,8 +29,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """A finding: a heading, what must be said of it, and its table."""
+    """A finding: a heading, what must be said of it (Markdown), and its table.
+
+    ``folded``: it is detail, which a page hides until it is asked for.
+    """
 
     title: str
     notes: Sequence[str]
     table: Rows
+    folded: bool = False

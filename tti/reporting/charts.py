@@ -1,4 +1,4 @@
-"""The data of the page's charts; ``web/charts.js`` draws them."""
+"""The data of figures: ``web/charts.js`` draws them on the page, ``plots`` for Markdown."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,26 +8,63 @@ import numpy as np
 import pandas as pd
 
 from tti.reporting import comparison
-from tti.reporting import similarity as alike
 from tti.reporting.analysis import Analysis, spearman
+from tti.reporting.pareto import front
+from tti.reporting.statistics import half_width
 
 MOST_POINTS = 160  # of a curve
-WIDEST_PROFILE = 6.0  # standard deviations at the outer ring of the radar, at most
+Points = Mapping[str, tuple[float, ...]]  # x, y, and the half widths of their intervals
+
+
+def plane(analysis: Analysis) -> dict[str, Any] | None:
+    """The declared gain over what it costs; without one, the first front; nothing where there is neither."""
+    costs, gains = analysis.losses, analysis.gains
+    points = {v: (costs.loc[v, "mean"], gains.loc[v, "mean"], costs.loc[v, "half_width"], gains.loc[v, "margin"])
+              for v in analysis.controls}  # fmt: skip
+    if not any(math.isfinite(y) for _, y, _, _ in points.values()):
+        return next(iter(fronts(analysis)), None)
+    points |= {
+        control: (0.0, 0.0, math.nan, math.nan) for control in analysis.controls.values() if control not in points
+    }
+    labels = " or ".join(dict.fromkeys(gain.label for gain in analysis.declared.values()))
+    return _plane(analysis, points, "cost: change of the loss, nats", f"gain: {labels}", "more") | {"origin": True}
 
 
 def fronts(analysis: Analysis) -> list[dict[str, Any]]:
     """Each front's figure over the loss."""
     shown = []
-    for front in analysis.fronts:
-        series = []
-        for (variant, runs), on in zip(analysis.table.groupby("variant", sort=False), front.on_front, strict=True):
-            points = runs[[analysis.primary, front.metric]].astype(float)
-            mean = points.mean().tolist()
-            series.append({"variant": variant, "points": points.to_numpy().tolist(), "mean": mean, "front": on})
-        better = "less" if front.less_is_better else "more"
-        x = analysis.labels.get(analysis.primary, analysis.primary)
-        shown.append({"kind": "scatter", "x": x, "y": f"{front.label} ({better} is better)", "series": series})
+    for found in analysis.fronts:
+        points: dict[str, tuple[float, ...]] = {}
+        for variant in found.variants:
+            pairs = [analysis.figures[name].astype(float).loc[variant] for name in (analysis.loss, found.metric)]
+            points[variant] = (*[float(p.mean(skipna=False)) for p in pairs], *[half_width(p.tolist()) for p in pairs])
+        better = "less" if found.less_is_better else "more"
+        x = analysis.labels.get(analysis.loss, analysis.loss)
+        shown.append(_plane(analysis, points, x, f"{found.label} ({better} is better)", better))
     return shown
+
+
+def _plane(analysis: Analysis, points: Points, x: str, y: str, better: str) -> dict[str, Any]:
+    """Points with their intervals, in the strengths' order; ``better``: whether more of y is, as less of x is."""
+    there = {v: p for v, p in points.items() if math.isfinite(p[0]) and math.isfinite(p[1])}
+    sign = -1 if better == "less" else 1
+    on = dict(zip(there, front([p[0] for p in there.values()], [sign * p[1] for p in there.values()]), strict=True))
+    methods: dict[str, list[str]] = {}
+    for variant in sorted(there, key=lambda v: analysis.hues[v].rank):
+        methods.setdefault(_series_of(analysis, variant), []).append(variant)
+    series = [
+        {"name": name, "colour": analysis.hues[variants[0]].colour, "turn": analysis.hues[variants[0]].turn,
+         "points": [{"variant": v, "label": analysis.hues[v].label, "at": _rounded(there[v]), "front": bool(on[v])}
+                    for v in variants]}
+        for name, variants in sorted(methods.items(), key=lambda item: list(analysis.hues).index(item[1][0]))
+    ]  # fmt: skip
+    return {"kind": "plane", "x": x, "y": y, "better": better, "series": series}
+
+
+def _series_of(analysis: Analysis, variant: str) -> str:
+    """A method is one line; a variant of no strength, and a baseline, are a point each."""
+    hue = analysis.hues[variant]
+    return hue.method if hue.of > 1 else variant
 
 
 def curves(logged: pd.DataFrame, panels: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -54,32 +91,28 @@ def strengths(analysis: Analysis) -> list[dict[str, Any]]:
     methods = methods[methods["method"].isin(counted[counted > 1].index)]
     if methods.empty:
         return []
-    metrics = {analysis.primary: analysis.labels.get(analysis.primary, analysis.primary)} | {
-        f.metric: f.label for f in analysis.fronts
-    }
-    order = list(methods["method"].unique())
+    metrics = {analysis.loss: analysis.labels.get(analysis.loss, analysis.loss)}
+    metrics |= {found.metric: analysis.labels[found.metric] for found in analysis.fronts}
     shown = []
     for metric, label in metrics.items():
         series = [
             {
                 "variant": " · ".join(filter(None, (str(method), str(runs["knob"].iloc[0])))),
-                "colour": order.index(method),
+                "colour": _colour(analysis, runs["variant"]),
                 "variants": True,
                 "points": _band(runs, "strength", metric),
             }
             for method, runs in methods.groupby("method", sort=False)
         ]
-        chart = {
-            "kind": "lines",
-            "x": "the number that is named in the legend",
-            "y": label,
-            "log": True,
-            "series": series,
-            "names": True,
-        }
-        chart["rules"] = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
-        shown.append(chart)
+        rules = [_rule(analysis, control, metric) for control in compared_with(analysis, methods["variant"])]
+        shown.append({"kind": "lines", "x": "the number that is named in the legend", "y": label, "log": True,
+                      "names": True, "series": series, "rules": rules})  # fmt: skip
     return shown
+
+
+def _colour(analysis: Analysis, variants: Iterable[str]) -> int:
+    colours = [analysis.hues[variant].colour for variant in variants]
+    return next((colour for colour in colours if colour is not None), 0)
 
 
 def compared_with(analysis: Analysis, variants: Iterable[str]) -> list[str]:
@@ -92,15 +125,14 @@ def compared_with(analysis: Analysis, variants: Iterable[str]) -> list[str]:
 def _rule(analysis: Analysis, variant: str, metric: str) -> dict[str, Any]:
     """The mean over seeds as a level line, their range as its band."""
     values = analysis.table.loc[analysis.table["variant"] == variant, metric].astype(float)
-    return {"name": variant, "at": values.mean(), "low": values.min(), "high": values.max()}
+    return {"name": variant, "at": values.mean(skipna=False), "low": values.min(), "high": values.max()}
 
 
 def layers(analysis: Analysis) -> list[dict[str, Any]]:
-    """What the fronts and the aggregate are of, over the layers."""
+    """What the fronts are of, over the layers."""
     shown = []
-    wanted = [*[front.metric for front in analysis.fronts], *analysis.units]
-    for name in dict.fromkeys(wanted):
-        label = analysis.labels.get(name, name)
+    for name in dict.fromkeys(found.metric for found in analysis.fronts):
+        label = analysis.labels[name]
         stem = name.removesuffix("mean") + "layer_"
         found = {c: int(c.removeprefix(stem)) for c in analysis.table if c.startswith(stem)}
         if name.endswith("/mean") and len(found) > 1:
@@ -115,7 +147,7 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
 def similarity(analysis: Analysis) -> list[dict[str, Any]]:
     """CKA with the baseline over the layers, one chart a kind of site; two seeds of the baseline as reference."""
     shown = []
-    for kind, pairs in alike.between_runs(analysis).groupby("kind", sort=False):
+    for kind, pairs in analysis.similarity.groupby("kind", sort=False):
         if pairs["layer"].nunique() < 2:
             continue
         series = _bands(pairs[pairs["variant"] != ""], "layer", "cka")
@@ -126,57 +158,23 @@ def similarity(analysis: Analysis) -> list[dict[str, Any]]:
     return shown
 
 
-def layer_similarity(analysis: Analysis) -> list[dict[str, Any]]:
+def layer_similarity(matrices: Iterable[tuple[str, str, np.ndarray]]) -> list[dict[str, Any]]:
     """CKA between the layers of each variant."""
     return [
-        {
-            "kind": "cells",
-            "x": "layer",
-            "y": f"{variant} · {kind}",
-            "variant": variant,
-            "values": [[float(f"{v:.4g}") for v in row] for row in matrix],
-        }
-        for variant, kind, matrix in alike.layers(analysis)
-    ]
-
-
-def radar(analysis: Analysis) -> list[dict[str, Any]]:
-    """z-scores of the aggregate's parts, outwards is better."""
-    if len(analysis.scores.columns) < 3:
-        return []
-    means = analysis.scores.groupby(analysis.table["variant"], sort=False).mean()
-    most = min(WIDEST_PROFILE, max(1.0, math.ceil(float(np.nanmax(means.abs().to_numpy())))))
-    axes = [analysis.labels.get(name, name) for name in means]
-    series = [{"variant": v, "values": row.tolist()} for v, row in means.iterrows()]
-    return [
-        {
-            "kind": "radar",
-            "x": "",
-            "y": f"z-scores, −{most:g} to {most:g}",
-            "axes": axes,
-            "most": most,
-            "series": series,
-        }
-    ]
+        {"kind": "cells", "x": "layer", "y": f"{variant} · {kind}", "variant": variant,
+         "values": [[float(f"{v:.4g}") for v in row] for row in matrix]}
+        for variant, kind, matrix in matrices
+    ]  # fmt: skip
 
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
     """Rank correlations between the metrics that are shown."""
-    table = spearman(
-        analysis.table, {n: label for n, label in analysis.labels.items() if "better" in analysis.metrics[n]}
-    )
+    table = spearman(analysis.table, [name for name in analysis.metrics if analysis.sign(name)])
     if len(table) < 2:
         return []
-    labels = [analysis.labels[name] for name in table]
-    return [
-        {
-            "kind": "matrix",
-            "x": "",
-            "y": f"Spearman's ρ over at most {len(analysis.table)} runs: blue −1, orange +1",
-            "labels": labels,
-            "values": table.to_numpy().tolist(),
-        }
-    ]
+    y = f"Spearman's ρ over at most {len(analysis.table)} runs: blue −1, orange +1"
+    return [{"kind": "matrix", "x": "", "y": y, "labels": [analysis.labels[name] for name in table],
+             "values": table.to_numpy().tolist()}]  # fmt: skip
 
 
 def _bands(table: pd.DataFrame, x: str, y: str) -> list[dict[str, Any]]:
@@ -188,4 +186,8 @@ def _band(rows: pd.DataFrame, x: str, y: str) -> Sequence[Sequence[float]]:
     along = rows.dropna(subset=[y]).groupby(x)[y].agg(["mean", "min", "max"]).reset_index()
     if len(along) > MOST_POINTS:
         along = along.iloc[np.linspace(0, len(along) - 1, MOST_POINTS).round().astype(int)]
-    return [[float(f"{value:.6g}") for value in row] for row in along.to_numpy(float)]
+    return [_rounded(row) for row in along.to_numpy(float)]
+
+
+def _rounded(row: Iterable[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in row]

@@ -1,28 +1,29 @@
-"""Runs compared over seeds: means, spreads, and differences from the baseline paired by seed."""
+"""Runs compared over seeds: means, spreads, and differences from a control paired by seed."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from tti.reporting.statistics import difference_p, half_width, holm
+from tti.reporting.statistics import half_width
 
 
-def over_seeds(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1; not a number for one seed) of each metric for each variant.
+def over_seeds(values: pd.Series) -> pd.DataFrame:
+    """Mean and standard deviation of a metric over seeds.
 
     Args:
-        runs: a row a finished run, with the columns ``variant``, ``seed`` and the metrics.
-        metrics: the columns to summarise.
+        values: with the index ``variant, seed``, of the runs in which the metric was measured.
 
     Returns:
-        A row a variant in the order of first appearance; columns ``(metric, "mean" | "sd")`` and ``("seeds", "n")``.
+        A row a variant, in the order of first appearance: ``mean, sd`` (n - 1; NaN for one seed), ``n`` and ``nan``, in
+        how many of these it is NaN. With one such, mean and deviation are NaN too: the other seeds would be a sample
+        chosen by its outcome.
     """
-    groups = runs.groupby("variant", sort=False)
-    summary = groups[list(metrics)].agg(["mean", "std"]).rename(columns={"std": "sd"}, level=1)
-    summary[("seeds", "n")] = groups.size()
-    return summary
+    groups = values.astype(float).groupby("variant", sort=False)
+    nan = groups.size() - groups.count()
+    return pd.DataFrame({"mean": groups.mean().where(nan == 0), "sd": groups.std().where(nan == 0),
+                         "n": groups.size(), "nan": nan})  # fmt: skip
 
 
 def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str]) -> dict[str, str]:
@@ -45,34 +46,41 @@ def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str
     return chosen
 
 
-def against(runs: pd.DataFrame, metrics: Sequence[str], controls: Mapping[str, str]) -> pd.DataFrame:
-    """Change of each metric from the run of the same seed of each variant's control.
+def paired(values: pd.Series, controls: Mapping[str, str]) -> pd.Series:
+    """Each variant's values less those of its control with the same seed, for the seeds that both have.
+
+    Args:
+        values: with the index ``variant, seed``.
+        controls: variant -> what it is compared with.
+    """
+    by_variant = {
+        str(v): group.droplevel("variant") for v, group in values.astype(float).groupby("variant", sort=False)
+    }
+    nothing = pd.Series(dtype=float, index=pd.Index([], name="seed", dtype=int))
+    changed = {}
+    for variant, control in controls.items():
+        ours, theirs = (by_variant.get(name, nothing) for name in (variant, control))
+        both = ours.index.intersection(theirs.index)
+        changed[variant] = ours.loc[both] - theirs.loc[both]
+    return pd.concat(changed, names=["variant"]) if changed else values.iloc[:0].astype(float)
+
+
+def summed_up(changes: pd.Series, variants: Iterable[str]) -> pd.DataFrame:
+    """Changes as :func:`paired` gives them, over seeds.
 
     Returns:
-        A row a variant in ``controls``; columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "p" | "p_holm")``:
-        the mean change, the half width of its t interval (df = seeds - 1; not a number for one seed), in how many
-        seeds it fell or rose, how many seeds there are in both, and the p of the paired t test, as it is and corrected
-        for the number of all tests in the table.
+        A row a variant: ``mean``, the half width ``margin`` of its t interval (df = seeds - 1; NaN for one seed),
+        ``down, up``: in how many seeds the figure fell or rose, ``n``: how many seeds there are, ``nan``: in how many
+        of these it is NaN, so that mean and interval are.
     """
-    values = runs.set_index(["variant", "seed"])[list(metrics)]
-    changed = {
-        variant: (values.loc[variant] - values.loc[control]).dropna(how="all") for variant, control in controls.items()
-    }
-    return tested({(variant, metric): changed[variant][metric] for variant in changed for metric in metrics})
+    seeds = {str(variant): group.to_numpy(float) for variant, group in changes.groupby("variant", sort=False)}
+    return pd.DataFrame({variant: _change(seeds.get(variant, np.empty(0))) for variant in variants}).T
 
 
-def tested(samples: Mapping[tuple[str, str], pd.Series]) -> pd.DataFrame:
-    """The table that :func:`against` describes, from the changes over seeds of each ``(variant, metric)``."""
-    cells = {key: _change(sample) for key, sample in samples.items()}
-    corrected = holm({key: cell["p"] for key, cell in cells.items()})
-    rows: dict[str, dict[tuple[str, str], float]] = {}
-    for (variant, metric), cell in cells.items():
-        row = rows.setdefault(variant, {})
-        row |= {(metric, name): value for name, value in cell.items()}
-        row[metric, "p_holm"] = corrected[variant, metric]
-    columns = list(dict.fromkeys(metric for _, metric in samples))
-    names = pd.MultiIndex.from_product([columns, ["mean", "margin", "down", "up", "n", "p", "p_holm"]])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+def against(figures: Mapping[str, pd.Series], controls: Mapping[str, str]) -> pd.DataFrame:
+    """:func:`summed_up` changes of each metric from each variant's control: columns ``(metric, "mean" | ...)``."""
+    tables = {name: summed_up(paired(values, controls), controls) for name, values in figures.items()}
+    return pd.concat(tables, axis=1) if tables else pd.DataFrame(index=list(controls))
 
 
 def excess(history: pd.DataFrame, metric: str, controls: Mapping[str, str]) -> pd.DataFrame:
@@ -82,13 +90,14 @@ def excess(history: pd.DataFrame, metric: str, controls: Mapping[str, str]) -> p
     return pd.concat(differences, names=["variant"]).dropna().reset_index(name=metric)
 
 
-def _change(change: pd.Series) -> dict[str, float]:
-    change = change.dropna()
+def _change(change: np.ndarray) -> dict[str, float]:
+    nan = int(np.isnan(change).sum())
+    defined = len(change) > 0 and not nan
     return {
-        "mean": change.mean() if len(change) else np.nan,
-        "margin": half_width(change),
+        "mean": float(change.mean()) if defined else np.nan,
+        "margin": half_width(change.tolist()) if defined else np.nan,
         "down": int((change < 0).sum()),
         "up": int((change > 0).sum()),
         "n": len(change),
-        "p": difference_p(change),
+        "nan": nan,
     }

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tti.configuration import without_folders
-from tti.markdown import table
+from tti.markdown import code, escaped
 from tti.reporting import charts, comparison, findings, markdown, plots, summary
 from tti.reporting.analysis import Analysis
-from tti.reporting.statistics import CONFIDENCE
-from tti.runs import Run
+from tti.reporting.plan import common_overrides
 
 
 def text(analysis: Analysis, to: Path, more: list[str]) -> str:
@@ -21,34 +20,41 @@ def text(analysis: Analysis, to: Path, more: list[str]) -> str:
         to: where the Markdown will be.
         more: further sections.
     """
-    front, *figures = _figures(analysis, to)
-    body = [front, *_tables(analysis), *more, *figures, *_provenance(analysis)]
-    return "\n\n".join([*head(analysis), *body]) + "\n"  # last, for what is remarked on the way
+    first, *figures = _figures(analysis, to)
+    body = [line for found in findings.every(analysis) for line in markdown.section(found)]
+    provenance_ = ["## Where the figures come from", "\n".join(f"- {line}" for line in provenance(analysis))]
+    return "\n\n".join([*head(analysis), first, *_remarks(analysis), *body, *more, *figures, *provenance_]) + "\n"
 
 
 def head(analysis: Analysis) -> list[str]:
-    """Heading, the summary, and what one must know of the runs."""
-    remarks = [f"- {line}" for line in analysis.remarks]
-    return [f"# {title(analysis.config)}", *summary.sentences(analysis), *(["\n".join(remarks)] if remarks else [])]
+    """Heading, the first table, and the summary."""
+    found = findings.first(analysis)
+    return [
+        f"# {escaped(title(analysis.config))}",
+        markdown.rows(found.table),
+        *found.notes,
+        *summary.sentences(analysis),
+    ]
 
 
-def _provenance(analysis: Analysis) -> list[str]:
-    return ["## Where the figures come from", "\n".join(f"- {line}" for line in provenance(analysis))]
+def _remarks(analysis: Analysis) -> list[str]:
+    return ["\n".join(f"- {line}" for line in analysis.remarks)] if analysis.remarks else []
 
 
 def provenance(analysis: Analysis) -> list[str]:
     """Where the figures come from."""
     config, finished = analysis.config, analysis.selection.finished
-    environments = pd.DataFrame([run.environment for run in finished])
+    environments = pd.DataFrame([run.run.environment for run in finished])
     steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
     tokens = [run.summary["tokens"] for run in finished]
+    machines, commits = (", ".join(map(str, environments[name].unique())) for name in ("platform", "commit"))
+    devices, torch = ", ".join(map(str, environments["device"].unique())), environments["packages"].iloc[0]["torch"]
     lines = [
         f"{len(finished)} of {len(analysis.selection.found)} runs finished; {steps} steps, {min(tokens):,} to "
         f"{max(tokens):,} tokens a run",
-        f"overrides common to all: `{' '.join(_common_overrides(finished))}`",
-        f"commit: {', '.join(environments['commit'].unique())}; {', '.join(environments['device'].unique())}; "
-        f"{', '.join(environments['platform'].unique())}; torch {finished[0].environment['packages']['torch']}",
-        f"written by `python -m tti.report {' '.join(_spelled(config))}`",
+        f"overrides common to all: {code(' '.join(common_overrides(finished)))}",
+        escaped(f"commit: {commits}; {devices}; {machines}; torch {torch}"),
+        f"written by {code(f'python -m tti.report {_spelled(config)}')}",
         *_first_step(analysis.logged),
     ]
     if "unigram_entropy" in finished[0].summary:
@@ -57,8 +63,8 @@ def provenance(analysis: Analysis) -> list[str]:
 
 
 def title(config: DictConfig) -> str:
-    """As given, or the folder's name."""
-    return str(config.title or Path(patterns(config)[0]).name)
+    """As given, or the folders' names."""
+    return str(config.title or " + ".join(dict.fromkeys(Path(pattern).resolve().name for pattern in patterns(config))))
 
 
 def patterns(config: DictConfig) -> list[str]:
@@ -67,109 +73,43 @@ def patterns(config: DictConfig) -> list[str]:
 
 
 def _first_step(logged: pd.DataFrame) -> list[str]:
-    """Whether all variants of a seed began alike: same weights, same stories, same dropout."""
+    """Whether all variants of an experiment and seed began alike: same weights, same stories, same dropout."""
     if "train/ce" not in logged:
         return []
-    first = logged[logged["step"] == 1].groupby("seed")["train/ce"]
-    shown = ", ".join(f"seed {seed} {float(values.iloc[0])!r}" for seed, values in first if values.nunique() == 1)
-    differ = [str(seed) for seed, values in first if values.nunique() > 1]
+    several = logged["experiment"].nunique() > 1
+    first = logged[logged["step"] == 1].groupby(["experiment", "seed"])["train/ce"]
+    named = [(f"{code(experiment)} " * several + f"seed {seed}", values) for (experiment, seed), values in first]
+    shown = ", ".join(f"{name} {float(values.iloc[0])!r}" for name, values in named if values.nunique() == 1)
+    differ = [name for name, values in named if values.nunique() > 1]
     lines = [f"cross-entropy of the first step, equal to the last digit in all variants: {shown}"] if shown else []
     return lines + (
-        [f"cross-entropy of the first step differs between variants: seed {', '.join(differ)}"] if differ else []
+        [f"cross-entropy of the first step differs between variants: {', '.join(differ)}"] if differ else []
     )
-
-
-def _tables(analysis: Analysis) -> list[str]:
-    labels, digits, controls = analysis.headings, analysis.digits, analysis.controls
-    sections = ["## Final figures", "Mean ± standard deviation over seeds.",
-                markdown.means(comparison.over_seeds(analysis.table, list(labels)), labels, digits)]  # fmt: skip
-    if controls:
-        changed = {name: labels[name] for name in analysis.changes.columns.get_level_values(0).unique()}
-        sections += [
-            "## What it costs",
-            cost_note(analysis),
-            markdown.losses(analysis.losses),
-            "## Change, paired by seed",
-            f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds, and in how many seeds the figure "
-            'fell. *: the t test rejects "no change" after Holm\'s correction for all '
-            f"{_tests(analysis.changes)} tests in this table.",
-            markdown.changes(analysis.changes, changed, digits, controls),
-        ]
-    if controls and len(analysis.matched):
-        matched = {name: labels[name] for name in analysis.matched.columns.get_level_values(0).unique()}
-        sections += [
-            "## Change at matched loss",
-            f"{MATCHED_NOTE} Stars as above, {_tests(analysis.matched)} tests. -: no two validations enclose that "
-            "loss.",
-            markdown.changes(analysis.matched, matched, digits, controls),
-        ]
-    if analysis.fronts:
-        sections += ["## Fronts", FRONT_NOTE, _fronts(analysis)]
-    for found in (*findings.beside_the_front(analysis), *findings.doubts(analysis)):
-        sections += markdown.section(found)
-    return sections
-
-
-FRONT_NOTE = (
-    "Variants that no other dominates in loss and the figure (means over seeds). Hypervolume: the area that they "
-    "dominate, from the loss of untrained networks and the worse of the baseline's and the untrained figure; beside it "
-    "that of the baseline alone. It is there where `random_init` was evaluated."
-)
-
-
-MATCHED_NOTE = (
-    "Both runs of a seed where their validation loss was the larger of the two final ones, read off the validations "
-    "of each training by interpolation: what is left is not explained by one being trained further."
-)
-
-
-def cost_note(analysis: Analysis) -> str:
-    """What the table of losses shows."""
-    return (
-        f"Change of `{analysis.primary}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
-        f"paired t test, and of the equivalence test (TOST) with the margin {analysis.config.margin} nats, both "
-        "corrected (Holm) for the number of variants. Last, each seed's own change ± its interval over stories, "
-        "paired by story: it tells two trainings apart, not two methods. Only the equivalence test makes a change "
-        "*free*; *undecided* means that neither test decides."
-    )
-
-
-def _tests(table: pd.DataFrame) -> int:
-    return int(table.xs("p", axis=1, level=1).notna().sum().sum())
-
-
-def _fronts(analysis: Analysis) -> str:
-    rows = []
-    for front in analysis.fronts:
-        names = ", ".join(f"`{v}`" for v, on in zip(front.variants, front.on_front, strict=True) if on)
-        rows.append([f"{front.label} ({'less' if front.less_is_better else 'more'} is better)", names,
-                     markdown.spread(front.hypervolume, float("nan"), 4),
-                     markdown.spread(front.baseline_alone, float("nan"), 4)])  # fmt: skip
-    return table(["figure", "on the front", "hypervolume", "baseline alone"], rows)
 
 
 def _figures(analysis: Analysis, to: Path) -> list[str]:
-    config, table, logged, label = analysis.config, analysis.table, analysis.logged, analysis.headings
-    variants = analysis.variants
-    shown = {"curves": plots.curves(logged, _present(config.figures.curves, label, logged), variants)}
-    if fronts := {front.metric: label[front.metric] for front in analysis.fronts}:
-        shown = {"front": plots.front(table, (analysis.primary, label[analysis.primary]), fronts), **shown}
+    config, logged, label = analysis.config, analysis.logged, analysis.headings
+    hues = analysis.hues
+    shown = {"gain": plots.plane(chart)} if (chart := charts.plane(analysis)) else {}
+    if fronts := charts.fronts(analysis):
+        shown["front"] = plots.planes(fronts)
+    if responses := charts.strengths(analysis):
+        shown["strength"] = plots.responses(responses)
+    shown["curves"] = plots.curves(logged, _present(config.figures.curves, label, logged), hues)
     trained = [name.removesuffix("_weighted") for name in logged if name.endswith("_weighted")]
     if analysis.controls and "train/ce" in logged:
         excess = comparison.excess(logged, "train/ce", analysis.controls)
-        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above control's, nats"}, variants)
-    if responses := charts.strengths(analysis):
-        shown["strength"] = plots.responses(responses)
+        shown["cost"] = plots.curves(excess, {"train/ce": "train CE above control's, nats"}, hues)
     if trained:
         shown["penalties"] = plots.curves(
-            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}, variants
+            logged, {name: f"{name.removeprefix('train/')}, unweighted" for name in trained}, hues
         )
         weights = {"coefficient": "λ of {}", "to_ce_grad_ratio": "gradient of {} : gradient of CE"}
         weighed = {f"{name}_{what}": text.format(name.removeprefix("train/"))
                    for name in trained for what, text in weights.items() if f"{name}_{what}" in logged}  # fmt: skip
-        shown["weights"] = plots.curves(logged, weighed, variants, log=True)
-    if set(config.figures.spread.quantiles) <= set(table):
-        shown["spread"] = plots.spreads(table, config.figures.spread.quantiles, config.figures.spread.label)
+        shown["weights"] = plots.curves(logged, weighed, hues, log=True)
+    if set(config.figures.spread.quantiles) <= set(analysis.table):
+        shown["spread"] = plots.spreads(analysis.table, config.figures.spread.quantiles, config.figures.spread.label)
     folder = to.with_suffix("")
     for name, figure in shown.items():
         plots.save(figure, folder / f"{name}.png")
@@ -180,17 +120,8 @@ def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> d
     return {name: labels[name] for name in names if name in table and name in labels}
 
 
-def _common_overrides(runs: list[Run]) -> list[str]:
-    each = [list(OmegaConf.load(run.folder / "overrides.yaml")) for run in runs]
-    common = [override for override in each[0] if all(override in other for other in each[1:])]
-    return [
-        without_folders(override.replace("\\", ""))
-        for override in common
-        if not override.startswith(("variant=", "seed="))
-    ]
-
-
-def _spelled(config: DictConfig) -> list[str]:
-    given = {key: config[key] for key in ("to", "baseline", "controls", "split", "primary", "margin") if config[key]}
+def _spelled(config: DictConfig) -> str:
+    """The command's overrides, as they were typed, so far as a report differs by them."""
+    given = {key: config[key] for key in ("to", "baseline", "controls", "split", "loss") if config[key]}
     runs = [without_folders(f"runs={pattern}") for pattern in patterns(config)]
-    return [*runs, *[without_folders(f"{key}={value}") for key, value in given.items()]]
+    return " ".join([*runs, *[without_folders(f"{key}={value}") for key, value in given.items()]])

@@ -1,65 +1,432 @@
-"""The tables that Markdown and page share."""
+"""The tables of a comparison, for Markdown and page alike."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
-from tti.reporting import controls, markdown, similarity
-from tti.reporting.analysis import AGGREGATE, Analysis
+import numpy as np
+import pandas as pd
+
+from tti.markdown import escaped
+from tti.reporting import audit, floors, markdown, plan
+from tti.reporting.analysis import Analysis, audited
 from tti.reporting.cells import Cell, Found, Rows
-from tti.reporting.statistics import half_width
+from tti.reporting.statistics import CONFIDENCE, half_width
+
+KINDS = {"costs": "bad", "lowers it": "good", "free": "good", "gained": "good", "lost": "bad", "NaN": "bad"}
+MOST_METRICS = 6  # columns of a table, with the variant and what it is compared with
 
 
-def beside_the_front(analysis: Analysis) -> list[Found]:
-    """What the aggregate is made of."""
-    if AGGREGATE not in analysis.metrics:
-        return []
-    labels = {name: analysis.headings.get(name, name) for name in analysis.units}
+def first(analysis: Analysis) -> Found:
+    """What was gained, at what cost, and whether it can be trusted: a row a variant."""
+    labels = list(dict.fromkeys(gain.label for gain in analysis.declared.values()))
     rows = []
-    for variant, runs in analysis.table.groupby("variant", sort=False):
-        z = analysis.scores.loc[runs.index].mean()
-        width, (low, high) = half_width(runs[AGGREGATE].dropna()), analysis.without_one.loc[variant]
-        mean = float(runs[AGGREGATE].mean())
+    for variant in analysis.variants:
+        change, gain = (
+            table.loc[variant] if variant in table.index else None for table in (analysis.losses, analysis.gains)
+        )
+        loss = analysis.means(analysis.loss).loc[variant] if analysis.loss in analysis.metrics else None
+        cells = [
+            Cell(variant, kind="name"),
+            Cell(analysis.controls.get(variant, ""), kind="name text"),
+            Cell("-") if loss is None else figure(loss["mean"], math.nan, 4),
+        ]
+        if change is None or gain is None:
+            cells += [Cell(""), Cell("", kind="text"), Cell(""), Cell("", kind="text")]
+        else:
+            digits = analysis.digits.get(gain["metric"], 3)
+            cells += [
+                figure(change["mean"], change["half_width"], 4, signed=True),
+                Cell(change["verdict"], kind=f"text {KINDS.get(change['verdict'], '')}"),
+                figure(gain["mean"], gain["margin"], digits, signed=True),
+                Cell(gain["verdict"], kind=f"text {KINDS.get(gain['verdict'], '')}"),
+            ]
+        rows.append([*cells, Cell(_trust(analysis, variant), kind="text")])
+    margins = sorted({f"{margin:g}" for margin in analysis.losses["margin"]}, key=float)
+    note = (
+        f"Gain: {' or '.join(f'*{escaped(label)}*' for label in labels)}, above the variant's own rotation and beyond "
+        f"what its control is above its own. Cost: change of {escaped(_label(analysis, analysis.loss))}, nats a token, "
+        f"against the control; *free*: shown to lie within ±{' or ±'.join(margins) or '0'} nats. Both with the "
+        f"{CONFIDENCE:.0%} t interval over seeds."
+    )
+    header = ["variant", "against", "loss", "cost", "verdict", "gain", "verdict of the gain", "can it be trusted?"]
+    return Found("What was gained, at what cost", [note], Rows(header, rows))
+
+
+def _trust(analysis: Analysis, variant: str) -> str:
+    runs = analysis.floors[analysis.floors["variant"] == variant]
+    order, beaten = floors.called(int(runs["order"].iloc[0])), runs["beaten"]
+    known = (
+        "unknown"
+        if beaten.isna().any()
+        else "above"
+        if beaten.eq(0).all()
+        else "below"
+        if beaten.all()
+        else "partly above"
+    )
+    learnt = f"{order} unknown" if known == "unknown" else f"{known} its {order}"
+    return f"{len(runs)} seed{'s' * (len(runs) != 1)}; {learnt}"
+
+
+def every(analysis: Analysis) -> list[Found]:
+    """All other tables, in the order in which they are read."""
+    return [
+        *([gained(analysis), costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
+        *counting(analysis),
+        results(analysis),
+        *controls(analysis),
+        *changes("Change, paired by seed", [CHANGES], analysis, analysis.changes),
+        *changes("Change at matched loss", [MATCHED], analysis, analysis.matched),
+        *fronts(analysis),
+        *alike(analysis),
+        *audits(analysis),
+    ]
+
+
+def gained(analysis: Analysis) -> Found:
+    """The primary gain with what it is made of."""
+    rows = []
+    for variant in analysis.variants:
+        metric = analysis.declared[variant].metric
+        digits = analysis.digits.get(metric, 3)
+        parts = beside(analysis, variant, metric)
+        gain = analysis.gains.loc[variant] if variant in analysis.gains.index else None
+        cells = [
+            Cell(variant, kind="name"),
+            *[figure(parts[name], math.nan, digits) for name in ("score", "rotated")],
+            figure(parts["untrained"], math.nan, digits),
+            figure(parts["own"], parts["margin"], digits, signed=True),
+        ]
+        cells += (
+            [Cell("")] * 3
+            if gain is None
+            else [
+                figure(gain["mean"], gain["margin"], digits, signed=True),
+                Cell(markdown.p_value(gain["p"]), gain["p"]),
+                Cell(gain["verdict"], kind=f"text {KINDS.get(gain['verdict'], '')}"),
+            ]
+        )
+        rows.append(cells)
+    note = (
+        "Score, that of the same activations in a random basis and that of the same network before training: means "
+        "over the seeds that have score and rotation. *Gain*: (variant − its rotation) − (control − its rotation), "
+        f"paired by seed, with its {CONFIDENCE:.0%} t interval, so that a gain of any basis is none. The strongest of "
+        "each method is tested first, a milder one only if that is shown, and methods share 5 % among them (Holm). "
+        "This is the one test of interpretability here: it was declared before the runs."
+    )
+    header = ["variant", "score", "rotated", "untrained", "above its rotation", "gain", "p", "verdict"]
+    return Found("The gain that was declared", [note], Rows(header, rows))
+
+
+def beside(analysis: Analysis, variant: str, metric: str) -> dict[str, float]:
+    """Score, rotation and the score above it over the seeds that have both, and the untrained score over its seeds."""
+    score, rotated, untrained = (
+        _of(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)
+    )
+    both = score.index.intersection(rotated.index)
+    own = score.loc[both] - rotated.loc[both]
+    shown = score.loc[both] if len(both) else score
+    return {
+        "score": shown.mean(skipna=False) if len(shown) else math.nan,
+        "rotated": rotated.loc[both].mean(skipna=False) if len(both) else math.nan,
+        "untrained": untrained.mean(skipna=False) if len(untrained) else math.nan,
+        "own": own.mean(skipna=False) if len(own) else math.nan,
+        "margin": half_width(own.tolist()),
+        "n": len(both),
+    }
+
+
+def _all(analysis: Analysis) -> Mapping[str, pd.Series]:
+    return analysis.figures
+
+
+def _of(values: pd.Series | None, variant: str) -> pd.Series:
+    if values is None or variant not in values.index.get_level_values("variant"):
+        return pd.Series(dtype=float, index=pd.Index([], name="seed", dtype=int))
+    return values.astype(float).loc[variant]
+
+
+def costs(analysis: Analysis) -> Found:
+    """The change of the loss with its tests and their power."""
+    rows = []
+    for variant, row in analysis.losses.iterrows():
+        each = {
+            seed: markdown.spread(change, row["within"][seed], 4, sign="+") for seed, change in row["seeds"].items()
+        }
+        title = "\n".join(f"seed {seed}: {shown} over stories" for seed, shown in each.items())
         rows.append(
             [
                 Cell(str(variant), kind="name"),
-                Cell(_signed(mean), mean, "" if math.isnan(width) else f"± {width:.2f}"),
-                Cell("-" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}", low),
-                *[Cell(_signed(float(z[name])), float(z[name])) for name in analysis.scores],
+                Cell(row["control"], kind="name text"),
+                figure(row["mean"], row["half_width"], 4, signed=True, title=title),
+                Cell(f"{row['margin']:g}", row["margin"]),
+                *[Cell(markdown.p_value(row[p]), row[p]) for p in ("p", "p_equivalent")],
+                Cell(row["verdict"], kind=f"text {KINDS.get(row['verdict'], '')}"),
+                Cell("-" if math.isnan(row["detectable"]) else f"{row['detectable']:.4f}", row["detectable"]),
             ]
         )
-    header = ["variant", "aggregate", "without one metric", *[f"z: {labels[name]}" for name in analysis.scores]]
-    notes = [
-        "Weighted mean of z-scores over what was declared to count as interpretable; 0 is the baseline, more is "
-        "better. *Without one metric*: the lowest and highest aggregate when one of them is left out. If these differ "
-        "much, one metric decides and its own front says more."
+    note = (
+        f"Change of `{analysis.loss}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the paired "
+        "t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Equivalence is tested "
+        "from the mildest strength of a method on, a difference from the strongest on, each only if the one before "
+        "was shown; methods share the 5 % among them (Holm). Only the equivalence test makes a change *free*; "
+        "*undecided* means that neither test decides. *Decides*: the smallest change that this many seeds find with "
+        "a chance of 80 %."
+    )
+    header = ["variant", "against", "change, nats", "margin", "p", "p, equivalence", "verdict", "decides"]
+    return Found("What it costs", [note], Rows(header, rows))
+
+
+def counting(analysis: Analysis) -> list[Found]:
+    """n-gram losses, of what a run has seen and of the whole split."""
+    rows = []
+    for experiment, runs in _by_experiment(analysis):
+        for kind, words in (("seen", "the tokens that a run has seen"), ("split", "the whole training split")):
+            columns = [c for c in runs if c.startswith(f"{kind}_") and runs[c].notna().any()]
+            if columns:
+                cells = [
+                    figure(runs[c].mean(), math.nan, 3) for c in sorted(columns, key=lambda c: int(c.partition("_")[2]))
+                ]
+                rows.append([Cell(f"{experiment}{words}", kind="text"), *cells])
+    if not rows:
+        return []
+    size = max(map(len, rows))
+    note = (
+        "Losses of n-gram models (interpolated Kneser–Ney), nats a token, on the same tokens as the models' losses. A "
+        "model above its "
+        + " or ".join(sorted({floors.called(int(o)) for o in analysis.floors["order"]}))
+        + " has not learnt what counting can: nothing is said of its interpretability."
+    )
+    if (floor := analysis.floors["floor"].dropna()).size:
+        note += f" The entropy of the generator, below which no model can be: {floor.mean():.4f} nats a token."
+    header = ["counted on", *[floors.called(i) for i in range(1, size)]]
+    return [
+        Found(
+            "What counting reaches",
+            [note],
+            Rows(header, [[*r, *[Cell("-")] * (size - len(r))] for r in rows], sortable=False),
+        )
     ]
-    return [Found("The aggregate", notes, Rows(header, rows)), _units(analysis, labels)]
 
 
-def _units(analysis: Analysis, labels: dict[str, str]) -> Found:
+def _by_experiment(analysis: Analysis) -> Iterable[tuple[str, pd.DataFrame]]:
+    experiments = dict(zip(analysis.table["variant"], analysis.table["experiment"], strict=True))
+    several = len(analysis.selection.experiments) > 1
+    for experiment, runs in analysis.floors.groupby(analysis.floors["variant"].map(experiments), sort=False):
+        yield (f"{experiment}: " if several else ""), runs
+
+
+def decisive(analysis: Analysis) -> list[str]:
+    """The loss that decides and what the fronts are of, as many as a table holds."""
+    names = [analysis.loss, *analysis.config.figures.front]
+    return [name for name in dict.fromkeys(names) if name in analysis.metrics][:MOST_METRICS]
+
+
+def results(analysis: Analysis) -> Found:
+    """Means over seeds of a few figures."""
+    names = decisive(analysis)
+    rows = []
+    for variant in analysis.variants:
+        cells = [mean_of_seeds(analysis, variant, name) for name in names]
+        seeds = len(_of(analysis.figures.get(analysis.loss), variant)) or int(
+            (analysis.table["variant"] == variant).sum()
+        )
+        rows.append([Cell(variant, kind="name"), Cell(str(seeds), seeds), *cells])
+    note = (
+        f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds. ↓: less is better, ↑: more is, ‡: display "
+        "only. All figures of all variants: `figures.csv`, all runs: `runs.csv`."
+    )
+    return Found("Final figures", [note], Rows(["variant", "seeds", *[analysis.headings[n] for n in names]], rows))
+
+
+def mean_of_seeds(analysis: Analysis, variant: str, name: str) -> Cell:
+    """Mean and interval; with a NaN among the seeds, that it is there, and in how many of them."""
+    values, digits = _of(analysis.figures[name], variant), analysis.digits[name]
+    title = "\n".join(f"seed {seed}: {value:.{digits + 1}f}" for seed, value in values.items())
+    if nan := int(values.isna().sum()):
+        return Cell("NaN", None, f"in {nan} of {len(values)} seeds", title, "bad")
+    if not len(values):
+        return Cell("-")
+    return figure(float(values.mean()), half_width(values.tolist()), digits, title=title)
+
+
+def controls(analysis: Analysis) -> list[Found]:
+    """The declared figures against rotations, by difference of differences."""
+    there = list(dict.fromkeys(analysis.beyond.columns.get_level_values(0))) if len(analysis.beyond.columns) else []
+    if not there or not analysis.controls:
+        return []
+    names = [name for name in analysis.config.figures.front if name in there] or there
+    names = names[:MOST_METRICS]
+    rows = []
+    for variant, row in analysis.beyond.iterrows():
+        cells = [_beyond(row[name], analysis.sign(name), analysis.digits[name]) for name in names]
+        rows.append([Cell(str(variant), kind="name"), Cell(analysis.controls[str(variant)], kind="name text"), *cells])
+    note = (
+        "(variant − its rotation) − (control − its rotation), paired by seed, over the seeds that have all four, "
+        f"with its {CONFIDENCE:.0%} t interval. **▲ ▼**: the interval lies on the better or the worse side of 0; "
+        "**=**: it holds 0, so that a basis drawn at random would do as much. These are estimates, not tests: of "
+        "intervals around nothing, one in twenty excludes 0."
+    )
+    return [
+        Found(
+            "Beyond a change of basis",
+            [note],
+            Rows(["variant", "against", *[analysis.headings[n] for n in names]], rows),
+        )
+    ]
+
+
+def mark(change: Mapping[str, float], sign: int) -> str:
+    """``▲`` better, ``▼`` worse, ``=`` no more than a change of basis; nothing where there is no interval."""
+    if math.isnan(change["margin"]) or not sign:
+        return ""
+    if abs(change["mean"]) <= change["margin"]:
+        return "="
+    return "▲" if sign * change["mean"] > 0 else "▼"
+
+
+def _beyond(change: pd.Series, sign: int, digits: int) -> Cell:
+    found = mark(change, sign)
+    shown = _change(change, digits, {"▲": "good", "▼": "bad"}.get(found, ""))
+    return Cell(f"{shown.text} {found}".strip(), shown.value, shown.spread, shown.title, shown.kind)
+
+
+def changes(title: str, notes: Sequence[str], analysis: Analysis, table: pd.DataFrame) -> list[Found]:
+    """Changes of a few figures."""
+    if not len(table.columns) or not analysis.controls:
+        return []
+    there = list(dict.fromkeys(table.columns.get_level_values(0)))
+    names = ([name for name in analysis.config.figures.front if name in there] or there)[:MOST_METRICS]
     rows = [
         [
-            Cell(labels[name], kind="text"),
-            Cell(f"{unit.weight:g}", unit.weight),
-            *[Cell(f"{value:.4g}", value) for value in (unit.baseline, unit.untrained, unit.spread, unit.floor)],
-            Cell(f"{unit.size:.4g} ({'spread' if unit.spread > unit.floor else 'floor'})", unit.size),
+            Cell(str(variant), kind="name"),
+            Cell(analysis.controls[str(variant)], kind="name text"),
+            *[_change(row[name], analysis.digits[name]) for name in names],
         ]
-        for name, unit in analysis.units.items()
+        for variant, row in table.iterrows()
     ]
-    notes = [
-        "The unit is the standard deviation of the baseline and its untrained networks together, but never less than "
-        f"the floor, {analysis.config.aggregate.floor:.0%} of the metric's declared range: where training hardly moves "
-        "a metric, its spread would make a loud unit of nothing. No compared run is part of it. Weight 0: shown, "
-        "without a voice."
-    ]
-    return Found(
-        "Its units", notes, Rows(["metric", "weight", "baseline", "untrained", "spread", "floor", "unit"], rows)
+    header = ["variant", "against", *[analysis.headings[name] for name in names]]
+    return [Found(title, notes, Rows(header, rows), folded=True)]
+
+
+def change(table: pd.DataFrame, variant: str, name: str, digits: int) -> Cell:
+    """A variant's change of a figure; nothing where it has none."""
+    there = variant in table.index and name in table.columns.get_level_values(0)
+    return _change(table.loc[variant, name], digits) if there else Cell("-")
+
+
+def _change(change: Mapping[str, float], digits: int, kind: str = "") -> Cell:
+    n, nan = int(change["n"]), int(change["nan"])
+    if not n:
+        return Cell("-")
+    if nan:
+        return Cell("NaN", None, f"in {nan} of {n} seeds", kind="bad")
+    return figure(
+        change["mean"],
+        change["margin"],
+        digits,
+        signed=True,
+        kind=kind,
+        title=f"{change['down']:.0f} of {n} seeds fell",
     )
 
 
-def doubts(analysis: Analysis) -> list[Found]:
-    """What a sceptic asks of the figures."""
-    return [*controls.finding(analysis), *similarity.finding(analysis), *analysis.audit]
+CHANGES = (
+    f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds. Estimates: nothing here is tested, and "
+    "of many intervals some exclude 0 by chance. All other figures: `figures.csv`."
+)
+MATCHED = (
+    "Both runs of a seed where their validation loss was the larger of the two final ones, read off the validations of "
+    "each training by interpolation. The run that is read before its end still has a high learning rate, which this "
+    "comparison cannot take away. -: no two validations enclose that loss."
+)
+FRONTS = (
+    "Variants that no other dominates in loss and the figure (means over seeds). Hypervolume: the area that they "
+    "dominate, from the loss of untrained networks and the worse of the baseline's and the untrained figure; then what "
+    f"that is more than the baseline's alone. Mean over the seeds that all variants have, with the {CONFIDENCE:.0%} t "
+    "interval. The best of many equal variants is above the baseline by chance: more than 0 alone is no gain."
+)
 
 
-def _signed(value: float) -> str:
-    return markdown.spread(value, math.nan, 2, sign="+")
+def fronts(analysis: Analysis) -> list[Found]:
+    """Fronts with their hypervolumes."""
+    rows = []
+    for front in analysis.fronts:
+        names = ", ".join(v for v, on in zip(front.variants, front.on_front, strict=True) if on)
+        better = "less" if front.less_is_better else "more"
+        areas = [figure(area.mean, area.margin, 4) for area in (front.volume, front.added)]
+        rows.append([Cell(front.label, kind="text"), Cell(better, kind="text"), Cell(names, kind="text"), *areas])
+    header = ["figure", "better", "on the front", "hypervolume", "beyond the baseline's"]
+    return [Found("Fronts", [FRONTS], Rows(header, rows), folded=True)] if rows else []
+
+
+def alike(analysis: Analysis) -> list[Found]:
+    """CKA with the baseline, mean over seeds for each layer."""
+    pairs = analysis.similarity
+    if pairs.empty:
+        return []
+    means = pairs.groupby(["variant", "kind", "layer"], sort=False)["cka"].mean()
+    places = list(dict.fromkeys(zip(pairs["kind"], pairs["layer"], strict=True)))
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _ in places):
+        for variant in ["", *[v for v in analysis.variants if v in set(pairs["variant"])]]:
+            values = [float(means.get((variant, kind, layer), np.nan)) for k, layer in places if k == kind]
+            name = Cell(variant, kind="name") if variant else Cell("two seeds of the baseline")
+            shown = " · ".join("-" if np.isnan(v) else f"{v:.3f}" for v in values)
+            rows.append([name, Cell(kind, kind="text"), Cell(shown, float(np.mean(values)))])
+    note = (
+        "Debiased linear CKA of each layer with that of the baseline of the same seed (same start, same stories), at "
+        "the same tokens: 1 is the same representation but for rotation and scale, 0 an unrelated one. Below what "
+        "two seeds of the baseline reach, a method has changed the layer by more than a seed does."
+    )
+    return [
+        Found(
+            "How far from the baseline's representations",
+            [note],
+            Rows(["variant", "site", "CKA, layer by layer"], rows),
+            folded=True,
+        )
+    ]
+
+
+def audits(analysis: Analysis) -> list[Found]:
+    """The gaming audits of all runs."""
+    return audit.finding(analysis.found.audits, {audited(n, m): str(m.label) for n, m in analysis.metrics.items()})
+
+
+def long(analysis: Analysis) -> pd.DataFrame:
+    """A row a variant and compared metric: mean, controls, change, and change beyond a rotation."""
+    rows = []
+    for name in analysis.metrics:
+        means = analysis.means(name)
+        for variant in analysis.variants:
+            parts = beside(analysis, variant, name)
+            row = {
+                "variant": variant,
+                "metric": name,
+                "label": analysis.labels[name],
+                "display_only": name in analysis.display_only,
+                **means.loc[variant].to_dict(),
+                "against": analysis.controls.get(variant, ""),
+            }
+            for prefix, table in (("change", analysis.changes), ("beyond", analysis.beyond)):
+                there = variant in table.index and name in table.columns.get_level_values(0)
+                row |= {
+                    f"{prefix}_{k}": table.loc[variant, (name, k)] if there else math.nan
+                    for k in ("mean", "margin", "n", "nan")
+                }
+            rows.append(row | {k: parts[k] for k in ("rotated", "untrained", "own", "margin")})
+    return pd.DataFrame(rows)
+
+
+def figure(mean: float, width: float, digits: int, signed: bool = False, title: str = "", kind: str = "") -> Cell:
+    """A number with the half width of its interval, where it has one."""
+    sign = "+" if signed else ""
+    half = "" if math.isnan(width) else f"± {width:,.{digits}f}"
+    return Cell(
+        markdown.spread(mean, math.nan, digits, sign=sign), mean, half if not math.isnan(mean) else "", title, kind
+    )
+
+
+def _label(analysis: Analysis, metric: str) -> str:
+    return analysis.labels.get(metric, metric)

@@ -1,76 +1,93 @@
 """What a variant costs in loss: paired with its control by seed and, within a seed, by story."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tti.reporting.statistics import ALPHA, difference_p, equivalence_p, half_width, holm, ratio
+from tti.reporting import statistics
+from tti.reporting.statistics import ALPHA, difference_p, equivalence_p, half_width, in_sequence, ratio
 from tti.reporting.tables import StoryLosses
+
+Sequences = Sequence[Sequence[str]]
 
 
 def changes(
-    runs: pd.DataFrame,
-    primary: str,
-    margin: float,
+    loss: pd.Series,
+    margins: Mapping[str, float],
     controls: Mapping[str, str],
+    sequences: Sequences,
     stories: Mapping[tuple[str, int], StoryLosses],
 ) -> pd.DataFrame:
     """The change of the loss from each variant's control, with tests over seeds.
 
     Where both runs of a seed have losses by story, the change is that over all stories, and ``within`` the half width
     of its interval over stories: how well these two trainings are told apart on this split. Only the interval over
-    seeds (``margin``) speaks of the method.
+    seeds (``half_width``) speaks of the method. A seed of which either loss is NaN makes every figure NaN.
 
     Args:
-        runs: the tidy table.
-        primary: the column of the loss where there are no losses by story.
-        margin: nats within which a change counts as none, declared before the runs.
+        loss: by ``variant, seed``, where there are no losses by story.
+        margins: variant -> nats within which a change counts as none, declared before the runs.
         controls: variant -> what it is compared with.
+        sequences: the variants of each method, the mildest first. Equivalence is tested in this order, and a difference
+            in the reverse: what is mild is likely free, what is strong likely differs.
         stories: by variant and seed.
 
     Returns:
-        A row a variant: ``control, n, mean, half_width, p, p_holm, p_equivalent, p_equivalent_holm, verdict`` and
-        ``seeds`` (seed -> change), ``within`` (seed -> half width, NaN without stories). Both families of tests are
-        corrected (Holm) for the number of variants.
+        A row a variant: ``control, margin, n, mean, half_width, p, p_equivalent`` (both corrected,
+        :func:`statistics.in_sequence`), ``verdict``, ``detectable`` (nats that this many seeds find at the level of the
+        first test), ``needed`` (seeds that would decide), and ``seeds`` (seed -> change), ``within`` (seed -> half
+        width, NaN without stories).
     """
-    loss = runs.set_index(["variant", "seed"])[primary]
     rows: dict[str, dict[str, Any]] = {}
+    seeds: dict[str, list[int]] = {}
+    for owner, seed in loss.index:
+        seeds.setdefault(owner, []).append(int(seed))
     for variant, control in controls.items():
-        both = [seed for seed in loss.loc[[variant]].index.get_level_values("seed") if (control, seed) in loss.index]
-        paired = {seed: _paired((variant, seed), (control, seed), loss, stories) for seed in both}
-        paired = {seed: change for seed, change in paired.items() if math.isfinite(change[0])}
+        paired = {seed: _paired((variant, seed), (control, seed), loss, stories)
+                  for seed in seeds.get(variant, ()) if (control, seed) in loss.index}  # fmt: skip
         sample = [change for change, _ in paired.values()]
         rows[variant] = {
             "control": control,
+            "margin": margins[variant],
             "n": len(sample),
             "mean": float(np.mean(sample)) if sample else math.nan,
             "half_width": half_width(sample),
             "p": difference_p(sample),
-            "p_equivalent": equivalence_p(sample, margin),
+            "p_equivalent": equivalence_p(sample, margins[variant]),
             "seeds": {seed: change for seed, (change, _) in paired.items()},
             "within": {seed: within for seed, (_, within) in paired.items()},
         }
-    p = holm({variant: row["p"] for variant, row in rows.items()})
-    equivalent = holm({variant: row["p_equivalent"] for variant, row in rows.items()})
+    p = in_sequence({v: row["p"] for v, row in rows.items()}, [list(s)[::-1] for s in sequences])
+    equivalent = in_sequence({v: row["p_equivalent"] for v, row in rows.items()}, sequences)
     for variant, row in rows.items():
-        row |= {"p_holm": p[variant], "p_equivalent_holm": equivalent[variant]}
+        row |= {"p": p[variant], "p_equivalent": equivalent[variant]}
         row["verdict"] = verdict(row["n"], row["mean"], p[variant], equivalent[variant])
-    columns = ["control", "n", "mean", "half_width", "p", "p_holm", "p_equivalent", "p_equivalent_holm", "verdict"]
+        row |= _power(row, len(sequences))
+    columns = ["control", "margin", "n", "mean", "half_width", "p", "p_equivalent", "verdict", "detectable", "needed"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "seeds", "within"])
 
 
 def verdict(n: int, mean: float, p: float, p_equivalent: float) -> str:
     """In words. Only the equivalence test makes a change *free*; a difference that was not found is *undecided*."""
+    if n and math.isnan(mean):
+        return "NaN"
     if n < 2:
         return "no test with one seed" if n else "no pair of seeds"
     if p_equivalent < ALPHA:
-        return "free (within the margin)"
+        return "free"
     if p < ALPHA:
-        return "costs" if mean > 0 else "gains"
+        return "costs" if mean > 0 else "lowers it"
     return "undecided"
+
+
+def _power(row: Mapping[str, Any], methods: int) -> dict[str, float]:
+    level = ALPHA / max(1, methods)
+    sd = float(np.std(list(row["seeds"].values()), ddof=1)) if row["n"] > 1 else math.nan
+    needed = statistics.seeds_needed(row["mean"], sd, row["margin"], level) if row["verdict"] == "undecided" else 0
+    return {"detectable": statistics.detectable(sd, row["n"], level), "needed": needed}
 
 
 def _paired(

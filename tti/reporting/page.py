@@ -8,15 +8,13 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup, escape
 
-from tti.reporting import charts, comparison, document, encoding, findings, markdown, pictures, similarity, summary
-from tti.reporting import controls as controls_beside
-from tti.reporting.analysis import AGGREGATE, Analysis
+from tti.reporting import charts, document, encoding, findings, markdown, summary
+from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.pictures import Pictures
 from tti.reporting.rating import CATEGORIES, Rated
-from tti.reporting.statistics import ALPHA, CONFIDENCE, half_width
 
 CORRELATION_RUNS = 5  # fewer say nothing of a rank correlation
 
@@ -51,96 +49,90 @@ class Charts:
         return names
 
 
-def html(analysis: Analysis, rated: Rated, folder: str, browsed: bool) -> str:
+def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, browsed: bool) -> str:
     """The page.
 
     Args:
         analysis: what is shown.
         rated: what raters said.
+        pictures: of neurons.
         folder: of the other files, beside the page.
         browsed: whether there is a neuron browser in it.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     drawn = Charts()
-    sections = [section for section in _sections(analysis, rated, drawn) if not section.empty]
+    chart = charts.plane(analysis)
+    first = findings.first(analysis)
+    top = Section(
+        first.title,
+        [_bold(note) for note in first.notes],
+        first.table,
+        drawn.add([chart | {"wide": True, "title": f"{chart['y']} over {chart['x']}"}] if chart else []),
+    )
+    sections = [section for section in _sections(analysis, rated, pictures, drawn) if not section.empty]
     links = [("Neuron browser", f"{folder}/browser/index.html")] if browsed else []
     links += [("Blind rating", f"{folder}/rating/index.html")] if rated.sampled else []
     links += [
         ("Markdown", f"{folder}.md"),
-        ("Table (CSV)", f"{folder}/runs.csv"),
-        ("Table (parquet)", f"{folder}/runs.parquet"),
+        ("All runs (CSV)", f"{folder}/runs.csv"),
+        ("All figures (CSV)", f"{folder}/figures.csv"),
     ]
+    shown = {
+        variant: {"colour": hue.colour, "turn": hue.turn, "rank": hue.rank, "of": hue.of}
+        for variant, hue in analysis.hues.items()
+    }
     return environment.from_string(_asset("page.html")).render(
         title=document.title(analysis.config),
         links=links,
+        first=top,
         summary=[_bold(line) for line in summary.sentences(analysis)],
-        facts=[_plain(line) for line in document.provenance(analysis)],
-        remarks=[_plain(line) for line in analysis.remarks],
+        facts=[_bold(line) for line in document.provenance(analysis)],
+        remarks=[_bold(line) for line in analysis.remarks],
         variants=analysis.variants,
         sections=sections,
         charts=drawn.made,
         style=Markup(_asset("style.css") + _asset("page.css")),
         data_script=Markup(_asset("data.js")),
         charts_script=Markup(_asset("charts.js")),
-        data=Markup(encoding.inline({"variants": analysis.variants, "charts": drawn.made})),
+        data=Markup(encoding.inline({"variants": shown, "charts": drawn.made})),
     )
 
 
-def _sections(analysis: Analysis, rated: Rated, drawn: Charts) -> list[Section]:
-    labels, controls = analysis.labels, bool(analysis.controls)
+def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Charts) -> list[Section]:
+    labels = analysis.labels
     logged = {name: labels.get(name, name) for name in analysis.config.figures.curves if name in analysis.logged}
     curves = [*charts.curves(analysis.logged, logged), *charts.excess(analysis)]
     agreeing = charts.correlation(analysis) if len(analysis.table) >= CORRELATION_RUNS else []
-    points, projection = pictures.neuron_map(analysis)
-    costs = _costs(analysis) if controls else None
-    changes = _changes(analysis, analysis.changes) if controls else None
-    matched = _changes(analysis, analysis.matched) if controls and len(analysis.matched) else None
-    front = [
-        _plain(document.FRONT_NOTE),
-        FRONT_MARKS if AGGREGATE in analysis.metrics else f"{FRONT_MARKS} {NO_AGGREGATE}",
-    ]
+    beside = {
+        "Fronts": charts.fronts(analysis),
+        "How far from the baseline's representations": charts.similarity(analysis),
+    }
+    found = [_found(each, drawn.add(beside.get(each.title, []))) for each in findings.every(analysis)]
     return [
-        Section("Results", [RESULTS], _results(analysis, _decisive(analysis))),
-        Section("What it costs", [_plain(document.cost_note(analysis))], costs),
-        Section("Fronts", front, _fronts(analysis), drawn.add(charts.fronts(analysis))),
-        *map(_found, findings.beside_the_front(analysis)),
-        Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis))),
-        *map(_found, controls_beside.finding(analysis)),
-        *(_found(found, drawn.add(charts.similarity(analysis))) for found in similarity.finding(analysis)),
-        *map(_found, analysis.audit),
-        Section("Layers", [BANDS], charts=drawn.add(charts.layers(analysis))),
-        Section("Training", [BANDS], charts=drawn.add(curves)),
-        Section("Firing rates", [FIRING], charts=drawn.add(pictures.firing_rates(analysis))),
-        Section("Profile", [PROFILE], charts=drawn.add(charts.radar(analysis))),
-        Section("Do the metrics agree?", [AGREEING], charts=drawn.add(agreeing)),
-        Section("Map of neurons", [projection], charts=drawn.add(points)),
-        Section("Blind rating", [_plain(rated.summary())], _ratings(rated)),
-        Section("Every figure", [RESULTS], _results(analysis, list(analysis.metrics)), folded=True),
-        Section("Change of every figure, paired by seed", [CHANGES], changes, folded=True),
-        Section("Change at matched loss", [document.MATCHED_NOTE], matched, folded=True),
-        Section("Similarity of the layers of a model", [LAYERS],
-                charts=drawn.add(charts.layer_similarity(analysis)), folded=True),
-        Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps(analysis), folded=True),
+        *found,
+        Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis)), folded=True),
+        Section("Layers", [BANDS], charts=drawn.add(charts.layers(analysis)), folded=True),
+        Section("Training", [BANDS], charts=drawn.add(curves), folded=True),
+        Section("Firing rates", [FIRING], charts=drawn.add(pictures.firing), folded=True),
+        Section("Do the metrics agree?", [AGREEING], charts=drawn.add(agreeing), folded=True),
+        Section("Map of neurons", [pictures.note], charts=drawn.add(pictures.map), folded=True),
+        Section("Blind rating", [markdown.plain(rated.summary())], _ratings(rated)),
+        Section("Every figure", [EVERY], _every(analysis), folded=True),
+        Section(
+            "Similarity of the layers of a model",
+            [LAYERS],
+            charts=drawn.add(charts.layer_similarity(pictures.layers)),
+            folded=True,
+        ),
+        Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps, folded=True),
         Section("Time and operations", [COST], _compute(analysis), folded=True),
-    ]  # fmt: skip
-
-
-def _decisive(analysis: Analysis) -> list[str]:
-    """The loss that decides, the aggregate, and what the fronts are of."""
-    names = [analysis.primary, *[front.metric for front in analysis.fronts]]
-    return [name for name in dict.fromkeys(names) if name in analysis.metrics]
+    ]
 
 
 def _found(found: Found, charts: Sequence[str] = ()) -> Section:
-    return Section(found.title, [_bold(note) for note in found.notes], found.table, charts)
+    return Section(found.title, [_bold(note) for note in found.notes], found.table, charts, folded=found.folded)
 
 
-RESULTS = (
-    f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds (none with one seed). ↓: less is better, ↑: "
-    "more is, ‡: display only (gaming audit). A heading sorts; a pointer over a figure shows its seeds."
-)
-FRONT_MARKS = "Small marks are seeds, large ones means; ringed: no other variant is better in both."
-NO_AGGREGATE = "No aggregate: it needs the evaluation of trained and random_init networks of the baseline."
 STRENGTH = (
     "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, "
     "0 at the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is "
@@ -148,10 +140,6 @@ STRENGTH = (
 )
 BANDS = "Mean over seeds; the band is their range."
 FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."
-PROFILE = (
-    "z-scores of the aggregate's parts, mean over seeds. The dashed ring is the baseline, outwards is better; "
-    "beyond the outer ring they are cut."
-)
 AGREEING = (
     "Spearman's rank correlation over all runs. Metrics that a method moves together look alike here without "
     "measuring the same."
@@ -161,9 +149,9 @@ HEATMAPS = (
     "Cosine of every two neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons stand "
     "in their own order: only the texture compares."
 )
-CHANGES = (
-    f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds. Coloured where the t test rejects “no "
-    "change” after Holm's correction for all tests in this table: green is better."
+EVERY = (
+    "Every compared figure of every variant: mean over seeds, change from the control, and change beyond a rotation, "
+    "each with its t interval. Estimates, not tests. A click on a variant above hides its rows; a heading sorts."
 )
 COST = (
     "Operations: 6 (P + V d) a token, without attention over positions. Speeds compare only between runs that had a "
@@ -171,89 +159,23 @@ COST = (
 )
 
 
-def _results(analysis: Analysis, names: Sequence[str]) -> Rows:
+def _every(analysis: Analysis) -> Rows:
     rows = []
-    for variant, runs in analysis.table.groupby("variant", sort=False):
-        cells = [Cell(str(variant)), Cell(str(len(runs)), len(runs))]
-        cells += [_figure(runs, name, analysis.digits[name]) for name in names]
-        rows.append(cells)
-    return Rows(["variant", "seeds", *[analysis.headings[name] for name in names]], rows)
-
-
-def _figure(runs: pd.DataFrame, name: str, digits: int) -> Cell:
-    values = runs[name].astype(float)
-    mean, width = values.mean(), half_width(values.dropna())
-    seeds = "\n".join(f"seed {seed}: {value:.{digits + 1}f}" for seed, value in zip(runs["seed"], values, strict=True))
-    return Cell(markdown.spread(mean, math.nan, digits), mean, _half(width, digits), seeds)
-
-
-def _half(width: float, digits: int) -> str:
-    return "" if math.isnan(width) else f"± {width:,.{digits}f}"
-
-
-def _costs(analysis: Analysis) -> Rows:
-    rows = []
-    for variant, row in analysis.losses.iterrows():
-        kind = {"costs": "bad", "gains": "good"}.get(
-            row["verdict"], "good" if row["verdict"].startswith("free") else ""
-        )
-        each = {
-            seed: markdown.spread(change, row["within"][seed], 4, sign="+") for seed, change in row["seeds"].items()
-        }
-        change = markdown.spread(row["mean"], math.nan, 4, sign="+")
-        seeds = "\n".join(f"seed {seed}: {shown} over stories" for seed, shown in each.items())
-        rows.append(
-            [
-                Cell(str(variant)),
-                Cell(row["control"], kind="text"),
-                Cell(change, row["mean"], _half(row["half_width"], 4), seeds),
-                *[Cell(markdown.p_value(row[p]), row[p]) for p in ("p_holm", "p_equivalent_holm")],
-                Cell(row["verdict"], kind=f"text {kind}"),
-                Cell(str(row["n"]), row["n"]),
-                Cell(", ".join(each.values())),
-            ]
-        )
-    header = ["variant", "against", "change, nats a token", "p", "p, equivalence", "verdict", "seeds"]
-    return Rows([*header, "each seed ± over stories"], rows)
-
-
-def _fronts(analysis: Analysis) -> Rows:
-    rows = []
-    for front in analysis.fronts:
-        names = ", ".join(v for v, on in zip(front.variants, front.on_front, strict=True) if on)
-        rows.append(
-            [
-                Cell(front.label),
-                Cell("less" if front.less_is_better else "more", kind="text"),
-                Cell(names, kind="text"),
-                *[Cell(markdown.spread(a, math.nan, 4), a) for a in (front.hypervolume, front.baseline_alone)],
-            ]
-        )
-    return Rows(["figure", "better", "on the front", "hypervolume", "baseline alone"], rows)
-
-
-def _changes(analysis: Analysis, table: pd.DataFrame) -> Rows:
-    names = list(table.columns.get_level_values(0).unique())
-    rows = []
-    for variant, row in table.iterrows():
-        cells = [Cell(str(variant)), Cell(analysis.controls[str(variant)], kind="text")]
-        for name in names:
-            change, digits = row[name], analysis.digits[name]
-            better = analysis.sign(name) * change["mean"]
-            kind = ("good" if better > 0 else "bad" if better < 0 else "") if change["p_holm"] < ALPHA else ""
-            tests = f"p {markdown.p_value(change['p'])}, corrected {markdown.p_value(change['p_holm'])}"
-            title = f"{change['down']:.0f} of {change['n']:.0f} seeds fell; {tests}"
-            cells.append(
-                Cell(
-                    markdown.spread(change["mean"], math.nan, digits, sign="+"),
-                    change["mean"],
-                    _half(change["margin"], digits),
-                    title,
-                    kind,
-                )
+    for name in analysis.metrics:
+        digits = analysis.digits[name]
+        for variant in analysis.variants:
+            beside = findings.beside(analysis, variant, name)
+            cells = [findings.change(table, variant, name, digits) for table in (analysis.changes, analysis.beyond)]
+            rows.append(
+                [
+                    Cell(variant),
+                    Cell(analysis.headings[name], kind="text"),
+                    findings.mean_of_seeds(analysis, variant, name),
+                    *cells,
+                    *[findings.figure(beside[key], math.nan, digits) for key in ("rotated", "untrained")],
+                ]
             )
-        rows.append(cells)
-    return Rows(["variant", "against", *[analysis.headings[name] for name in names]], rows)
+    return Rows(["variant", "figure", "mean", "change", "beyond a rotation", "rotated", "untrained"], rows)
 
 
 def _ratings(rated: Rated) -> Rows:
@@ -265,33 +187,32 @@ def _ratings(rated: Rated) -> Rows:
 
 
 def _compute(analysis: Analysis) -> Rows:
-    names = {
-        "steps": "steps",
-        "tokens": "tokens",
-        "seconds": "seconds",
-        "tokens_per_second": "tokens/s",
-        "flops": "operations",
-    }
-    summary = comparison.over_seeds(analysis.table, list(names))
+    names = {"steps": "steps", "tokens": "tokens", "seconds": "seconds", "tokens_per_second": "tokens/s"}
+    means = analysis.table.groupby("variant", sort=False)[[*names, "flops"]].mean()
     rows = []
-    for variant, row in summary.iterrows():
-        cells = [Cell(markdown.spread(row[(n, "mean")], math.nan, 0), row[(n, "mean")]) for n in list(names)[:-1]]
-        operations = row[("flops", "mean")]
-        rows.append(
-            [Cell(str(variant)), *cells, Cell("-" if math.isnan(operations) else f"{operations:.2e}", operations)]
-        )
-    return Rows(["variant", *names.values()], rows)
-
-
-def _plain(line: str) -> str:
-    """Without Markdown's marks."""
-    return re.sub(r"`|\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", line.removeprefix("- "))
+    for variant, row in means.iterrows():
+        cells = [findings.figure(row[name], math.nan, 0) for name in names]
+        shown = "-" if math.isnan(row["flops"]) else f"{row['flops']:.2e}"
+        rows.append([Cell(str(variant)), *cells, Cell(shown, row["flops"])])
+    return Rows(["variant", *names.values(), "operations"], rows)
 
 
 def _bold(line: str) -> Markup:
     """Markdown's bold and code as HTML; other marks are taken away."""
-    text = re.sub(r"(?<![*\w])\*(?=[^*\s])|(?<=[^*\s])\*(?![*\w])", "", str(escape(line)))
-    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)))
+    found = re.split(r"(`+ ?.+? ?`+)", line)
+    words = [
+        Markup("<code>{}</code>").format(markdown.plain(part)) if i % 2 else _strong(part)
+        for i, part in enumerate(found)
+    ]
+    return Markup("").join(words)
+
+
+def _strong(text: str) -> Markup:
+    parts = re.split(r"\*\*(.+?)\*\*", text)
+    return Markup("").join(
+        Markup("<strong>{}</strong>").format(markdown.plain(part)) if i % 2 else escape(markdown.plain(part))
+        for i, part in enumerate(parts)
+    )
 
 
 def _asset(name: str) -> str:

@@ -1,9 +1,10 @@
 """What the page shows of the neurons of an evaluation as a whole: firing rates, cosines, a map."""
 
 import base64
-import fnmatch
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,17 +12,42 @@ import matplotlib.image
 import numpy as np
 
 from tti.evaluation_folder import Part
+from tti.reporting import similarity, tables
 from tti.reporting.analysis import Analysis
-from tti.reporting.tables import shortened
+from tti.reporting.given import is_a_site
 
 BINS = 25
 MOST_MAPPED = 250  # neurons of a variant
+CANNOT = "not shown"
 
 
-def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Pictures:
+    """Charts of firing rates and of a map of neurons with its note, images of cosines, the CKA between layers, and
+    remarks on what could not be read."""
+
+    firing: list[dict[str, Any]]
+    heatmaps: list[Mapping[str, str]]
+    map: list[dict[str, Any]]
+    note: str
+    layers: list[tuple[str, str, np.ndarray]]
+    remarks: list[str]
+
+
+def draw(analysis: Analysis) -> Pictures:
+    """Read what there is."""
+    remarks: list[str] = []
+    points, note = neuron_map(analysis, remarks)
+    layers, unread = similarity.between_layers(analysis.found.evaluations, analysis.selection)
+    firing, images = firing_rates(analysis, remarks), heatmaps(analysis, remarks)
+    return Pictures(firing, images, points, note, layers, list(dict.fromkeys([*remarks, *unread])))
+
+
+def firing_rates(analysis: Analysis, remarks: list[str]) -> list[dict[str, Any]]:
     """Histogram of the neurons' firing rates, a line a variant."""
     rates: dict[str, list[np.ndarray]] = {}
-    for variant, _, _, rate in _arrays(analysis, analysis.config.figures.histograms, "neuron/firing_rate"):
+    pattern = analysis.config.figures.histograms
+    for variant, _, _, rate in _sites(analysis, pattern, "/neuron/firing_rate", remarks):
         rates.setdefault(variant, []).append(rate)
     edges = np.linspace(0, 1, BINS + 1)
     series = []
@@ -30,15 +56,15 @@ def firing_rates(analysis: Analysis) -> list[dict[str, Any]]:
         points = zip((edges[:-1] + edges[1:]) / 2, counts / counts.sum(), strict=True)
         series.append({"variant": variant, "points": [[round(float(x), 4), round(float(y), 5)] for x, y in points]})
     chart = {"kind": "lines", "x": "firing rate: share of tokens", "y": "share of neurons", "zero": True,
-             "title": f"Share of the neurons of {analysis.config.figures.histograms}", "series": series}  # fmt: skip
+             "title": f"Share of the neurons of {pattern}", "series": series}  # fmt: skip
     return [chart] if series else []
 
 
-def heatmaps(analysis: Analysis) -> list[Mapping[str, str]]:
+def heatmaps(analysis: Analysis, remarks: list[str]) -> list[Mapping[str, str]]:
     """A picture a layer of one seed of each variant."""
     images: list[Mapping[str, str]] = []
     seen = set()
-    for variant, site, _, cosine in _arrays(analysis, analysis.config.figures.heatmaps, "cosine"):
+    for variant, site, _, cosine in _sites(analysis, analysis.config.figures.heatmaps, "/cosine", remarks):
         if (variant, site) not in seen:
             seen.add((variant, site))
             step = -(-len(cosine) // analysis.config.figures.most_neurons)
@@ -56,19 +82,21 @@ def picture(cosine: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def neuron_map(analysis: Analysis) -> tuple[list[dict[str, Any]], str]:
+def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, Any]], str]:
     """The neurons of the last mapped layer in two dimensions, and how that was done.
 
     A neuron is its standardised activations at the same fixed tokens in every run, so that all variants share one map.
     """
     samples: dict[str, np.ndarray] = {}
     places: dict[str, np.ndarray] = {}
-    owners: dict[str, Part] = {}
+    owners: dict[str, Path] = {}
     mapped = ""
-    for variant, site, part, sample in _arrays(analysis, analysis.config.figures.map, "sample"):
-        if owners.setdefault(variant, part) is part:  # of its first seed, the last site stays
+    for variant, site, part, sample in _sites(analysis, analysis.config.figures.map, similarity.SAMPLE, remarks):
+        if (
+            similarity.PLACE in part.arrays and owners.setdefault(variant, part.path) == part.path
+        ):  # of its first seed, the last site stays
             mapped = site
-            samples[variant], places[variant] = standardised(sample)[:MOST_MAPPED], part.arrays["sample/place"]
+            samples[variant], places[variant] = standardised(sample)[:MOST_MAPPED], part.arrays[similarity.PLACE]
     if not samples:
         return [], ""
     first = next(iter(places.values()))
@@ -108,15 +136,10 @@ def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
     return np.asarray(umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(points)), "UMAP"
 
 
-def _arrays(analysis: Analysis, pattern: str, name: str) -> Iterator[tuple[str, str, Part, np.ndarray]]:
-    """Variant, site, part and array of every ``<site>/<name>`` that there is; what cannot be read is remarked."""
-    for (variant, _), evaluation in analysis.found.evaluations.items():
-        try:
-            for part in map(evaluation.part, evaluation.parts()):
-                for key in part.arrays:
-                    if key.endswith(f"/{name}") and fnmatch.fnmatchcase(site := key.removesuffix(f"/{name}"), pattern):
-                        yield variant, site, part, part.arrays[key]
-        except (ValueError, LookupError) as error:
-            remark = f"not shown: {shortened(str(error), evaluation)}"
-            if remark not in analysis.remarks:
-                analysis.remarks.append(remark)
+def _sites(
+    analysis: Analysis, pattern: str, ending: str, remarks: list[str]
+) -> Iterator[tuple[str, str, Part, np.ndarray]]:
+    """Variant, site, part and array of every ``<site><ending>`` of a site that fits the pattern."""
+    for key, name, values, part in tables.arrays(analysis.found.evaluations, f"{pattern}{ending}", remarks, CANNOT):
+        if is_a_site(site := name.removesuffix(ending)):
+            yield analysis.selection.name(key), site, part, values

@@ -8,9 +8,14 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from tti.reporting.hues import Hue
 
 mpl.use("Agg")  # figures go to files; a machine without a display has no other backend
 STYLE: Any = {
@@ -22,39 +27,71 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tti",  # equal figures are equal files
 }
-MARKERS = "osD^vP*X<"  # nine, beside ten colours: no pair of the two comes twice
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#6A51A3",
+)  # Okabe and Ito 2008, and violet
+INK = "#222222"  # of baselines
+MARKERS = "osD^vP*X"  # one a method, so that colour is not all that tells them apart
 DASHES = ("-", "--", ":", "-.")
 MOST_COLUMNS = 3
 ROW = 0.2  # inches of the legend
+AROUND = [
+    (r * math.cos(a), r * math.sin(a)) for r in (11, 17, 25, 36, 50) for a in np.linspace(0, 2 * math.pi, 17)[:-1]
+]
+Hues = Mapping[str, Hue]
 
 
-def front(runs: pd.DataFrame, x: tuple[str, str], ys: Mapping[str, str]) -> Figure:
-    """One panel for each metric of ``ys`` (column -> label) over ``x``: small marks are seeds, large ones means."""
+def plane(chart: Mapping[str, Any]) -> Figure:
+    """One figure of :func:`planes`, large."""
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(ys))
-        for axis, (column, label) in zip(axes, ys.items(), strict=False):
-            _scatter(axis, runs, x[0], column)
-            axis.set(xlabel=x[1], ylabel=label)
-        _legend(figure, axes[0])
+        figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
+        _plane(axis, chart)
+        _legend(figure, axis)
+        _annotate(axis, chart)
     return figure
 
 
-def curves(history: pd.DataFrame, panels: Mapping[str, str], variants: Sequence[str], log: bool = False) -> Figure:
+def planes(charts: Sequence[Mapping[str, Any]]) -> Figure:
+    """A panel for each chart of ``charts.fronts``: methods as lines through their strengths, intervals over seeds, the
+    front as steps."""
+    with plt.rc_context(STYLE):
+        figure, axes = _panels(len(charts))
+        for axis, chart in zip(axes, charts, strict=False):
+            _plane(axis, chart)
+        _legend(figure, *axes)
+        for axis, chart in zip(axes, charts, strict=False):
+            _annotate(axis, chart)
+    return figure
+
+
+def curves(history: pd.DataFrame, panels: Mapping[str, str], hues: Hues, log: bool = False) -> Figure:
     """One panel for each metric (column -> label) over the steps: the mean over seeds, and their range as a band.
 
     Args:
         history: a row a logged step.
         panels: what is shown.
-        variants: all that are compared, also those not in this table: one has one colour in all figures.
+        hues: of all variants that are compared.
         log: a logarithmic axis, for what is above 0.
     """
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(panels))
-        styles = _styles(variants)
         for axis, (column, label) in zip(axes, panels.items(), strict=False):
             for variant, runs in history.dropna(subset=[column]).groupby("variant", sort=False):
                 steps = runs.groupby("step")[column].agg(["mean", "min", "max"])
-                (line,) = axis.plot(steps.index, steps["mean"], label=variant, **styles[str(variant)])
+                hue = hues[str(variant)]
+                (line,) = axis.plot(
+                    steps.index,
+                    steps["mean"],
+                    label=variant,
+                    color=shade(hue),
+                    linestyle=DASHES[hue.rank % len(DASHES)],
+                )
                 axis.fill_between(steps.index, steps["min"], steps["max"], color=line.get_color(), alpha=0.15)
             axis.set(xlabel="step", ylabel=label)
             if log and (history[column] > 0).any():
@@ -71,12 +108,11 @@ def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(charts))
         for axis, chart in zip(axes, charts, strict=False):
-            for i, series in enumerate(chart["series"]):
-                if not series["points"]:
-                    continue  # not measured
+            for series in (series for series in chart["series"] if series["points"]):
                 x, mean, low, high = zip(*series["points"], strict=True)
-                axis.plot(x, mean, "o-", markersize=3, color=f"C{i % 10}", label=series["variant"])
-                axis.fill_between(x, low, high, color=f"C{i % 10}", alpha=0.15)
+                colour = COLOURS[series["colour"]]
+                axis.plot(x, mean, "o-", markersize=3, color=colour, label=series["variant"])
+                axis.fill_between(x, low, high, color=colour, alpha=0.15)
             for dashes, rule in zip(cycle(DASHES[1:]), chart["rules"], strict=False):
                 axis.axhspan(rule["low"], rule["high"], color="grey", alpha=0.15, linewidth=0)
                 axis.axhline(rule["at"], color="grey", linestyle=dashes, linewidth=1, label=rule["name"])
@@ -119,11 +155,109 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def _scatter(axis: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
-    for i, (variant, seeds) in enumerate(runs.groupby("variant", sort=False)):
-        marker, color = MARKERS[i % len(MARKERS)], f"C{i % 10}"
-        axis.scatter(seeds[x], seeds[y], s=14, marker=marker, color=color, alpha=0.5, linewidths=0)
-        axis.scatter(seeds[x].mean(), seeds[y].mean(), s=60, marker=marker, color=color, label=variant)
+def shade(hue: Hue) -> Any:
+    """The colour of a variant: its method's, the milder the lighter."""
+    colour = INK if hue.colour is None else COLOURS[hue.colour]
+    white = 0.55 * (1 - (hue.rank + 1) / hue.of)
+    return tuple((1 - white) * part + white for part in mpl.colors.to_rgb(colour))
+
+
+def _plane(axis: Axes, chart: Mapping[str, Any]) -> None:
+    for series in chart["series"]:
+        colour = INK if series["colour"] is None else COLOURS[series["colour"]]
+        marker = MARKERS[-1 if series["colour"] is None else (series["colour"] + series["turn"]) % (len(MARKERS) - 1)]
+        x, y, dx, dy = zip(*[point["at"] for point in series["points"]], strict=True)
+        axis.errorbar(
+            x,
+            y,
+            xerr=np.nan_to_num(dx),
+            yerr=np.nan_to_num(dy),
+            color=colour,
+            marker=marker,
+            markersize=6,
+            linewidth=1.2,
+            elinewidth=0.8,
+            capsize=0,
+            ecolor=(*mpl.colors.to_rgb(colour), 0.45),
+            label=series["name"],
+            zorder=3,
+        )
+    better = chart["better"] == "more"
+    front = sorted(p["at"][:2] for series in chart["series"] for p in series["points"] if p["front"])
+    if len(front) > 1:
+        axis.step(
+            *zip(*front, strict=True),
+            where="post",
+            color="grey",
+            linestyle=(0, (3, 3)),
+            linewidth=1,
+            zorder=1,
+            label="front: none is better in both",
+        )
+    if chart.get("origin"):
+        axis.axhline(0, color="grey", linewidth=0.7, zorder=0)
+        axis.axvline(0, color="grey", linewidth=0.7, zorder=0)
+    axis.margins(0.12)
+    axis.annotate(
+        "better",
+        (0.015, 0.985 if better else 0.015),
+        xycoords="axes fraction",
+        color="grey",
+        fontsize=8,
+        va="top" if better else "bottom",
+    )
+    axis.annotate(
+        "",
+        (0.01, 0.93 if better else 0.07),
+        (0.05, 0.88 if better else 0.12),
+        xycoords="axes fraction",
+        arrowprops={"arrowstyle": "->", "color": "grey"},
+    )
+    axis.set(xlabel=chart["x"], ylabel=chart["y"])
+
+
+def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:
+    """The strengths at their points, where nothing else is: above all not each other."""
+    axis.figure.canvas.draw()
+    scale = axis.figure.dpi / 72
+    points = [point for series in chart["series"] for point in series["points"]]
+    taken = [
+        Bbox.from_bounds(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale)
+        for x, y in axis.transData.transform([point["at"][:2] for point in points])
+    ]
+    taken += [text.get_window_extent() for text in axis.texts]
+    for series in chart["series"]:
+        for point in series["points"] if len(series["points"]) > 1 else ():
+            colour = COLOURS[series["colour"]] if series["colour"] is not None else INK
+            for dx, dy in AROUND:
+                text = axis.annotate(
+                    point["label"],
+                    point["at"][:2],
+                    (dx, dy),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color=colour,
+                    ha="center",
+                    va="center",
+                    zorder=4,
+                    arrowprops={
+                        "arrowstyle": "-",
+                        "color": colour,
+                        "linewidth": 0.5,
+                        "alpha": 0.6,
+                        "shrinkA": 0,
+                        "shrinkB": 3,
+                    }
+                    if dx**2 + dy**2 > 300
+                    else None,
+                )
+                text.get_window_extent()  # with its arrow, and so places the text
+                box = Text.get_window_extent(text)  # without
+                inside = axis.bbox.contains(box.x0, box.y0) and axis.bbox.contains(box.x1, box.y1)
+                if inside and not any(box.overlaps(other) for other in taken):
+                    taken.append(box)
+                    break
+                text.remove()
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -135,14 +269,6 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     for axis in axes.flat[count:]:
         axis.set_axis_off()
     return figure, list(axes.flat)
-
-
-def _styles(variants: Sequence[str]) -> dict[str, Any]:
-    """A colour and a dash for each variant, the same in every figure and told apart beyond ten."""
-    return {
-        variant: {"color": f"C{i % 10}", "linestyle": DASHES[i // 10 % len(DASHES)]}
-        for i, variant in enumerate(variants)
-    }
 
 
 def _legend(figure: Figure, *axes: Axes) -> None:

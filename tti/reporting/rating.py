@@ -4,10 +4,10 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from tti.configuration import digest
 from tti.durable import write_atomically
-from tti.evaluation_folder import Evaluation
-from tti.markdown import table
+from tti.markdown import code, escaped, table
 from tti.reporting import browser, encoding
 from tti.reporting.agreement import krippendorff_alpha
 from tti.reporting.analysis import Analysis
@@ -58,7 +57,7 @@ class Rated:
         if not self.raters:
             return []
         rows = [
-            [f"`{row['variant']}`", str(row["n"]), *[_rate(*row[category]) for category in CATEGORIES]]
+            [code(row["variant"]), str(row["n"]), *[_rate(*row[category]) for category in CATEGORIES]]
             for row in self.rates()
         ]
         return ["## Blind rating", self.summary(), table(["variant", "neurons", *CATEGORIES], rows)]
@@ -68,7 +67,7 @@ class Rated:
         alpha = (
             "not defined (no neuron was rated twice, or all alike)" if math.isnan(self.alpha) else f"{self.alpha:.2f}"
         )
-        raters = ", ".join(f"{name} ({count})" for name, count in self.raters.items())
+        raters = ", ".join(f"{escaped(name)} ({count})" for name, count in self.raters.items())
         return (
             f"Raters who did not see the method: {raters}. A neuron counts as what most of them said, and as unclear "
             f"where none has the most; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between "
@@ -89,9 +88,7 @@ def rated(analysis: Analysis, folder: Path, runs: Sequence[Browsed]) -> Rated:
         write_page(folder / "rating", items, settings.seed)
         write_atomically(folder / KEY, json.dumps(key, indent=1))
     patterns = settings.files or str(folder / "ratings" / "*.json")
-    found = read(_files(patterns), key)
-    analysis.remarks.extend(found.remarks)
-    return Rated(found.labels, found.alpha, found.raters, found.remarks, len(items))
+    return replace(read(_files(patterns), key), sampled=len(items))
 
 
 def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iterable[dict[str, Any]]:
@@ -106,12 +103,14 @@ def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iter
     draw = random.Random(seed)
     variants: dict[str, list[Browsed]] = {}
     for run in runs:
-        variants.setdefault(run.run.config.variant, []).append(run)
-    items = []
+        variants.setdefault(run.variant, []).append(run)
+    items: list[dict[str, Any]] = []
     for variant, of_variant in variants.items():
         firing = [place for run in of_variant for place in _firing(run, sites)]
         chosen = random.Random(f"{seed} {variant}").sample(firing, min(len(firing), neurons // len(variants)))
-        items += [_item(*place, seed) for place in sorted(chosen, key=lambda place: (place[0].number, *place[1:]))]
+        chosen.sort(key=lambda place: (place[0].number, *place[1:]))
+        for (run, site), places in groupby(chosen, key=lambda place: place[:2]):
+            items += _items(run, site, [neuron for _, _, neuron in places], seed)
     draw.shuffle(items)
     return items
 
@@ -133,12 +132,12 @@ def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
         try:
             rater, ratings = _ratings(path)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            remarks.append(f"ratings left out: {path.name}: {error}")
+            remarks.append(f"ratings left out: {code(path.name)}: {escaped(str(error))}")
             continue
         unknown = [item for item in ratings if item not in key]
         if unknown:
             remarks.append(
-                f"{path.name}: {len(unknown)} of {len(ratings)} ratings are of neurons that no key here knows"
+                f"{code(path.name)}: {len(unknown)} of {len(ratings)} ratings are of neurons that no key here knows"
             )
         name = rater if rater not in said else f"{rater} ({path.stem})"
         said[name] = {item: rating for item, rating in ratings.items() if item in key}
@@ -189,28 +188,22 @@ def _firing(browsed: Browsed, sites: str) -> Iterable[tuple[Browsed, str, int]]:
             yield from ((browsed, site, int(j)) for j in np.flatnonzero(activation[:, 0] > 0))
 
 
-def _item(browsed: Browsed, site: str, neuron: int, seed: int) -> dict[str, Any]:
-    config, text, shown = browsed.run.config, browsed.run.tokenizer, slice(0, CONTEXTS_SHOWN)
-    contexts, tokens, before = _read(browsed.evaluation, site)
-    rows = []
-    for place, window in zip(
-        contexts.places["top"][neuron, shown], contexts.windows["top"][neuron, shown], strict=True
-    ):
-        inside = [i for i, level in enumerate(window) if place >= 0 and level != OUTSIDE]
-        if inside:
-            words = [text.decode([int(tokens[place - before + i])], skip_special_tokens=False) for i in inside]
-            rows.append({"tokens": words, "levels": [int(window[i]) for i in inside], "mark": inside.index(before)})
-    named = f"{seed} {config.variant} {config.seed} {site} {neuron}"
-    key = {"variant": config.variant, "seed": config.seed, "site": site, "neuron": neuron}
-    return {"id": digest(named), "contexts": rows, "key": key}
-
-
-@lru_cache(maxsize=1)  # items come site by site
-def _read(evaluation: Evaluation, site: str) -> tuple[Contexts, np.ndarray, int]:
-    part = evaluation.part("contexts")
-    contexts = Contexts.of(part, site)
+def _items(browsed: Browsed, site: str, neurons: Sequence[int], seed: int) -> Iterator[dict[str, Any]]:
+    """Neurons of a site, with their contexts as text."""
+    part, text, of_seed = browsed.part, browsed.run.tokenizer, browsed.run.key.seed
+    contexts, tokens, before = Contexts.of(part, site), part.arrays["tokens"], int(part.metrics["window_before"])
     assert contexts is not None
-    return contexts, part.arrays["tokens"], int(part.metrics["window_before"])
+    for neuron in neurons:
+        rows = []
+        places, windows = (each["top"][neuron, :CONTEXTS_SHOWN] for each in (contexts.places, contexts.windows))
+        for place, window in zip(places, windows, strict=True):
+            inside = [i for i, level in enumerate(window) if place >= 0 and level != OUTSIDE]
+            if inside:
+                words = [text.decode([int(tokens[place - before + i])], skip_special_tokens=False) for i in inside]
+                rows.append({"tokens": words, "levels": [int(window[i]) for i in inside], "mark": inside.index(before)})
+        key = {"variant": browsed.variant, "seed": of_seed, "site": site, "neuron": neuron}
+        named = f"{seed} {browsed.variant} {of_seed} {site} {neuron}"
+        yield {"id": digest(named), "contexts": rows, "key": key}
 
 
 def _rate(rate: float, low: float, high: float) -> str:

@@ -1,58 +1,98 @@
-"""Which of the runs below some folders are compared, and what there is to say about the others."""
+"""The runs below some folders that are compared, and what there is to say about the others."""
 
 import glob
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tti.configuration import identity
-from tti.runs import Run, find
+from tti.configuration import flat
+from tti.markdown import code, escaped
+from tti.reporting.given import Given, Key
+from tti.runs import find
 
-# Of a run's data: these say in which order or how fast stories come, not which.
-NOT_WHICH_DATA = ("data.seed", "data.layout", "data.num_workers", "data.validation_tokens", "data.stories_per_step")
+# Of a run's data: the order, the speed and the place of the stories, not the stories.
+NOT_WHICH_DATA = (
+    "data.seed",
+    "data.layout",
+    "data.num_workers",
+    "data.validation_tokens",
+    "data.stories_per_step",
+    "data.corpus.cache_dir",
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Selection:
-    """The finished runs that are compared, the baseline's first, and remarks on what is missing or odd."""
+    """The finished runs that are compared, all runs found, and remarks on what is missing or odd.
 
-    finished: list[Run]
-    found: list[Run]
-    remarks: list[str] = field(default_factory=list)
+    ``finished`` is in the order in which a report shows them: experiments as given, the baseline first in each, then by
+    the numbers in the variants' names.
+    """
+
+    finished: tuple[Given, ...]
+    found: tuple[Given, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
-    def unfinished(self) -> list[Run]:
-        """Found, but not finished."""
-        return [run for run in self.found if run.status != "finished"]
+    def experiments(self) -> tuple[str, ...]:
+        """In the order given."""
+        return tuple(dict.fromkeys(run.key.experiment for run in self.finished))
+
+    def name(self, key: Key) -> str:
+        """The variant's name in this report: its experiment is part of it where there are several."""
+        return key.variant if len(self.experiments) == 1 else f"{key.experiment}/{key.variant}"
 
 
 def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Selection:
     """The runs at or below folders or globs.
 
+    Args:
+        patterns: folders and globs.
+        baseline: a variant, that of each experiment; or ``experiment/variant``, one for all.
+        compare_anyway: compare runs that differ in their data, too.
+
     Raises:
-        ValueError: there are none, none has finished, two are the same variant and seed, or they differ in data,
-            tokenizer or validation set and ``compare_anyway`` is not set.
+        ValueError: there are none, none has finished, two are the same experiment, variant and seed, or runs that are
+            compared with each other differ in data, tokenizer or validation set and ``compare_anyway`` is not set.
     """
     found = list({run.folder.resolve(): run for pattern in patterns for run in _runs(pattern)}.values())
     finished = [run for run in found if run.status == "finished"]
     if not finished:
         raise ValueError(f"none of the {len(found)} runs in {', '.join(patterns)} has finished")
     _require_distinct(finished)
-    finished.sort(key=lambda run: (run.config.variant != baseline, by_size(run.config.variant), run.config.seed))
+    experiments = list(dict.fromkeys(run.key.experiment for run in finished))
+    finished.sort(
+        key=lambda run: (
+            experiments.index(run.key.experiment),
+            not is_baseline(run.key, baseline),
+            by_size(run.key.variant),
+            run.key.seed,
+        )
+    )
     remarks = _gaps(finished)
-    if differing := differences(finished):
+    compared = [[run for run in finished if run.key.experiment == experiment] for experiment in experiments]
+    if differing := [line for runs in ([finished] if "/" in baseline else compared) for line in differences(runs)]:
         if not compare_anyway:
             raise ValueError(
                 "these runs differ in data, tokenizer or validation set, so their figures do not compare:\n"
                 + "\n".join(f"  {line}" for line in differing)
                 + "\nGive runs=... those that belong together, or compare_anyway=true."
             )
-        remarks += [f"**compared anyway, although they differ**: {line}" for line in differing]
-    return Selection(finished, found, remarks)
+        remarks += [f"**compared anyway, although they differ**: {escaped(line)}" for line in differing]
+    elif len(compared) > 1 and (between := differences(finished)):
+        remarks += [
+            f"experiments differ, so compare changes and not figures across them: {escaped(line)}" for line in between
+        ]
+    return Selection(tuple(finished), tuple(found), tuple(remarks))
+
+
+def is_baseline(key: Key, baseline: str) -> bool:
+    """Whether a run is one of the baseline ``variant`` or ``experiment/variant``."""
+    return baseline in (key.variant, f"{key.experiment}/{key.variant}")
 
 
 def by_size(variant: str) -> list[str | float]:
@@ -61,65 +101,85 @@ def by_size(variant: str) -> list[str | float]:
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def differences(runs: Iterable[Run]) -> list[str]:
+def differences(runs: Iterable[Given]) -> list[str]:
     """What the runs do not share of data, tokenizer and validation set: a line a property, with who has what."""
     holders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    runs = list(runs)
     for run in runs:
         for name, value in fingerprint(run).items():
-            holders[name][value].append(f"{run.config.variant}/seed-{run.config.seed}")
+            holders[name][value].append(f"{run.key.variant}/seed-{run.key.seed}")
     return [
         f"{name}: " + ", ".join(f"{value} ({_some(names)})" for value, names in values.items())
         for name, values in holders.items()
-        if len(values) > 1
+        # A key that only some runs have came, or went, with a version: its default is what the others had.
+        if len(values) > 1 and sum(map(len, values.values())) == len(runs)
     ]
 
 
-def fingerprint(run: Run) -> dict[str, str]:
+def fingerprint(run: Given) -> dict[str, str]:
     """What must be equal for two runs' figures to compare; files by name, since machines keep them elsewhere."""
+    given = run.config.get("data")
     data = {
         key: _by_name(value)
-        for key, value in identity(run.config).items()
-        if key.startswith("data.") and not key.startswith(NOT_WHICH_DATA)
+        for key, value in flat(given if isinstance(given, Mapping) else {}, "data.").items()
+        if not key.startswith(NOT_WHICH_DATA)
     }
     tokenizer = run.folder / "tokenizer.json"
     digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()[:12] if tokenizer.exists() else "none"
     summary = run.summary
-    validation = {"validation tokens": summary["metrics"].get("val/tokens"),
-                  "unigram entropy of the validation tokens": summary.get("unigram_entropy")}  # fmt: skip
-    return data | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
+    validation = {
+        "validation tokens": summary["metrics"].get("val/tokens"),
+        "unigram entropy of the validation tokens": summary.get("unigram_entropy"),
+    }
+    tokens = {f"tokens of {split}": sha256[:12] for split, sha256 in summary.get("data", {}).items()}
+    return data | tokens | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
 
 
-def _runs(pattern: str) -> list[Run]:
+def named(runs: Iterable[tuple[str, int]]) -> str:
+    """Variants and seeds, briefly: those that lack the same seeds together."""
+    seeds: dict[str, list[str]] = {}
+    for variant, seed in runs:
+        seeds.setdefault(variant, []).append(str(seed))
+    groups: dict[str, list[str]] = {}
+    for variant, numbers in seeds.items():
+        groups.setdefault(", ".join(numbers), []).append(code(variant))
+    return "; ".join(
+        f"{', '.join(variants)} seed{'s' * (',' in numbers)} {numbers}" for numbers, variants in groups.items()
+    )
+
+
+def _runs(pattern: str) -> list[Given]:
     matches = sorted(glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute one)
     folders = [Path(match) for match in matches] or [Path(pattern)]
     if len(folders) == 1:
-        return find(folders[0])
-    runs = [Run(path.parent) for folder in folders for path in sorted(folder.rglob("config.yaml"))]
+        return [Given(run.folder) for run in find(folders[0])]
+    runs = [Given(path.parent) for folder in folders for path in sorted(folder.rglob("config.yaml"))]
     return [run for run in runs if (run.folder / "overrides.yaml").exists()]
 
 
-def _require_distinct(runs: Iterable[Run]) -> None:
-    seen: dict[tuple[str, int], Run] = {}
+def _require_distinct(runs: Iterable[Given]) -> None:
+    seen: dict[Key, Given] = {}
     for run in runs:
-        key = (run.config.variant, run.config.seed)
-        if key in seen:
+        if run.key in seen:
             raise ValueError(
-                f"{seen[key].folder} and {run.folder} are the same variant and seed. Runs of different experiments are "
-                "not seeds of one: give runs=... the folder of one experiment"
+                f"{seen[run.key].folder} and {run.folder} are the same experiment, variant and seed. Give runs=... one "
+                "of them"
             )
-        seen[key] = run
+        seen[run.key] = run
 
 
-def _gaps(runs: Sequence[Run]) -> list[str]:
-    """Seeds that some variants have and others have not."""
-    seeds: dict[str, set[int]] = defaultdict(set)
+def _gaps(runs: Sequence[Given]) -> list[str]:
+    """Seeds that some variants of an experiment have and others have not."""
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    every: dict[str, set[int]] = defaultdict(set)
     for run in runs:
-        seeds[run.config.variant].add(run.config.seed)
-    every = set().union(*seeds.values())
+        seeds[run.key[:2]].add(run.key.seed)
+        every[run.key.experiment].add(run.key.seed)
     return [
-        f"`{variant}` has no finished run of seed {', '.join(map(str, sorted(every - have)))}, which others have"
-        for variant, have in seeds.items()
-        if every - have
+        f"{code(variant)} has no finished run of seed {', '.join(map(str, sorted(every[experiment] - have)))}, which "
+        "others have"
+        for (experiment, variant), have in seeds.items()
+        if every[experiment] - have
     ]
 
 

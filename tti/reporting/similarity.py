@@ -2,8 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,93 +12,64 @@ import torch
 
 from tti.evaluation_folder import Evaluation
 from tti.measures import debiased_cka
-from tti.reporting.analysis import Analysis
-from tti.reporting.cells import Cell, Found, Rows
-from tti.reporting.tables import shortened
+from tti.reporting import tables
+from tti.reporting.given import Key, is_a_site
+from tti.reporting.selection import Selection
 
-SAMPLE = "/sample"
+SAMPLE, PLACE, CKA = "/sample", "sample/place", "cka/"
 Samples = Mapping[str, torch.Tensor]
 
 
-@cache  # of the analysis: Markdown and page show it
-def between_runs(analysis: Analysis) -> pd.DataFrame:
-    """CKA of each run with the baseline's run of the same seed, and of the baseline's seeds with each other.
+def between_runs(
+    evaluations: Mapping[Key, Evaluation], selection: Selection, baselines: Sequence[str], sites: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """CKA of each run with its experiment's baseline of the same seed, and of the baseline's seeds with each other.
 
-    At the stored tokens, which all runs with the same data share. Beside another seed's, a value says whether a method
-    changes what a layer represents by more than a seed does.
+    At the stored tokens, which all runs with the same data share. Alongside another seed's, a value says whether a
+    method changes what a layer represents by more than a seed does.
 
     Returns:
-        ``variant, kind, layer, cka``: a row a pair of runs and layer; the variant of two seeds of the baseline is "".
+        ``variant, kind, layer, cka``: a row a pair of runs and layer; the variant of two seeds of a baseline is "". And
+        remarks on what could not be read.
     """
-    baseline = analysis.config.baseline
+    remarks: list[str] = []
     rows: list[dict[str, Any]] = []
-    seeds = {seed: found for (variant, seed), found in analysis.found.evaluations.items() if variant == baseline}
-    references = {seed: loaded for seed, found in seeds.items() if (loaded := _samples(analysis, found))}
-    for (_, one), (_, other) in combinations(references.items(), 2):
-        rows += _compared("", one, other)
-    for (variant, seed), evaluation in analysis.found.evaluations.items():
-        if variant != baseline and seed in references:
-            rows += _compared(variant, _samples(analysis, evaluation), references[seed])
-    return pd.DataFrame(rows, columns=["variant", "kind", "layer", "cka"])
+    references = {key: loaded for key in evaluations if selection.name(key) in baselines
+                  if (loaded := _samples(evaluations, key, sites, remarks))}  # fmt: skip
+    for (one, ours), (other, theirs) in combinations(references.items(), 2):
+        if one.experiment == other.experiment:
+            rows += _compared("", ours, theirs)
+    of_seed = {(key.experiment, key.seed): loaded for key, loaded in references.items()}
+    for key in evaluations:
+        if key not in references and (reference := of_seed.get((key.experiment, key.seed))):
+            rows += _compared(selection.name(key), _samples(evaluations, key, sites, remarks), reference)
+    return pd.DataFrame(rows, columns=["variant", "kind", "layer", "cka"]), remarks
 
 
-def finding(analysis: Analysis) -> list[Found]:
-    """The mean over seeds for each layer."""
-    pairs = between_runs(analysis)
-    if pairs.empty:
-        return []
-    means = pairs.groupby(["variant", "kind", "layer"], sort=False)["cka"].mean()
-    places = list(dict.fromkeys(zip(pairs["kind"], pairs["layer"], strict=True)))
-    baseline = analysis.config.baseline
-    rows = []
-    for variant in ["", *[v for v in analysis.variants if v in set(pairs["variant"])]]:
-        values = [float(means.get((variant, *place), np.nan)) for place in places]
-        name = Cell(variant, kind="name") if variant else Cell(f"{baseline}, other seeds")
-        rows.append([name, *[Cell("-" if np.isnan(v) else f"{v:.3f}", v) for v in values]])
-    header = ["variant", *[f"{kind} {layer}" for kind, layer in places]]
-    return [Found("How far from the baseline's representations", [note(analysis)], Rows(header, rows))]
-
-
-def note(analysis: Analysis) -> str:
-    """What is shown."""
-    return (
-        f"Debiased linear CKA of each layer with that of `{analysis.config.baseline}` of the same seed (same start, "
-        "same stories), at the same tokens: 1 is the same representation but for rotation and scale, 0 an unrelated "
-        "one. Below what two seeds of the baseline reach, a method has changed the layer by more than a seed does."
-    )
-
-
-def layers(analysis: Analysis) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Variant, kind of site, and ``[layer, layer]`` CKA between the layers, mean over seeds."""
+def between_layers(
+    evaluations: Mapping[Key, Evaluation], selection: Selection
+) -> tuple[list[tuple[str, str, np.ndarray]], list[str]]:
+    """Variant, kind of site, and ``[layer, layer]`` CKA between the layers, mean over seeds; and remarks."""
+    remarks: list[str] = []
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    for (variant, _), evaluation in analysis.found.evaluations.items():
-        try:
-            arrays = evaluation.part("geometry").arrays
-            for key in (key for key in arrays if key.startswith("cka/")):
-                found.setdefault((variant, key.removeprefix("cka/")), []).append(arrays[key])
-        except (ValueError, LookupError):
-            continue  # said when its metrics were read
-    for (variant, kind), matrices in found.items():
-        if len({matrix.shape for matrix in matrices}) == 1 and len(matrices[0]) > 1:
-            yield variant, kind, np.mean(matrices, axis=0)
+    for key, name, matrix, _ in tables.arrays(evaluations, f"{CKA}*", remarks, "no CKA between layers"):
+        found.setdefault((selection.name(key), name.removeprefix(CKA)), []).append(matrix)
+    alike = [(*place, np.mean(matrices, axis=0)) for place, matrices in found.items()
+             if len({matrix.shape for matrix in matrices}) == 1 and len(matrices[0]) > 1]  # fmt: skip
+    return alike, remarks
 
 
-def _samples(analysis: Analysis, evaluation: Evaluation) -> dict[str, torch.Tensor]:
+def _samples(
+    evaluations: Mapping[Key, Evaluation], key: Key, sites: Sequence[str], remarks: list[str]
+) -> dict[str, torch.Tensor]:
     """Site -> ``[token, width]``; with the places of the tokens, so that only equal ones are compared."""
-    try:
-        arrays = evaluation.part("geometry").arrays
-        wanted = [key for key in arrays if key.endswith(SAMPLE) and _chosen(analysis, key.removesuffix(SAMPLE))]
-        samples = {key.removesuffix(SAMPLE): torch.from_numpy(arrays[key].astype(np.float32)) for key in wanted}
-        return samples | {"": torch.from_numpy(arrays["sample/place"])} if samples else {}
-    except (ValueError, LookupError) as error:
-        remark = f"no CKA between runs: {shortened(str(error), evaluation)}"
-        if remark not in analysis.remarks:
-            analysis.remarks.append(remark)
-        return {}
-
-
-def _chosen(analysis: Analysis, site: str) -> bool:
-    return any(fnmatch.fnmatchcase(site, glob) for glob in analysis.config.figures.similarity)
+    samples: dict[str, torch.Tensor] = {}
+    for _, name, values, part in tables.arrays({key: evaluations[key]}, f"*{SAMPLE}", remarks, "no CKA between runs"):
+        site = name.removesuffix(SAMPLE)
+        if is_a_site(site) and PLACE in part.arrays and any(fnmatch.fnmatchcase(site, glob) for glob in sites):
+            samples[site] = torch.from_numpy(values.astype(np.float32))
+            samples[""] = torch.from_numpy(part.arrays[PLACE])
+    return samples
 
 
 def _compared(variant: str, ours: Samples, theirs: Samples) -> list[dict[str, Any]]:

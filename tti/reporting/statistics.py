@@ -1,14 +1,17 @@
-"""What may be said from a few seeds: t intervals, paired tests, equivalence, and many comparisons at once."""
+"""What may be said from a few seeds: t intervals, paired tests, equivalence, many comparisons at once, power."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 CONFIDENCE = 0.95
-ALPHA = 1 - CONFIDENCE
+ALPHA = round(1 - CONFIDENCE, 12)
+POWER = 0.8  # with which a planned comparison is to decide
+MOST_SEEDS = 100  # that are worth planning for
 Key = TypeVar("Key")
 
 
@@ -43,17 +46,83 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
     return float(stats.t.sf((margin - abs(mean)) / error, len(differences) - 1))
 
 
-def holm(p: Mapping[Key, float]) -> dict[Key, float]:
-    """p-values corrected for their number (Holm 1979), which bounds the chance of any false rejection.
+def in_sequence(p: Mapping[Key, float], sequences: Iterable[Sequence[Key]]) -> dict[Key, float]:
+    """p-values corrected for a fixed order within each sequence and for the number of sequences.
 
-    A NaN is no test: it stays NaN and is not counted.
+    The procedure of Bretz, Maurer, Brannath and Posch (2009, *A graphical approach*, Algorithm 2) on chains, which
+    start with equal shares of alpha. The first hypothesis of a chain is tested at the chain's share; its rejection
+    hands the share to the next one, and the last one's to the chains that are left, in equal parts. That bounds the
+    chance of any false rejection. One sequence alone costs no correction; sequences of one hypothesis are Holm's
+    (1979) procedure.
+
+    Args:
+        p: of each hypothesis. A NaN is no test: it stays NaN and the sequence goes on without it.
+        sequences: the hypotheses, in the order in which they are tested.
+
+    Returns:
+        Corrected p-values: what is below alpha is rejected at that level.
     """
-    tested = sorted((value, key) for key, value in p.items() if not math.isnan(value)) if p else []
+    chains = [[key for key in sequence if not math.isnan(p[key])] for sequence in sequences]
+    chains = [chain for chain in chains if chain]
     corrected, largest = dict.fromkeys(p, math.nan), 0.0
-    for rank, (value, key) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * value))
-        corrected[key] = largest
+    while chains:
+        share = 1 / len(chains)  # a chain's share changes only when another ends, in equal parts
+        chain = min(chains, key=lambda each: p[each[0]])
+        largest = max(largest, min(1.0, p[chain[0]] / share))
+        corrected[chain.pop(0)] = largest
+        chains = [each for each in chains if each]
     return corrected
+
+
+def detectable(sd: float, n: int, alpha: float = ALPHA) -> float:
+    """The smallest mean difference that a paired t test of ``n`` seeds finds with the probability ``POWER``.
+
+    Args:
+        sd: standard deviation of the paired differences.
+        n: seeds.
+        alpha: level of the two-sided test.
+
+    Returns:
+        In units of ``sd``'s; NaN for fewer than two seeds or an unknown deviation.
+    """
+    return math.nan if n < 2 or math.isnan(sd) else sd * _detectable(n, alpha)
+
+
+@cache
+def _detectable(n: int, alpha: float) -> float:
+    return float(optimize.brentq(lambda effect: float(differs_power(effect, 1.0, n, alpha)) - POWER, 0, 1e4, xtol=1e-6))
+
+
+def differs_power(mean: float, sd: float, n: np.ndarray | int, alpha: float = ALPHA) -> np.ndarray:
+    """Chance that a paired t test of ``n`` seeds rejects "no change" where the change is ``mean`` (noncentral t)."""
+    shift = np.sqrt(n) * abs(mean) / max(sd, 1e-12)
+    power = stats.nct.sf(stats.t.ppf(1 - alpha / 2, np.subtract(n, 1)), np.subtract(n, 1), np.minimum(shift, 1e6))
+    return np.asarray(power)
+
+
+def equivalence_power(mean: float, sd: float, margin: float, n: np.ndarray | int, alpha: float = ALPHA) -> np.ndarray:
+    """Chance that two one-sided tests show a change of ``mean`` to lie within the margin (Phillips 1990).
+
+    A lower bound: that both reject is at least as likely as the sum of the two chances less one.
+    """
+    df, error = np.subtract(n, 1), max(sd, 1e-12) / np.sqrt(n)
+    bound = stats.t.ppf(1 - alpha, df)
+    # scipy gives NaN for chances too small to compute.
+    below, above = (np.nan_to_num(stats.nct.cdf(-bound, df, np.clip((sign * mean - margin) / error, -1e6, 1e6)))
+                    for sign in (1, -1))  # fmt: skip
+    return np.maximum(0.0, below + above - 1)
+
+
+def seeds_needed(mean: float, sd: float, margin: float, alpha: float = ALPHA) -> float:
+    """The fewest seeds that decide with the probability ``POWER``, were change and deviation what they were here.
+
+    Either test may decide: of a difference, or of its lying within the margin. Infinite beyond ``MOST_SEEDS``.
+    """
+    if math.isnan(mean) or math.isnan(sd):
+        return math.nan
+    seeds = np.arange(2, MOST_SEEDS + 1)
+    power = np.maximum(differs_power(mean, sd, seeds, alpha), equivalence_power(mean, sd, margin, seeds, alpha))
+    return float(next(iter(seeds[power >= POWER]), math.inf))
 
 
 def ratio(differences: np.ndarray, tokens: np.ndarray) -> tuple[float, float]:

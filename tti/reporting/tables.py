@@ -1,53 +1,123 @@
-"""Run folders as tidy tables."""
+"""Run folders as tidy tables. A variant's column holds its name in this report (``Selection.name``)."""
 
+import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
-from tti import flops
-from tti.data.tokenizers import vocabulary_size
-from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
-from tti.runs import Run
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Part
+from tti.markdown import escaped
+from tti.reporting.given import Given, Key
+from tti.reporting.selection import Selection, named
 
-AUDIT = "gaming"  # the part that measures metrics, not the run
+Metrics = Mapping[Key, Mapping[str, float]]
 
 
-def tidy(runs: Iterable[Run], evaluated: Mapping[tuple[str, int], Mapping[str, float]]) -> pd.DataFrame:
-    """A row a finished run: who it is, every final figure of the training, and every metric of its evaluation.
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluations of the runs on one split, as far as they can be read.
+
+    ``metrics``, ``untrained`` and ``rotated``: ``<part>/<metric>`` of the trained model and of its two controls;
+    ``audits``: the metrics of the gaming audit; ``evaluations``: the trained models' folders; ``remarks``: what could
+    not be read and why.
+    """
+
+    metrics: Metrics
+    untrained: Metrics
+    rotated: Metrics
+    audits: Metrics
+    evaluations: Mapping[Key, Evaluation]
+    remarks: tuple[str, ...] = ()
+
+
+def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
+    """Read what there is; a part that is damaged or of another schema version is left out and named.
 
     Args:
-        runs: finished runs.
-        evaluated: ``<part>/<metric>`` of each variant and seed.
+        selection: whose finished runs are read.
+        split: of the corpus.
+        audit: the part that measures metrics and not the run.
     """
-    runs = list(runs)
+    metrics: dict[str, dict[Key, dict[str, float]]] = {TRAINED: {}, RANDOM_INIT: {}, ROTATION: {}}
+    audits: dict[Key, dict[str, float]] = {}
+    evaluations: dict[Key, Evaluation] = {}
+    remarks: list[str] = []
+    for run in selection.finished:
+        for subject, into in metrics.items():
+            evaluation = Evaluation(run.folder, split, subject)
+            parts = _readable(evaluation, remarks)
+            if subject == TRAINED and parts:
+                evaluations[run.key] = evaluation
+            if audited := parts.pop(audit, None):
+                audits[run.key] = audited
+            if parts:
+                into[run.key] = {f"{part}/{name}": v for part, found in parts.items() for name, v in found.items()}
+    without = [run.key for run in selection.finished if run.key not in metrics[TRAINED]]
+    if without and metrics[TRAINED]:
+        missing = named((selection.name(key), key.seed) for key in without)
+        remarks.append(f"not evaluated on {split}: {missing} (`python -m tti.evaluate run=...`)")
+    elif without:
+        remarks.append(
+            f"no run was evaluated on {split}, so figures of the training are all there is: "
+            "`python -m tti.evaluate run=...` measures the rest"
+        )
+    return Evaluated(metrics[TRAINED], metrics[RANDOM_INIT], metrics[ROTATION], audits, evaluations, tuple(remarks))
+
+
+def records(selection: Selection, measured: Metrics) -> list[dict[str, Any]]:
+    """A finished run each: who it is, every final figure of the training, and every metric of its evaluation.
+
+    ``method``, ``knob`` and ``strength`` are those of :func:`strengths`.
+    """
     rows = []
-    knobs = strengths(runs)
-    for run in runs:
+    knobs = {
+        e: strengths([run for run in selection.finished if run.key.experiment == e]) for e in selection.experiments
+    }
+    for run in selection.finished:
         summary = run.summary
         figures = {name: summary[name] for name in ("steps", "tokens", "seconds", "tokens_per_second")}
         metrics = {name: math.nan if value is None else value for name, value in summary["metrics"].items()}
         gap = {"gap": metrics["val/loss"] - metrics["train/ce"]} if {"val/loss", "train/ce"} <= set(metrics) else {}
-        evaluation = evaluated.get((run.config.variant, run.config.seed), {})
-        strength = knobs[run.config.variant]
-        knob = {"method": strength.method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
-        rows.append({**labels(run), **knob, **figures, "flops": operations(run), **gap, **metrics, **evaluation})
-    return pd.DataFrame(rows)
+        strength = knobs[run.key.experiment][run.key.variant]
+        method = selection.name(run.key._replace(variant=strength.method))
+        knob = {"method": method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
+        rows.append({**labels(selection, run), **knob, **figures, "flops": run.run.operations(), **gap, **metrics,
+                     **measured.get(run.key, {})})  # fmt: skip
+    return rows
 
 
-def history(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row a logged step of every run."""
-    return pd.DataFrame([{**labels(run), **entry} for run in runs for entry in run.metrics()])
+def figures(rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, pd.Series]:
+    """Metric -> its values by ``variant, seed``, for the runs in which it was measured.
+
+    A metric that a run lacks is not there; one that is undefined there is NaN. These are two things: the first is a
+    smaller sample, the second a result.
+    """
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    return {name: _series({key: row[name] for key, row in rows.items() if name in row}) for name in names}
 
 
-def labels(run: Run) -> dict[str, Any]:
+def _series(values: Mapping[tuple[str, int], Any]) -> pd.Series:
+    index = pd.MultiIndex.from_tuples(list(values), names=["variant", "seed"])
+    return pd.Series(list(values.values()), index=index)
+
+
+def history(selection: Selection) -> pd.DataFrame:
+    """A row a logged step of every finished run."""
+    return pd.DataFrame([labels(selection, run) | entry for run in selection.finished for entry in run.run.metrics()])
+
+
+def by_name(selection: Selection, metrics: Metrics) -> dict[str, pd.Series]:
+    """:func:`figures` of metrics by key."""
+    return figures({(selection.name(key), key.seed): found for key, found in metrics.items()})
+
+
+def labels(selection: Selection, run: Given) -> dict[str, Any]:
     """Experiment, variant and seed."""
-    config = run.config
-    return {"experiment": config.experiment, "variant": config.variant, "seed": config.seed}
+    return {"experiment": run.key.experiment, "variant": selection.name(run.key), "seed": run.key.seed}
 
 
 @dataclass(frozen=True)
@@ -59,17 +129,13 @@ class Strength:
     value: float
 
 
-def strengths(runs: Iterable[Run]) -> dict[str, Strength]:
-    """Method and strength of each variant, from the overrides that not all runs share.
+def strengths(runs: Iterable[Given]) -> dict[str, Strength]:
+    """Method and strength of each variant of an experiment, from the overrides that not all its runs share.
 
     A method is what two variants share when the one number among these overrides is set aside; a variant with none, or
     with several, is a method of its own, of no strength.
     """
-    overrides = {
-        run.config.variant: dict(str(o).lstrip("+").replace("\\", "").partition("=")[::2]
-                                 for o in OmegaConf.load(run.folder / "overrides.yaml"))
-        for run in runs
-    }  # fmt: skip
+    overrides = {run.key.variant: dict(o.lstrip("+").partition("=")[::2] for o in run.overrides) for run in runs}
     own = {variant: _uncommon(values, overrides.values()) for variant, values in overrides.items()}
     return {variant: _strength(variant, values) for variant, values in own.items()}
 
@@ -100,75 +166,6 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def operations(run: Run) -> float:
-    """Floating-point operations of the training (``flops.per_token``); NaN for another kind of model."""
-    model: Any = run.config.get("model") or {}
-    if not {"n_layers", "d_model"} <= set(model) or "d_ff" not in (model.get("mlp") or {}):
-        return math.nan
-    vocabulary = model.get("vocab_size") or vocabulary_size(run.tokenizer)
-    return float(flops.per_token(model, vocabulary) * run.summary["tokens"])
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The evaluations of the runs on one split, as far as they can be read.
-
-    ``metrics``, ``untrained`` and ``rotated``: ``<part>/<metric>`` by variant and seed, of the trained model and of its
-    two controls; ``audits`` the metrics of the gaming audit; ``evaluations`` the trained models' folders; ``remarks``
-    says what could not be read and why.
-    """
-
-    metrics: dict[tuple[str, int], dict[str, float]]
-    untrained: dict[tuple[str, int], dict[str, float]]
-    rotated: dict[tuple[str, int], dict[str, float]]
-    audits: dict[tuple[str, int], dict[str, float]]
-    evaluations: dict[tuple[str, int], Evaluation]
-    remarks: list[str]
-
-
-def evaluated(runs: Sequence[Run], split: str) -> Evaluated:
-    """Read what there is; a part that is damaged or of another schema version is left out and named."""
-    found = Evaluated({}, {}, {}, {}, {}, [])
-    subjects = ((TRAINED, found.metrics), (RANDOM_INIT, found.untrained), (ROTATION, found.rotated))
-    without = []
-    for run in runs:
-        key = (run.config.variant, run.config.seed)
-        for subject, into in subjects:
-            evaluation = Evaluation(run.folder, split, subject)
-            parts = _readable(evaluation, found.remarks)
-            if subject == TRAINED and parts:
-                found.evaluations[key] = evaluation
-            if audit := parts.pop(AUDIT, None):
-                found.audits[key] = audit
-            if parts:
-                into[key] = {
-                    f"{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()
-                }
-        if key not in found.metrics:
-            without.append(key)
-    if without and found.metrics:
-        found.remarks.append(f"not evaluated on {split}: {named(without)} (`python -m tti.evaluate run=...`)")
-    elif without:
-        found.remarks.append(
-            f"no run was evaluated on {split}, so figures of the training are all there is: "
-            "`python -m tti.evaluate run=...` measures the rest"
-        )
-    return found
-
-
-def named(runs: Sequence[tuple[str, int]]) -> str:
-    """Variants and seeds, briefly: those that lack the same seeds together."""
-    seeds: dict[str, list[str]] = {}
-    for variant, seed in runs:
-        seeds.setdefault(variant, []).append(str(seed))
-    groups: dict[str, list[str]] = {}
-    for variant, numbers in seeds.items():
-        groups.setdefault(", ".join(numbers), []).append(f"`{variant}`")
-    return "; ".join(
-        f"{', '.join(variants)} seed{'s' * (',' in numbers)} {numbers}" for numbers, variants in groups.items()
-    )
-
-
 def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str, float]]:
     """The metrics of each part."""
     parts: dict[str, dict[str, float]] = {}
@@ -176,30 +173,40 @@ def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str,
         try:
             parts[name] = evaluation.part(name).metrics
         except (ValueError, LookupError, TypeError) as error:
-            remarks.append(f"left out: {shortened(str(error), evaluation)}")
+            remarks.append(f"left out: {shortened(error, evaluation)}")
     return parts
 
 
-def shortened(message: str, evaluation: Evaluation) -> str:
-    """Without the folders of this machine."""
-    return message.replace(str(evaluation.run.parent.parent) + "/", "")
+def shortened(error: Exception, evaluation: Evaluation) -> str:
+    """What went wrong, without the folders of this machine and without markup."""
+    return escaped(str(error).replace(str(evaluation.run.parent.parent) + "/", ""))
+
+
+def arrays(
+    evaluations: Mapping[Key, Evaluation], pattern: str, remarks: list[str], why: str
+) -> Iterator[tuple[Key, str, np.ndarray, Part]]:
+    """Key, name, values and part of every array whose name fits a glob, one at a time.
+
+    Args:
+        evaluations: where to look.
+        pattern: of the names.
+        remarks: gets a line, which begins with ``why``, for each part that cannot be read.
+        why: what is missing then.
+    """
+    for key, evaluation in evaluations.items():
+        for name in evaluation.parts():
+            try:
+                part = evaluation.part(name)
+                for array in fnmatch.filter(part.arrays, pattern):
+                    yield key, array, part.arrays[array], part
+            except (ValueError, LookupError, TypeError) as error:
+                remark = f"{why}: {shortened(error, evaluation)}"
+                remarks.extend([remark] * (remark not in remarks))
 
 
 @dataclass(frozen=True)
 class StoryLosses:
-    """Nats and scored tokens of each story of a split."""
+    """Nats and tokens in the loss of each story of a split."""
 
     nll: np.ndarray
     tokens: np.ndarray
-
-
-def story_losses(found: Evaluated, remarks: list[str]) -> dict[tuple[str, int], StoryLosses]:
-    """By variant and seed, where the evaluation has them; what cannot be read is added to ``remarks``."""
-    losses = {}
-    for key, evaluation in found.evaluations.items():
-        try:
-            arrays = evaluation.part("performance").arrays
-            losses[key] = StoryLosses(arrays["story/nll"], arrays["story/tokens"].astype(float))
-        except (ValueError, LookupError) as error:
-            remarks.append(f"no losses of stories: {shortened(str(error), evaluation)}")
-    return losses

@@ -1,12 +1,19 @@
-"""Regularizers and a callback as a user would bring them: from a file of their own on PYTHONPATH."""
+"""Regularizers, a corpus and callbacks as a user would bring them: from a file of their own on PYTHONPATH."""
 
 import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from tti.data import tokenizers
+from tti.data.cache import EncodedStory, Maker
+from tti.data.corpora import Corpus
 from tti.regularizers.base import Regularizer
 from tti.step import Step
 
@@ -62,3 +69,27 @@ class Signalled(Callback):
         if trainer.global_step == self.step and not self.once.exists():
             self.once.touch()
             os.kill(os.getpid(), self.number)
+
+
+class Answers(Corpus):
+    """Text to text: words to copy or to reverse, byte by byte, with the answer and its end of text in the loss."""
+
+    label_values: Mapping[str, Sequence[str]] = {"task": ("copy", "reverse")}
+    splits = ("train", "validation")
+
+    def identity(self, split: str) -> dict[str, Any]:
+        return {"answers": split}
+
+    def label(self, split: str) -> str:
+        return f"answers-{split}"
+
+    def make(self, split: str) -> Maker:
+        return Maker(f"writing {split}", tokenizers.train_bpe("bpe:257", iter(())), self._portions(split))
+
+    def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
+        tokenizer, rng = tokenizers.train_bpe("bpe:257", iter(())), random.Random(split)
+        for _ in range({"train": 120, "validation": 30}[split]):
+            word, task = "".join(rng.choices("abcd", k=rng.randint(2, 6))), rng.randrange(2)
+            ids = np.array(tokenizer.encode(f"{task}{word}={word[::-1] if task else word}").ids)
+            predicting = (np.arange(len(ids)) > len(word)).astype(np.uint8)  # from the = on
+            yield [{"tokens": ids, "answer": predicting, "task": np.full(len(ids), task, np.uint8)}]

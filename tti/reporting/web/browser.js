@@ -60,13 +60,13 @@ class Pane {
     choices(this.layer, [...new Set(chosen.sites.map((each) => parts(each.name).layer))], parts(where.name).layer);
     choices(this.kind, [...new Set(chosen.sites.map((each) => parts(each.name).kind))], parts(where.name).kind);
     choices(this.sort, ["index", ...where.statistics], where.statistics.includes(this.sort.value) ? this.sort.value
-      : where.statistics.includes("selectivity") && !this.sort.value ? "selectivity" : this.sort.value || "index");
+      : where.statistics.includes(this.index.sort) && !this.sort.value ? this.index.sort : this.sort.value || "index");
     this.neuron.max = where.width - 1;
     this.neuron.value = number;
     this.changed(this);
     try {
       if (!same) {
-        const [table, corpus] = await Promise.all([tti.load(`${chosen.number}/${where.name}/table`), tti.load(chosen.corpus)]);
+        const [table, corpus] = await Promise.all([tti.load(`${where.folder}/table`), tti.load(chosen.corpus)]);
         if (ticket !== this.ticket) return;
         this.table = unpacked(table);
         this.vocabulary = corpus.vocabulary;
@@ -78,7 +78,7 @@ class Pane {
         }
       }
       this.draw(!same);
-      const block = await tti.load(`${chosen.number}/${where.name}/${Math.floor(number / where.perFile)}`);
+      const block = await tti.load(`${where.folder}/${Math.floor(number / where.perFile)}`);
       if (ticket !== this.ticket) return;
       block.arrays ??= Object.fromEntries(Object.entries(block).filter(([key]) => key !== "arrays").map(([key, packed]) => [key, tti.array(packed)]));
       this.drawNeuron(chosen, where, number, block.arrays, number % where.perFile);
@@ -179,19 +179,16 @@ class Pane {
   // -- one neuron ------------------------------------------------------------------------------------------------
 
   drawNeuron(run, site, number, arrays, row) {
-    const names = site.statistics.filter((name) => !name.startsWith("ablation") && !["best_value", "best_value_f1", "gap"].includes(name));
-    const ablation = site.statistics.filter((name) => name.startsWith("ablation"));
-    const top = this.contexts(run, arrays, row, "top");
+    const matching = (globs) => site.statistics.filter((name) => globs.some((glob) => new RegExp(`^${glob.replaceAll("*", ".*")}$`).test(name)));
+    const top = this.contexts(run, arrays, row, "top"), shown = new Set(matching(this.index.hidden));
     const panels = el("div", { class: "panels" });
-    const panel = (title, ...content) => content.some(Boolean) && panels.append(el("section", {}, el("h3", {}, title), ...content));
-    panel("Activation on all tokens (log count)", this.histogram(arrays, row));
-    panel("Token types that take most of it", this.types(arrays, row));
-    panel("Next tokens it raises", this.bars(arrays, row, "promoted", ""));
-    panel("Next tokens it lowers", this.bars(arrays, row, "suppressed", "down"));
-    if (ablation.length) panel("When it is ablated", Number.isNaN(this.table.columns.ablation?.[number])
-      ? el("p", { class: "note" }, "not among the neurons that were ablated") : this.statistics(ablation, number));
-    const factor = site.statistics.filter((name) => ["best_value_f1", "gap"].includes(name));
-    if (factor.length) panel("Known factors of the corpus", this.statistics(factor, number));
+    for (const { title, kind, arrays: names, statistics, missing } of this.index.panels) {
+      const found = matching(statistics || []);
+      found.forEach((name) => shown.add(name));
+      const content = kind === "statistics" ? found.length && this.statistics(found, number, missing) : arrays[names[0]] && this[kind](names.map((name) => arrays[name] && arrays[name].row(row)));
+      if (content) panels.append(el("section", {}, el("h3", {}, title), content));
+    }
+    const names = site.statistics.filter((name) => !shown.has(name));
     this.detail.replaceChildren(
       el("h2", {}, `${site.name} · neuron ${number}`),
       el("div", { class: "note" }, `${run.variant}, seed ${run.seed}`),
@@ -224,26 +221,23 @@ class Pane {
     return grid.childElementCount ? grid : el("p", { class: "note" }, "none: it never fires");
   }
 
-  statistics(names, number) {
+  statistics(names, number, missing) {
+    if (missing && names.every((name) => Number.isNaN(this.table.columns[name][number]))) return el("p", { class: "note" }, missing);
     return el("div", { class: "statistics" }, ...names.map((name) => el("div", {}, el("span", { title: name }, name.replaceAll("_", " ")), el("span", {}, figure(this.table.columns[name][number])))));
   }
 
-  types(arrays, row) {
-    if (!arrays.top_types) return null;
-    const ids = arrays.top_types.row(row), share = arrays.top_types_share.row(row), mean = arrays.top_types_mean?.row(row);
+  types([ids, share, mean]) {
     return bars([...ids].slice(0, 10).map((id, i) => id < 0 ? null : { word: this.word(id), size: share[i],
       value: `${(100 * share[i]).toFixed(1)}%${mean ? `, ${figure(mean[i])}× its mean` : ""}` }), "");
   }
 
-  bars(arrays, row, name, way) {
-    if (!arrays[name]) return null;
-    const ids = arrays[name].row(row), logits = arrays[`${name}_logit`].row(row);
-    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.word(id), size: Math.abs(logits[i]), value: figure(logits[i]) }), way);
+  bars([ids, values]) {
+    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.word(id), size: Math.abs(values[i]), value: figure(values[i]) }),
+      values[0] < 0 ? "down" : "");
   }
 
-  histogram(arrays, row) {
-    if (!arrays.histogram) return null;
-    const counts = [...arrays.histogram.row(row)].map(Number), [low, high] = arrays.histogram_edges.row(row);
+  histogram([bins, [low, high]]) {
+    const counts = [...bins].map(Number);
     const width = 400, height = 120, most = Math.log1p(Math.max(...counts, 1)), step = width / counts.length;
     const node = (name, attributes, text) => {
       const shape = document.createElementNS("http://www.w3.org/2000/svg", name);

@@ -10,16 +10,26 @@ function svg(name, attributes = {}, ...children) {
   return shape;
 }
 const titled = (shape, text) => (shape.append(svg("title", {}, text)), shape);
-const colour = (variant) => `var(--c${tti.variants.indexOf(variant) % 10})`;
-const dash = (variant) => ["", "6 3", "2 3", "8 3 2 3"][Math.floor(tti.variants.indexOf(variant) / 10) % 4] || null;
+const MARKERS = ["circle", "square", "diamond", "up", "down", "cross", "plus"];
+const tone = (hue) => (hue.colour === null ? "var(--ink)" : `var(--c${hue.colour})`);
 
-/** A mark for a point: beyond ten variants colours come again, with another shape. */
-function mark(variant, x, y, r, attributes = {}) {
-  const kind = variant === null ? 0 : Math.floor(Math.max(0, tti.variants.indexOf(variant)) / 10) % 3, s = r * 0.9;
-  if (kind === 1) return svg("rect", { x: x - s, y: y - s, width: 2 * s, height: 2 * s, ...attributes });
-  if (kind === 2) return svg("path", { d: `M${x},${y - 1.25 * r}L${x + 1.15 * r},${y + 0.8 * r}L${x - 1.15 * r},${y + 0.8 * r}Z`, ...attributes });
-  return svg("circle", { cx: x, cy: y, r, ...attributes });
+/** The colour of a variant is its method's, the milder the paler; its line is dashed by its place among the strengths. */
+function colour(variant) {
+  const hue = tti.variants[variant] || { colour: null, rank: 0, of: 1 };
+  return `color-mix(in srgb, ${tone(hue)} ${Math.round(45 + (55 * (hue.rank + 1)) / hue.of)}%, var(--panel))`;
 }
+const dash = (variant) => ["", "6 3", "2 3", "8 3 2 3"][(tti.variants[variant]?.rank || 0) % 4] || null;
+
+/** A mark for a point: one shape a method, so that colour is not all that tells them apart. */
+function shape(hue, x, y, r, attributes = {}) {
+  const kind = hue.colour === null ? "star" : MARKERS[(hue.colour + (hue.turn || 0)) % MARKERS.length], s = r * 0.88, t = r * 0.4;
+  const path = { square: `M${-s},${-s}H${s}V${s}H${-s}Z`, diamond: `M0,${-1.25 * r}L${1.1 * r},0L0,${1.25 * r}L${-1.1 * r},0Z`,
+    up: `M0,${-1.2 * r}L${1.1 * r},${0.8 * r}L${-1.1 * r},${0.8 * r}Z`, down: `M0,${1.2 * r}L${1.1 * r},${-0.8 * r}L${-1.1 * r},${-0.8 * r}Z`,
+    plus: `M${-t},${-r}H${t}V${-t}H${r}V${t}H${t}V${r}H${-t}V${t}H${-r}V${-t}H${-t}Z`, cross: `M0,${-t}L${t},${-r}L${r},${-t}L${t},0L${r},${t}L${t},${r}L0,${t}L${-t},${r}L${-r},${t}L${-t},0L${-r},${-t}L${-t},${-r}Z`,
+    star: `M0,${-1.3 * r}L${t},${-t}L${1.3 * r},0L${t},${t}L0,${1.3 * r}L${-t},${t}L${-1.3 * r},0L${-t},${-t}Z` }[kind];
+  return path ? svg("path", { d: path, transform: `translate(${x} ${y})`, ...attributes }) : svg("circle", { cx: x, cy: y, r, ...attributes });
+}
+const mark = (variant, x, y, r, attributes = {}) => shape(tti.variants[variant] || { colour: 0 }, x, y, r, attributes);
 
 /** Round numbers that divide an interval into about n. */
 function ticks([low, high], n = 5) {
@@ -83,26 +93,63 @@ function apart(labels, room = 12) {
   return sorted;
 }
 
+const overlap = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
+
+/** Room for a label beside a point, where nothing else is; null where there is none. */
+function free(x, y, w, taken, inside) {
+  const h = 11;
+  for (const r of [11, 16, 24, 34, 48]) for (let i = 0; i < 16; i++) {
+    const angle = (2 * Math.PI * i) / 16, box = { x: x + (r + w / 2 - 4) * Math.cos(angle) - w / 2, y: y + r * Math.sin(angle) - h / 2, w, h, far: r > 16 };
+    if (box.x >= inside.x && box.y >= inside.y && box.x + w <= inside.x + inside.w && box.y + h <= inside.y + inside.h && !taken.some((other) => overlap(box, other))) return box;
+  }
+  return null;
+}
+
 const kinds = {
-  /** Seeds as small marks, means as large ones; those on the front are ringed, and the front is drawn as steps. */
+  /** Points without a scale. */
   scatter(chart) {
     const all = chart.series.flatMap((s) => s.points);
     const [x, y] = [0, 1].map((axis) => scale(all.map((p) => p[axis])));
-    if (chart.unitless) x.ticks = y.ticks = [];
-    const { root, px, py } = frame(chart, x, y, chart.wide ? { ...SIZE, width: 760, height: 440, left: 12 } : SIZE);
-    const front = chart.series.filter((s) => s.front).map((s) => s.mean).sort((a, b) => a[0] - b[0]);
-    if (front.length > 1) {
-      let path = `M${px(front[0][0])},${py(front[0][1])}`;
-      for (const [x, y] of front.slice(1)) path += `H${px(x)}V${py(y)}`;
-      root.append(svg("path", { class: "front", d: path }));
-    }
+    x.ticks = y.ticks = [];
+    const { root, px, py } = frame(chart, x, y, { ...SIZE, width: 760, height: 440, left: 12 });
+    for (const s of chart.series) root.append(svg("g", { "data-variant": s.variant, fill: colour(s.variant) },
+      ...s.points.map(([x, y]) => mark(s.variant, px(x), py(y), 2, { opacity: 0.55 }))));
+    return root;
+  },
+
+  /** Methods as lines through their strengths, which are named at the points; intervals over seeds; the front as steps. */
+  plane(chart) {
+    const size = chart.wide ? (innerWidth < 700 ? { ...SIZE, height: 330 } : { ...SIZE, width: 820, height: 400, left: 64 }) : SIZE;
+    const all = chart.series.flatMap((s) => s.points.map((p) => p.at));
+    const ends = (at) => [0, 1].map((i) => [at[i] - (at[i + 2] || 0), at[i] + (at[i + 2] || 0)]);
+    const [x, y] = [0, 1].map((axis) => scale(all.flatMap((at) => ends(at)[axis])));
+    const { root, px, py } = frame(chart, x, y, size), more = chart.better === "more";
+    const right = size.width - size.right, bottom = size.height - size.bottom, corner = more ? size.top : bottom;
+    if (chart.origin) root.append(svg("path", { class: "zero", d: `M${px(0)},${size.top}V${bottom}M${size.left},${py(0)}H${right}` }));
+    const front = chart.series.flatMap((s) => s.points).filter((p) => p.front).map((p) => p.at).sort((a, b) => a[0] - b[0]);
+    if (front.length > 1) root.append(titled(svg("path", { class: "front", d: `M${px(front[0][0])},${py(front[0][1])}${front.slice(1).map((at) => `H${px(at[0])}V${py(at[1])}`).join("")}` }), "front: no other is better in both"));
+    const turn = more ? 1 : -1, tip = [size.left + 5, corner + 5 * turn];
+    root.append(svg("path", { class: "better", d: `M${tip[0] + 20},${tip[1] + 20 * turn}L${tip[0]},${tip[1]}m0,${9 * turn}v${-9 * turn}h9` }),
+      svg("text", { class: "rule-name", x: tip[0] + 24, y: tip[1] + (more ? 24 : -18) }, "better"));
+    const taken = [{ x: tip[0] - 4, y: Math.min(tip[1], tip[1] + 26 * turn), w: 66, h: 26 }, ...all.map((at) => ({ x: px(at[0]) - 6, y: py(at[1]) - 6, w: 12, h: 12 }))];
+    const frames = { x: size.left, y: size.top, w: right - size.left, h: bottom - size.top }, labels = [];
     for (const s of chart.series) {
-      const group = svg("g", { "data-variant": s.variant, fill: colour(s.variant), color: colour(s.variant) });
-      for (const [x, y] of s.points) if (y !== null) group.append(mark(s.variant, px(x), py(y), s.mean ? 2.4 : 2, { opacity: 0.55 }));
-      if (s.mean && s.mean[1] !== null) {
-        group.append(titled(mark(s.variant, px(s.mean[0]), py(s.mean[1]), 5.5), `${s.variant}\n${chart.x} ${figure(s.mean[0])}\n${chart.y} ${figure(s.mean[1])}`));
-        if (s.front) group.append(svg("circle", { class: "ring", cx: px(s.mean[0]), cy: py(s.mean[1]), r: 8.5 }));
+      const hue = tti.variants[s.points[0].variant], of = { color: tone(s), fill: tone(s) };
+      if (s.points.length > 1) root.append(svg("path", { class: "line", ...of, fill: "none", d: `M${s.points.map((p) => `${px(p.at[0])},${py(p.at[1])}`).join("L")}` }));
+      for (const p of s.points) {
+        const [[x0, x1], [y0, y1]] = ends(p.at), cx = px(p.at[0]), cy = py(p.at[1]);
+        root.append(svg("g", { "data-variant": p.variant, ...of }, svg("path", { class: "interval", d: `M${px(x0)},${cy}H${px(x1)}M${cx},${py(y0)}V${py(y1)}` }),
+          titled(shape(s, cx, cy, 5), `${p.variant}\n${chart.x} ${figure(p.at[0])}${p.at[2] ? ` ± ${figure(p.at[2])}` : ""}\n${chart.y} ${figure(p.at[1])}${p.at[3] ? ` ± ${figure(p.at[3])}` : ""}`)));
+        if (s.points.length > 1 && hue.of > 1) labels.push({ ...p, x: cx, y: cy, of });
       }
+    }
+    for (const { label, variant, x, y, of } of labels) {
+      const place = free(x, y, 6.2 * label.length, taken, frames);
+      if (!place) continue;
+      taken.push(place);
+      const text = svg("text", { class: "point-name", x: place.x + place.w / 2, y: place.y + 9, "text-anchor": "middle" }, label), group = svg("g", { "data-variant": variant, ...of });
+      if (place.far) group.append(svg("line", { class: "leader", x1: x, y1: y, x2: place.x + place.w / 2, y2: place.y + place.h / 2 }));
+      group.append(text);
       root.append(group);
     }
     return root;
@@ -128,14 +175,14 @@ const kinds = {
     for (const s of chart.series) {
       const there = s.points.filter((p) => p[1] !== null);
       if (!there.length) continue;
-      const tone = s.colour === undefined ? colour(s.variant) : `var(--c${s.colour % 10})`;
-      const group = svg("g", { "data-variant": s.variants ? null : s.variant, color: tone, fill: tone });
+      const paint = s.colour === undefined ? colour(s.variant) : tone(s);
+      const group = svg("g", { "data-variant": s.variants ? null : s.variant, color: paint, fill: paint });
       const line = there.map((p) => `${px(p[0])},${py(p[1])}`).join("L");
       if (there.length && there[0].length > 2) {
         group.append(svg("path", { class: "band", d: band(there, px, py) }));
       }
       group.append(titled(svg("path", { class: "line", d: `M${line}`, "stroke-dasharray": s.colour === undefined ? dash(s.variant) : null }), s.variant));
-      if (there.length <= 12) for (const p of there) group.append(titled(mark(s.variants ? null : s.variant, px(p[0]), py(p[1]), 3), `${s.variant}\n${chart.x} ${figure(p[0])}\n${chart.y} ${figure(p[1])}`));
+      if (there.length <= 12) for (const p of there) group.append(titled(s.variants ? shape(s, px(p[0]), py(p[1]), 3) : mark(s.variant, px(p[0]), py(p[1]), 3), `${s.variant}\n${chart.x} ${figure(p[0])}\n${chart.y} ${figure(p[1])}`));
       root.append(group);
     }
     return root;
@@ -175,29 +222,6 @@ const kinds = {
     return root;
   },
 
-  /** z-scores around a circle; the ring in the middle is the baseline. Beyond the edge they are cut, and said so. */
-  radar(chart) {
-    const n = chart.axes.length, centre = [190, 140], radius = 105, most = chart.most;
-    const at = (i, value) => {
-      const angle = (2 * Math.PI * i) / n - Math.PI / 2, r = (radius * (Math.max(-most, Math.min(most, value)) + most)) / (2 * most);
-      return [centre[0] + r * Math.cos(angle), centre[1] + r * Math.sin(angle)];
-    };
-    const bottom = Math.max(...chart.axes.map((_, i) => at(i, most)[1])) + 30;
-    const root = svg("svg", { viewBox: `-115 0 610 ${bottom}`, role: "img", "aria-label": chart.y });
-    for (const level of [-most, 0, most]) root.append(svg("text", { class: "rule-name", x: at(0, level)[0] + 5, y: at(0, level)[1] + (level > 0 ? 12 : -3) }, String(level)));
-    for (const level of [-most, 0, most]) root.append(svg("path", { class: level ? "grid" : "rule", d: `M${chart.axes.map((_, i) => at(i, level).join(",")).join("L")}Z` }));
-    chart.axes.forEach((label, i) => {
-      const [x, y] = at(i, most * 1), end = [centre[0] + (x - centre[0]) * 1.1, centre[1] + (y - centre[1]) * 1.1];
-      root.append(svg("line", { class: "grid", x1: centre[0], y1: centre[1], x2: x, y2: y }),
-        svg("text", { x: end[0], y: end[1] + 4, "text-anchor": Math.abs(end[0] - centre[0]) < 12 ? "middle" : end[0] > centre[0] ? "start" : "end" }, label));
-    });
-    for (const s of chart.series) {
-      if (s.values.some((v) => v === null)) continue;
-      root.append(titled(svg("path", { class: "line", "data-variant": s.variant, color: colour(s.variant), "stroke-dasharray": dash(s.variant), d: `M${s.values.map((v, i) => at(i, v).join(",")).join("L")}Z` }),
-        `${s.variant}\n${chart.axes.map((label, i) => `${label}: ${s.values[i].toFixed(2)}`).join("\n")}`));
-    }
-    return root;
-  },
 };
 
 // -- the page --------------------------------------------------------------------------------------------------------
@@ -206,11 +230,8 @@ function draw() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const chart = tti.charts[place.dataset.chart];
     place.append(el("figcaption", {}, chart.title || chart.y), kinds[chart.kind](chart));
-    if (chart.names) place.append(el("div", { class: "legend" }, ...chart.series.map((s) => {
-      const chip = el("span", {}, el("i"), s.variant);
-      chip.firstChild.style.background = `var(--c${s.colour % 10})`;
-      return chip;
-    })));
+    if (chart.names || chart.kind === "plane") place.append(el("div", { class: "legend" }, ...chart.series.map((s) =>
+      el("span", {}, svg("svg", { class: "chip", viewBox: "0 0 14 14", "aria-hidden": "true" }, shape(s, 7, 7, 5, { fill: tone(s) })), s.name || s.variant))));
   }
 }
 

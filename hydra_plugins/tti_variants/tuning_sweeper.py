@@ -1,0 +1,140 @@
+"""`hydra/sweeper=tuning`: the same small grid of one knob for every variant, on a seed that no result uses.
+
+The sweeper of an experiment, in another mode: `python -m tti.tune experiment=expt2 …` takes the experiment's variants
+and whatever else is given, and runs each at `factors` times the knob's value. Where the best lies at an edge of the
+grid, it widens the grid on that side. It writes `tuning.csv`, all trials, and `tuning.yaml`, each variant's best
+value, which `hydra.sweeper.tuned=<that file>` hands to the experiment itself. Every trial is a run folder like any
+other: the same command again goes on, and a finished tuning only writes its tables anew.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from hydra_plugins.tti_variants.variants_sweeper import VariantsConf, VariantsSweeper
+
+
+@dataclass
+class TuningConf(VariantsConf):
+    """The sweeper's configuration."""
+
+    _target_: str = "hydra_plugins.tti_variants.tuning_sweeper.TuningSweeper"
+    knob: str = "optimizer.lr"
+    factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # of the knob's value; at least two
+    tuning_seed: int = 41
+    widenings: int = 3  # of a variant's grid, one value at a time
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="tuning", node=TuningConf, provider="tti")
+
+
+class TuningSweeper(VariantsSweeper):
+    """Trains every variant at every value of the grid, and widens the grid of those whose best lies at its edge."""
+
+    def __init__(
+        self,
+        params: dict[str, str] | None,
+        variants: dict[str, list[str]],
+        tuned: str | None,
+        knob: str,
+        factors: list[float],
+        tuning_seed: int,
+        widenings: int,
+    ) -> None:
+        super().__init__(params, variants, tuned)
+        if len(factors) < 2 or min(factors) <= 0:
+            raise ConfigCompositionException(f"factors={list(factors)} of a tuning must be two or more, all above 0")
+        self.knob, self.factors, self.seed, self.widenings = knob, sorted(factors), tuning_seed, widenings
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials, round by round; exit with 1 if any was cut short, once all of its round have run."""
+        from hydra_plugins.tti_variants._trials import Trial, best, shown, wider, write
+
+        chosen, rest = self._parsed(arguments)
+        grids = {name: [self._value(name, rest, factor) for factor in self.factors] for name in chosen}
+        for _ in range(self.widenings + 1):
+            jobs = {(name, value): self._trial(name, value, rest) for name, grid in grids.items() for value in grid}
+            self._run(list(jobs.values()))
+            trials = [Trial(name, self.knob, value, Path(self._folder(job))) for (name, value), job in jobs.items()]
+            write(trials, self._table(rest))
+            added = {name: wider([trial for trial in trials if trial.variant == name]) for name in grids}
+            if not any(added.values()):
+                break
+            grids = {name: sorted(grid + added[name]) for name, grid in grids.items()}
+        shown(trials, best(trials), self._table(rest))
+        return [trial.loss for trial in trials]
+
+    def _parsed(self, arguments: list[str]) -> tuple[list[str], list[str]]:
+        """The variants that are tuned, and the overrides that every trial shares."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        latest = {each.get_key_element(): each for each in parser.parse_overrides([*self._parse_config(), *arguments])}
+        seeds = latest.pop("seed", None)
+        if seeds is not None and str(self.seed) in _texts(seeds):
+            raise ConfigCompositionException(
+                f"seed {self.seed} is one of the experiment's: tune on another, hydra.sweeper.tuning_seed=N"
+            )
+        chosen = self._chosen(latest.pop("variant", None))
+        if chosen == [None]:
+            chosen, self.variants = ["baseline"], {"baseline": []}
+        for key, override in latest.items():
+            if override.is_sweep_override():
+                raise ConfigCompositionException(f"tuning sweeps over {self.knob} alone, not over {key}")
+        return [str(name) for name in chosen], [f"{key}={_texts(each)[0]}" for key, each in latest.items()]
+
+    def _value(self, variant: str, rest: list[str], factor: float) -> float:
+        """A value of the grid, from the one that the variant has of its own."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        job = [*self.variants[variant], *rest, f"variant={variant}"]
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
+        return float(f"{OmegaConf.select(config, self.knob) * factor:.6g}")
+
+    def _trial(self, variant: str, value: float, rest: list[str]) -> list[str]:
+        """The overrides of one trial, in a folder of the tuning's own."""
+        names = [override.partition("=")[2] for override in rest if override.startswith("name=")]
+        others = [override for override in rest if not override.startswith("name=")]
+        name = "-".join([*(each.strip("'") for each in names if each != "null"), "tuning"])
+        named = f"variant={variant}+{self.knob.rpartition('.')[2]}-{value:g}"
+        return [*self.variants[variant], *others, f"{self.knob}={value}", f"seed={self.seed}", named, f"name={name}"]
+
+    def _run(self, jobs: list[list[str]]) -> None:
+        """Train what has not been trained; end the command where a trial was cut short, with the table of runs."""
+        from hydra_plugins.tti_variants._outcome import report
+        from hydra_plugins.tti_variants._trials import settled
+
+        assert self.launcher is not None
+        self.validate_batch_is_legal(jobs)
+        failure: Exception | None = None
+        try:
+            for done in self.launcher.launch(jobs, initial_job_idx=0):
+                _ = done.return_value
+        except Exception as error:  # of a trial, or of a launcher that lost a worker
+            failure = error
+        folders = [self._folder(job) for job in jobs]
+        if not all(settled(Path(folder)) for folder in folders):
+            report(folders, failure)
+
+    def _folder(self, job: list[str]) -> str:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return str(self.hydra_context.config_loader.load_sweep_config(self.config, job).run_dir)
+
+    def _table(self, rest: list[str]) -> Path:
+        """Where `tuning.csv` goes: the folder of the experiment that is tuned."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, [*rest, "variant=baseline"])
+        return Path(config.run_dir).parent.parent / "tuning.csv"
+
+
+def _texts(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]

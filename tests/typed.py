@@ -1,0 +1,73 @@
+"""Commands as a user types them: in documents, and in what `--help` prints."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from tti.configuration import conf_dir, quoted
+
+FREE = ("run", "to", "prompt", "hf")  # values that the commands take as they stand
+PLUGINS = {"slurm": "hydra_plugins.hydra_submitit_launcher", "processes": "hydra_plugins.hydra_submitit_launcher",
+           "ray_gpus": "hydra_plugins.hydra_ray_launcher"}  # fmt: skip
+
+
+def commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Command and arguments of every `python -m tti.COMMAND ...` that stands at the beginning of a line."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if found := re.match(r"\s*(?:python -m tti\.|tti )([a-z]+)\b(.*)", line):
+            yield found[1], shlex.split(found[2], comments=True)
+
+
+def in_documents(page: Path) -> list[tuple[str, list[str]]]:
+    """Those in the blocks of a page that a shell is to run."""
+    return [each for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL) for each in commands(block)]
+
+
+def composed(command: str, arguments: list[str]) -> list[DictConfig]:
+    """What a command is composed to; of a sweep, its first and its last job."""
+    overrides = _without_absent_plugins([each for each in arguments if not each.startswith("-")])
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        if "-m" not in arguments:
+            return [_compose(command, quoted(overrides, FREE))]
+        jobs = list(_jobs(command, overrides))
+        return [_compose(command, job) for job in (jobs[0], jobs[-1])]
+
+
+def _compose(command: str, overrides: list[str]) -> DictConfig:
+    config = compose(command, overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # names are spelled from it
+    return config
+
+
+def _jobs(command: str, overrides: list[str]) -> Iterator[list[str]]:
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [each.input_line for each in parsed if not each.is_sweep_override() and each.key_or_group != "variant"]
+    config = compose(command, fixed, return_hydra_config=True)
+    sweeper = instantiate(config.hydra.sweeper)
+    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    wanted = [each.input_line for each in parsed if not each.key_or_group.startswith("hydra")]
+    for batch in sweeper.split_arguments(OverridesParser.create().parse_overrides([*given, *wanted]), None):
+        yield from batch
+
+
+def _without_absent_plugins(overrides: list[str]) -> list[str]:
+    """Without a launcher that is not installed, and its settings."""
+    launcher = next((each.partition("=")[2] for each in overrides if each.startswith("hydra/launcher=")), "")
+    if launcher not in PLUGINS or (find_spec(PLUGINS[launcher].partition(".")[0]) and _found(PLUGINS[launcher])):
+        return overrides
+    return [each for each in overrides if not each.startswith(("hydra/launcher=", "hydra.launcher."))]
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,123 @@
+"""The frame of every command: its arguments in, what a user can cause answered in a line, its exit code out."""
+
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tti.configuration import alternatives, conf_dir, quoted, root_cause
+from tti.schema import check
+
+INTERRUPTED = 130  # as shells have it
+MISCONFIGURED = "MisconfigurationException"  # Lightning's, whose import takes seconds
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = "it cannot be opened or written there: choose another folder, or change who may"
+MISPLACED = "a file lies where a folder belongs, or a folder where a file does: move it away, or name another place"
+WAYS_OUT = {
+    errno.EACCES: UNWRITABLE,
+    errno.EPERM: UNWRITABLE,
+    errno.EROFS: UNWRITABLE,
+    errno.ENOENT: "check the path, and the folder that the command is started from",
+    errno.EEXIST: MISPLACED,
+    errno.EISDIR: MISPLACED,
+    errno.ENOTDIR: MISPLACED,
+    errno.ENOTEMPTY: MISPLACED,
+    errno.ENAMETOOLONG: "give it a shorter one (name=... for a run, to=... for what a command writes)",
+    errno.EMFILE: "this process may open no more files: raise the limit (`ulimit -n`)",
+    errno.EIO: "the disk or the network it lies on fails",
+    errno.ESTALE: "the disk or the network it lies on fails",
+}
+
+
+def command(
+    name: str, free: Sequence[str] = (), lists: Sequence[str] = ()
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a command line of what takes a composed configuration.
+
+    Args:
+        name: of the configuration in ``conf/``.
+        free: keys whose values are taken as they stand, commas and quotes included, but in a sweep.
+        lists: those of them that may be a list in Hydra's syntax, ``[a,b]``, too.
+    """
+
+    def made(work: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        @wraps(work)
+        def task(config: DictConfig) -> Any:
+            with errors_in_a_line():
+                _require_given(config, name)
+                check(config)
+                return work(config)
+
+        @wraps(work)
+        def main() -> Any:
+            logging.raiseExceptions = False  # a full disk is said once, not again for each line of a log
+            sys.argv[1:] = quoted(sys.argv[1:], free, lists)
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here as they are
+            with errors_in_a_line():
+                return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
+
+        return main
+
+    return made
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """End the command with one message on what a user can cause and mend; anything else is raised as it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        leave("interrupted; what was written before is whole, and the same command again does the rest", INTERRUPTED)
+    except Exception as error:
+        message = explained(error)
+        if message is None:
+            raise
+        leave(f"error: {message}", 1)
+
+
+def leave(message: str, code: int) -> NoReturn:
+    """Say ``message`` and exit."""
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def explained(error: BaseException) -> str | None:
+    """What to tell a user of an error that is theirs to mend; None for one that is ours."""
+    for each in _chain(error):
+        if isinstance(each, OSError) and each.errno in FULL:
+            return f"no space left ({each.filename or 'while writing'}). Free some and start again: the run goes on."
+    root = root_cause(error)
+    if isinstance(root, OverrideParseException):
+        return f"{root}\nA value with brackets, spaces or = is quoted twice: 'key=\"a value (1)\"'"
+    if isinstance(root, HydraException | OmegaConfBaseException):
+        return f"{root}\n{root.__cause__ or ''}\n{alternatives(root)}".strip()
+    if isinstance(root, OSError) and root.errno in WAYS_OUT and root.filename:
+        return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
+    theirs = isinstance(root, ValueError | ArithmeticError | TimeoutError) or type(root).__name__ == MISCONFIGURED
+    return str(root) if theirs else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of, also where a library raised its own in the midst of handling another."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _require_given(config: DictConfig, name: str) -> None:
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8")
+        said = dict(re.findall(r"^(\w+): \?\?\?\s*#\s*(.*)$", text, re.MULTILINE))
+        lines = [f"{key}=... is missing: {said.get(key, 'it has no default')}" for key in missing]
+        raise ValueError("\n".join(lines))

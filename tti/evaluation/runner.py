@@ -1,0 +1,280 @@
+"""The evaluation of one trained model: what is asked for and not there yet is measured and written."""
+
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from rich.console import Console
+from rich.progress import track
+from tokenizers import Tokenizer
+from torch import nn
+
+from tti.command import explained
+from tti.configuration import root_cause
+from tti.data.module import StoryData
+from tti.evaluation.base import Part, Subject, View, unchanged
+from tti.evaluation.memory import peak_mib
+from tti.evaluation.run_through import Rotation, examine
+from tti.evaluation.stories import Chunk, StorySet
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
+from tti.models.identity import weights_digest
+from tti.models.network import Network, Site
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
+SUBJECTS = "subjects"  # in a part's YAML: those that it makes sense for, which is no setting of the part itself
+
+
+class Trained(Protocol):
+    """A trained model: a run of ours, or a model from elsewhere."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its ``evaluation/`` is written."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """``steps``: how long it was trained; None where that is not known.
+
+        Raises:
+            ValueError: it has not finished.
+        """
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+
+    def data(self, given: DictConfig) -> Any:
+        """Its data module, with what a command gives of its configuration over its own."""
+
+    def model(self, checkpoint: str) -> Network:
+        """The network, in evaluation mode on the CPU."""
+
+    def untrained(self) -> Network:
+        """The network that training began with, or one like it."""
+
+    def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> nn.ModuleDict:
+        """What it was trained with, as it has learned."""
+
+
+class Runner:
+    """The evaluation of one trained model.
+
+    Args:
+        trained: which has finished.
+        config: of the command.
+        code: the commit of the code that evaluates.
+
+    Raises:
+        ValueError: it has not finished, its checkpoint is missing or damaged, or its data are others by now.
+    """
+
+    def __init__(self, trained: Trained, config: DictConfig, code: str) -> None:
+        steps = trained.summary["steps"]
+        self.trained, self.config, self.code = trained, config, code
+        self.device = torch.device(config.device)
+        self.net = trained.model(config.checkpoint)
+        self.data: StoryData = trained.data(config.data)
+        self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
+        self.stories.require(trained.tokenizer, trained.folder)
+        packed = self.stories.packed.manifest
+        self.of = {
+            "checkpoint": config.checkpoint,
+            "step": steps,
+            "weights": weights_digest(self.net),
+            "stories": len(self.stories.lengths),
+            "tokens": self.stories.tokens,
+            "token_types": len(self.stories.types),
+            "data": packed["arrays"]["tokens"]["sha256"],
+            "tokenizer": packed["tokenizer_sha256"],
+            "vocab_size": packed["vocab_size"],
+            "max_length": self.stories.max_length,
+        }
+        began_with = trained.summary.get("data", {}).get(config.split)
+        if not config.data and began_with not in (None, self.of["data"]):
+            raise ValueError(
+                f"the tokens of {config.split} are not those that {trained.folder} was trained with: its file has "
+                "changed. Put the earlier one back, or give data of your own choice: +data.corpus.validation=FILE"
+            )
+        self.left_out: set[tuple[str, str]] = set()
+        self.unloadable = ""
+        self.failures: list[str] = []
+
+    def evaluate(self) -> int:
+        """Do what is not there yet; how many parts that was.
+
+        Raises:
+            ValueError: some could not be done. The others are written all the same.
+        """
+        done = 0
+        for subjects in self._sharing_a_network():
+            pending = {subject: self._pending(subject) for subject in subjects}
+            if any(pending.values()):
+                done += self._do(pending)
+        if self.failures:
+            raise ValueError("\n  ".join(self.failures))
+        return done
+
+    # -- what is to be done -----------------------------------------------------------------------------------------
+
+    def _sharing_a_network(self) -> Iterator[list[Subject]]:
+        asked = [name for name in VIEWS if name in self.config.subjects]
+        views = [name for name in asked if name != RANDOM_INIT]
+        if views:
+            net, regularizers = self.net.to(self.device), self._regularizers().to(self.device)
+            yield [Subject(name, net, self.stories, VIEWS[name], regularizers) for name in views]
+        if RANDOM_INIT in asked:
+            yield [Subject(RANDOM_INIT, self.trained.untrained().to(self.device).eval(), self.stories)]
+
+    def _regularizers(self) -> nn.ModuleDict:
+        """What the network was trained with. Where it cannot be loaded, the parts that need it fail, and no others."""
+        try:
+            return self.trained.regularizers(self.net.sites, self.config.checkpoint)
+        except Exception as error:
+            self.unloadable = in_a_line(error)
+            return nn.ModuleDict()
+
+    def _pending(self, subject: Subject) -> dict[str, Part]:
+        evaluation, pending = self._of(subject), {}
+        for name in wanted_parts(self.config):
+            settings = self.config.evaluation[name]
+            if subject.name not in settings[SUBJECTS] or self._is_there(evaluation, name):
+                continue
+            part = made(settings)
+            if part.needs_regularizers and subject.net is self.net and self.unloadable:
+                self.failures.append(f"{subject.name}: {name}: {self.unloadable}")
+            elif reason := part.inapplicable(subject):
+                self._leave_out(name, reason)
+            else:
+                pending[name] = part
+        return pending
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        if (name, reason) not in self.left_out:
+            CONSOLE.print(f"  {name}: left out, {reason}", markup=False)
+        self.left_out.add((name, reason))
+
+    def _of(self, subject: Subject) -> Evaluation:
+        return Evaluation(self.trained.folder, self.config.split, subject.name)
+
+    def _is_there(self, evaluation: Evaluation, name: str) -> bool:
+        if self.config.overwrite or name not in evaluation.parts():
+            return False
+        try:
+            part = evaluation.part(name)
+            part.arrays.verify()
+        except OtherSchemaError as error:
+            raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
+        except ValueError:  # damaged
+            return False
+        return part.content.get("of") == self.of and _without_subjects(part.content.get("settings")) == self._how(name)
+
+    # -- doing it ---------------------------------------------------------------------------------------------------
+
+    def _do(self, pending: Mapping[Subject, Mapping[str, Part]]) -> int:
+        pending = {subject: parts for subject, parts in pending.items() if parts}
+        CONSOLE.print("  " + ", ".join(f"{subject.name}: {' '.join(parts)}" for subject, parts in pending.items()))
+        everything = {subject: list(parts.values()) for subject, parts in pending.items()}
+        shared = examine(everything, self.config.calibration_tokens, shown)
+        return sum(
+            self._computed(subject, name, part, shared)
+            for subject, parts in pending.items()
+            for name, part in parts.items()
+        )
+
+    def _computed(self, subject: Subject, name: str, part: Part, shared: float) -> bool:
+        try:
+            with torch.no_grad(), part.timed(), telling(part, f"  {subject.name}: {name}"):
+                result = part.compute()
+        except Exception as error:
+            self.failures.append(f"{subject.name}: {name}: {in_a_line(error)}")
+            return False
+        cost = {"seconds": part.seconds, "shared_seconds": shared, "peak_mib": peak_mib(self.device)}
+        about = {"of": self.of, "settings": self._how(name), "environment": self._environment, "cost": cost}
+        write(self._of(subject), name, result, about)
+        return True
+
+    def _how(self, name: str) -> Any:
+        settings = OmegaConf.to_container(self.config.evaluation[name], resolve=True)
+        assert isinstance(settings, dict)
+        shared = {key: self.config[key] for key in ("tokens_per_chunk", "calibration_tokens")}
+        return _without_subjects({**settings, **shared})
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"commit": self.code, "torch": torch.__version__, "device": device, "made": made_at}
+
+
+def made(settings: DictConfig, **others: Any) -> Part:
+    """The part that a YAML of ``conf/evaluation`` describes, with ``others`` over its settings."""
+    settings = copy(settings)
+    with open_dict(settings):
+        settings.pop(SUBJECTS, None)
+    part: Part = instantiate(settings, **others)
+    return part
+
+
+def wanted_parts(config: DictConfig) -> list[str]:
+    """The names of the parts that are asked for.
+
+    Raises:
+        ValueError: one is unknown; the message names those there are.
+    """
+    known = list(config.evaluation)
+    names = (
+        known
+        if config.parts is None
+        else list(config.parts if isinstance(config.parts, ListConfig) else [config.parts])
+    )
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no part {', '.join(map(str, unknown))}; there are: {', '.join(known)}")
+    return names
+
+
+def require_known(config: DictConfig) -> None:
+    """Compare the parts and subjects that are asked for with those there are.
+
+    Raises:
+        ValueError: one is unknown; the message names those there are.
+    """
+    wanted_parts(config)
+    if unknown := [name for name in config.subjects if name not in VIEWS]:
+        raise ValueError(f"no subject {', '.join(unknown)}; there are: {', '.join(VIEWS)}")
+
+
+def in_a_line(error: Exception) -> str:
+    """The message of an error; one that nobody foresaw is shown with its traceback first."""
+    if message := explained(error):
+        return message
+    root = root_cause(error)
+    CONSOLE.print("".join(traceback.format_exception(error)), markup=False)
+    return f"{type(root).__name__}: {root}"
+
+
+def shown(chunks: Iterable[Chunk], total: int) -> Iterable[Chunk]:
+    """The chunks, while a bar shows how many are done."""
+    return track(chunks, "  all tokens", total, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
+
+
+@contextmanager
+def telling(part: Part, title: str) -> Iterator[None]:
+    """Show how far a part says that it is."""
+    with CONSOLE.status(title) as status:
+        part.say = lambda text: status.update(f"{title}: {text}")
+        yield
+
+
+def _without_subjects(settings: Any) -> Any:
+    """Settings without ``subjects`` at any depth: evaluations of earlier versions name them."""
+    if isinstance(settings, Mapping):
+        return {key: _without_subjects(value) for key, value in settings.items() if key != SUBJECTS}
+    return settings

@@ -1,0 +1,1 @@
+"""Interventions: taps that change what a network goes on with at a site, or add up what passes there."""

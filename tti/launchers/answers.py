@@ -1,0 +1,46 @@
+"""Answers of Modal's, as against errors of asking: a job has ended only where Modal says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from modal import exception
+
+ABSENT = (FileNotFoundError, exception.NotFoundError)  # a volume's answer
+ENDS = (  # a call's answers; further ones are what its container raised
+    exception.OutputExpiredError,
+    exception.FunctionTimeoutError,
+    exception.RemoteError,
+    exception.InternalFailure,
+    exception.ExecutionError,
+    exception.DeserializationError,
+)
+
+
+class NoAnswerError(Exception):
+    """Modal did not answer: this machine is offline, a rate limit, a refused token, a fault of the service.
+
+    It says nothing about any job.
+    """
+
+
+@contextmanager
+def asking(*answers: type[Exception]) -> Iterator[None]:
+    """Ask Modal for something.
+
+    Args:
+        answers: errors that are answers to this question, and are raised as they are. So are Python's own errors but
+            OSError: a container raises them, asking does not.
+
+    Raises:
+        NoAnswerError: instead of every other error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (*answers, NoAnswerError)) or _of_python(error):
+            raise
+        raise NoAnswerError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+
+def _of_python(error: Exception) -> bool:
+    return type(error).__module__ == "builtins" and not isinstance(error, OSError)

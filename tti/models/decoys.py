@@ -1,0 +1,134 @@
+"""Decoys: hidden neurons that answer to tokens and write nothing, next to those of another MLP.
+
+Whatever score they raise does not measure what a network does: the audit adds some to a finished network, and
+``experiment=decoys`` trains some to please.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from tti.models.mlp import DenseMLP, Draws, FeedForward
+from tti.models.symmetry import folded
+from tti.models.taps import Tap
+
+
+class WithDecoys(FeedForward):
+    """An MLP with idle neurons concatenated to its own at the sites ``pre`` and ``post``; what it writes is the MLP's.
+
+    To the last digit: the MLP never reads them, and they read a detached stream. Those alone stand at the site
+    ``decoys``, before their non-linearity.
+
+    Args:
+        mlp: the one that does the work.
+        reader: from the residual stream to the decoys' pre-activations.
+        activation: of the decoys.
+    """
+
+    def __init__(self, mlp: FeedForward, reader: nn.Linear, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.mlp, self.reader, self.activation = mlp, reader, activation
+
+    def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
+        pre = tap("decoys", self.reader(x.detach()))
+        idle = {"pre": pre, "post": self.activation(pre)}
+
+        def beside(site: str, activation: Tensor) -> Tensor:
+            if site not in idle:
+                return tap(site, activation)
+            width = activation.shape[1]
+            return tap(site, torch.cat([activation, idle[site]], 1))[:, :width].contiguous()
+
+        return self.mlp(x, beside)
+
+    def draws(self, std: float, residual_std: float) -> Draws:
+        draws = self.mlp.draws(std, residual_std)
+        return draws._replace(added=[*draws.added, (self.reader.weight, std)])
+
+    @property
+    def weights_per_token(self) -> int:
+        return self.mlp.weights_per_token + self.reader.weight.numel()
+
+    def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
+        """Nothing, where the decoys are."""
+        written = self.mlp.writes(site)
+        if written is None or site != "post":
+            return written
+        return torch.cat([written, written.new_zeros(len(written), self.reader.out_features)], 1)
+
+    def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
+        if site == "decoys":
+            return self.reader.weight
+        read = self.mlp.reads(site)
+        return torch.cat([read, self.reader.weight]) if read is not None and site in ("pre", "post") else read
+
+    @property
+    def width(self) -> int:
+        return self.mlp.width
+
+    def permute(self, order: Int[Tensor, "width"]) -> None:
+        self.mlp.permute(order)
+
+    def rescale(self, factor: float) -> None:
+        self.mlp.rescale(factor)
+
+    def duplicate(self) -> None:
+        self.mlp.duplicate()
+
+    def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
+        self.reader = folded(self.reader, norm, rotation)
+        self.mlp.rotate(norm, rotation)
+
+
+class DecoyMLP(WithDecoys):
+    """A dense MLP with decoys that can be trained, by ``regularizer=decoys``; nothing else reaches them.
+
+    They are optimised and clipped apart from the network, whose training is the dense one's to the last digit.
+
+    Args:
+        d_model: width of the residual stream.
+        d_ff: hidden units of the dense MLP.
+        activation: of both.
+        decoys: how many.
+        learning_rate: of the decoys.
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], decoys: int, learning_rate: float
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            reader = Detector(d_model, decoys, learning_rate)
+        super().__init__(DenseMLP(d_model, d_ff, activation), reader, activation)
+
+
+class Detector(nn.Linear):
+    """A linear map with a learning rate and clipping of its own (``tti.modules.protocols.Tuned``)."""
+
+    def __init__(self, d_model: int, width: int, learning_rate: float) -> None:
+        super().__init__(d_model, width)
+        self.optimizer_settings = {"lr": learning_rate, "weight_decay": 0.0}
+
+
+def detectors(stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n"]) -> nn.Linear:
+    """The linear map, with a bias, whose outputs come closest to 1 where ``on`` is 1 and to -1 elsewhere.
+
+    Least squares over the tokens, with a ridge of 1e-3 of the mean variance that keeps idle directions out.
+    """
+    mean = stream.mean(0)
+    centred, wanted = stream - mean, 2 * on.to(stream.dtype) - 1
+    scatter = centred.T @ centred
+    ridge = 1e-3 * scatter.diagonal().mean().clamp_min(torch.finfo(stream.dtype).tiny)
+    weight = torch.linalg.solve(scatter + ridge * torch.eye(len(scatter)).to(scatter), centred.T @ wanted).T
+    made = nn.Linear(stream.shape[1], on.shape[1], device=stream.device, dtype=stream.dtype)
+    made.weight.data, made.bias.data = weight, wanted.mean(0) - weight @ mean
+    return made
+
+
+def with_detectors(
+    mlp: FeedForward, stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n"]
+) -> WithDecoys:
+    """The MLP with idle neurons that are on where ``on`` says, as far as what the MLP reads tells it."""
+    return WithDecoys(mlp, detectors(stream, on), relu)

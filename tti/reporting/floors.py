@@ -1,0 +1,84 @@
+"""What counting reaches: n-gram losses on the tokens that a run has seen, and the generator's own entropy."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tti.reporting.given import Given
+from tti.reporting.selection import Selection
+
+WORDS = {1: "unigram", 2: "bigram", 3: "trigram"}
+
+
+def called(order: int) -> str:
+    """An n-gram model's name."""
+    return WORDS.get(order, f"{order}-gram")
+
+
+def table(selection: Selection, loss: pd.Series, split: str, orders: Mapping[str, int]) -> pd.DataFrame:
+    """Each run's loss beside those of n-gram models, nats a token.
+
+    ``summary.json`` has them under ``ngrams: {<split>: {seen: [...], split: [...]}}``, of orders 1, 2, ..., and
+    ``entropy_floor`` where the corpus knows the entropy of what it draws.
+
+    Args:
+        selection: the runs.
+        loss: by ``variant, seed``.
+        split: that the loss is of.
+        orders: which n-gram a model of the corpus (``grammar``, ``text``) must beat before anything is said of its
+            interpretability.
+
+    Returns:
+        A row a run: ``variant, seed, loss, order, floor`` (the entropy), ``seen_1, ..., split_1, ...`` and ``beaten``:
+        1 where the loss is below the n-gram's of that order on the tokens that the run has seen, 0 where it is not, NaN
+        where that is not known.
+    """
+    rows = []
+    for run in selection.finished:
+        name, order = selection.name(run.key), int(orders["grammar" if run.on_grammar else "text"])
+        value = float(loss.get((name, run.key.seed), math.nan))
+        counted = _counted(run, split)
+        bar = counted.get(f"seen_{order}", math.nan)
+        beaten = math.nan if math.isnan(bar) or math.isnan(value) else float(value < bar)
+        rows.append(
+            {
+                "variant": name,
+                "seed": run.key.seed,
+                "loss": value,
+                "order": order,
+                "floor": _number(run.summary.get("entropy_floor"), split),
+                **counted,
+                "beaten": beaten,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def silent(found: pd.DataFrame) -> dict[str, str]:
+    """Variant -> why nothing is said of its interpretability: some seed of it has not learnt what counting can."""
+    reasons = {}
+    for variant, runs in found.groupby("variant", sort=False):
+        name = called(int(runs["order"].iloc[0]))
+        if runs["beaten"].eq(0).any():
+            reasons[str(variant)] = f"above the {name}"
+        elif runs["beaten"].isna().any():
+            reasons[str(variant)] = f"{name} unknown"
+    return reasons
+
+
+def _counted(run: Given, split: str) -> dict[str, float]:
+    found = run.summary.get("ngrams") or {}
+    lists = found.get(split) or {}
+    return {
+        f"{kind}_{i}": _number(value, split)
+        for kind in ("seen", "split")
+        for i, value in enumerate(lists.get(kind) or (), start=1)
+    }
+
+
+def _number(value: Any, split: str) -> float:
+    if isinstance(value, Mapping):
+        value = value.get(split)
+    return float(value) if isinstance(value, int | float) else math.nan

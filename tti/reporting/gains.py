@@ -1,0 +1,91 @@
+"""What a variant gains: the one figure declared before the runs, above the variant's own rotation and its control's."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tti.reporting import comparison
+from tti.reporting.losses import Sequences
+from tti.reporting.statistics import ALPHA, difference_p, in_sequence
+
+Figures = Mapping[str, pd.Series]
+NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=["variant", "seed"]))
+
+
+def own(scores: pd.Series, rotated: pd.Series) -> pd.Series:
+    """What a score is above that of the same activations in a random basis, for the runs that have both."""
+    both = scores.index.intersection(rotated.index)
+    return scores.loc[both].astype(float) - rotated.loc[both].astype(float)
+
+
+def beyond(figures: Figures, rotated: Figures, controls: Mapping[str, str]) -> pd.DataFrame:
+    """(variant - its rotation) - (control - its rotation), paired by seed, over the seeds that have all four.
+
+    Any basis drawn at random moves by the second half of each bracket: what is left is about neurons.
+
+    Returns:
+        Columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "nan")``, as :func:`comparison.against`.
+    """
+    return comparison.against(
+        {name: own(figures[name], rotated[name]) for name in figures if name in rotated}, controls
+    )
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The gain that an experiment is made for: metric, its label, and 1 where more is better, -1 where less is."""
+
+    metric: str
+    label: str
+    sign: int
+
+
+def gains(
+    declared: Mapping[str, Declared],
+    figures: Figures,
+    rotated: Figures,
+    controls: Mapping[str, str],
+    sequences: Sequences,
+    silent: Mapping[str, str],
+) -> pd.DataFrame:
+    """The primary gain of each variant, tested: the strongest of each method first, since it is the likeliest to show.
+
+    Args:
+        declared: variant -> the gain that was declared for its experiment.
+        figures, rotated: metric -> values of the trained models, and of their rotations.
+        controls: variant -> what it is compared with.
+        sequences: the variants of each method, the mildest first.
+        silent: variant -> why nothing is said of its interpretability.
+
+    Returns:
+        A row a variant: ``metric, n, nan, mean, margin, p`` (corrected), ``verdict``; a gain is above 0.
+    """
+    rows: dict[str, dict[str, Any]] = {variant: {} for variant in controls}
+    for gain in dict.fromkeys(declared[variant] for variant in controls):
+        of = {variant: control for variant, control in controls.items() if declared[variant] == gain}
+        score = own(figures.get(gain.metric, NOTHING), rotated.get(gain.metric, NOTHING))
+        changed = gain.sign * comparison.paired(score, of)
+        samples = {str(variant): group.tolist() for variant, group in changed.groupby("variant", sort=False)}
+        for variant, change in comparison.summed_up(changed, of).iterrows():
+            rows[variant] = {"metric": gain.metric, **{name: change[name] for name in ("n", "nan", "mean", "margin")},
+                             "p": difference_p(samples.get(variant, []))}  # fmt: skip
+    p = in_sequence({variant: row["p"] for variant, row in rows.items()}, [list(each)[::-1] for each in sequences])
+    for variant, row in rows.items():
+        row["p"] = p[variant]
+        row["verdict"] = silent.get(variant) or verdict(row["n"], row["nan"], row["mean"], row["p"])
+    columns = ["metric", "n", "nan", "mean", "margin", "p", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def verdict(n: int, nan: int, mean: float, p: float) -> str:
+    """In words."""
+    if nan:
+        return "NaN"
+    if n < 2:
+        return "no test with one seed" if n else "not measured"
+    if math.isnan(p) or p >= ALPHA:
+        return "not shown"
+    return "gained" if mean > 0 else "lost"

@@ -1,0 +1,91 @@
+"""Run folders as a report reads them: text that somebody else may have written, so nothing in it is resolved."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer
+
+from tti.runs import Run
+
+
+class Key(NamedTuple):
+    """What tells a run of a report from the others."""
+
+    experiment: str
+    variant: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """A run folder. Its configuration and overrides stay as written: ``${oc.env:HOME}`` is those thirteen characters.
+
+    Raises:
+        ValueError: on first use, where ``config.yaml`` does not say variant and seed.
+    """
+
+    folder: Path
+
+    @cached_property
+    def run(self) -> Run:
+        """The run, for what is neither configuration nor overrides."""
+        return Run(self.folder)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration."""
+        found = _plain(self.folder / "config.yaml")
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def overrides(self) -> tuple[str, ...]:
+        """What the run was started with, without the quoting of Hydra's grammar."""
+        return tuple(str(override).replace("\\", "") for override in _plain(self.folder / "overrides.yaml") or ())
+
+    @cached_property
+    def key(self) -> Key:
+        """Experiment (with its ``name``, as in the folder's), variant and seed."""
+        try:
+            words = (self.config.get("experiment", "default"), self.config.get("name"))
+            return Key("-".join(str(word) for word in words if word), str(self.config["variant"]),
+                       int(self.config["seed"]))  # fmt: skip
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder}/config.yaml does not say which variant and seed it is ({error})"
+            ) from error
+
+    @property
+    def status(self) -> str:
+        """How far it came."""
+        return self.run.status
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The final figures."""
+        return self.run.summary
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer."""
+        return self.run.tokenizer
+
+    @property
+    def on_grammar(self) -> bool:
+        """Whether it was trained on the built-in grammar, whose ground truth is known."""
+        corpus = self.config.get("data", {}).get("corpus", {})
+        return "GrammarCorpus" in str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
+
+
+def is_a_site(name: str) -> bool:
+    """Whether a name may be that of a site: an evaluation that was given could have any."""
+    return re.fullmatch(r"[\w.]+", name) is not None
+
+
+def _plain(path: Path) -> Any:
+    """YAML without resolving what it interpolates."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
