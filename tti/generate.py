@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tti.command import command
-from tti.data.tokenizers import end_of_text
+from tti.data.tokenizers import end_of_text, token_ids
 from tti.models.generation import continuation
 from tti.runs import Run
 from tti.trust import packages
@@ -28,14 +28,14 @@ def generate(config: DictConfig) -> Iterator[str]:
     if not 0 < len(tokens) < net.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens; this model takes 1 to {net.context - 1}")
     generator = torch.Generator().manual_seed(config.seed)
-    end = end_of_text(tokenizer)
+    ids, end = torch.from_numpy(token_ids(tokenizer)), end_of_text(tokenizer)
     yield config.prompt
     # The prompt is decoded too, since the text of a token depends on those before it, but it is shown as it was given:
     # a word that the tokenizer does not know is decoded to another one.
     text = DecodeStream()
     for token in tokens:
         text.step(tokenizer, token)
-    for token in continuation(net, tokens, end, config.tokens, config.temperature, config.top_k, generator):
+    for token in continuation(net, tokens, ids, end, config.tokens, config.temperature, config.top_k, generator):
         yield text.step(tokenizer, token) or ""  # nothing as long as a character is not whole
 
 

@@ -14,10 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import LightningDataModule, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tti.command import INTERRUPTED, command, explained
 from tti.configuration import identity_digest
+from tti.data.module import require_divisible
+from tti.data.tokenizers import vocabulary_size
 from tti.loggers.protocols import Summarizing
 from tti.modules.assembly import assembled
 from tti.modules.task import Task
@@ -139,25 +141,30 @@ def _check_beginning(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     """Find out what is wrong with options, the model, the sites or the regularizers before the corpus is touched."""
     require_taken(cast(dict[str, Any], OmegaConf.to_container(config.trainer, resolve=True)))
-    if not isinstance(config.seed, int) or isinstance(config.seed, bool):
-        raise ValueError(f"seed={config.seed}: it must be a whole number from 0 to 4294967295")
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
-    if str(config.trainer.precision).startswith("16"):
-        raise ValueError(
-            f"trainer.precision={config.trainer.precision} needs gradients unscaled before they are clipped, "
-            "which is not done here; take bf16-mixed, or 32-true"
-        )
+    _check_processes(config)
     with torch.device("meta"):
         assembled(_with_vocab_size(config, config.model.vocab_size or 1))
 
 
+def _check_processes(config: DictConfig) -> None:
+    """Find out before they are started that there are too many of them, or that they cannot share a step."""
+    devices, on_gpus = config.trainer.devices, config.trainer.accelerator == "gpu"
+    there = torch.cuda.device_count() if on_gpus else os.cpu_count() or 1
+    automatic = there if on_gpus else 1
+    wanted = automatic if devices == "auto" else len(devices) if isinstance(devices, ListConfig) else devices
+    if wanted > there:
+        raise ValueError(f"trainer.devices={devices}, but this machine has {there} {'GPUs' if on_gpus else 'cores'}")
+    require_divisible(config.data.stories_per_step, wanted, config.trainer.accumulate_grad_batches)
+
+
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
-    needed = data.tokenizer.get_vocab_size()
+    needed = vocabulary_size(data.tokenizer)
     given = config.model.vocab_size or needed
     if given < needed:
         raise ValueError(
-            f"model.vocab_size={given}, but the tokenizer has {needed} tokens; leave it null to take the tokenizer's"
+            f"model.vocab_size={given}, but the tokenizer has ids up to {needed - 1}; null takes what it needs"
         )
     return _with_vocab_size(config, given)
 

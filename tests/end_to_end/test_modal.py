@@ -28,7 +28,7 @@ def test_without_an_account_it_says_what_to_do_and_leaves_no_run(tti):
     [
         ("gpu=A1000", "which has T4, L4, A10"),
         ("gpuu=A100", "hydra.launcher has: "),
-        ("retries=many", "retries=many must be a number"),
+        ("retries=many", "retries=many must be an integer from 0 to 10"),
     ],
 )
 def test_a_wrong_option_costs_nothing(tti, option, answer):
