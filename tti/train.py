@@ -190,6 +190,7 @@ def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
         "data": data.digests,
         "operations_per_token": task.net.operations_per_token,
         "unigram_entropy": data.unigram_entropy("validation"),
+        "ngrams": _ngrams(data, steps) if trainer.is_global_zero else {},
         "seconds": seconds,
         "tokens_per_second": journal.tokens_seen / max(seconds, 1e-9),
         "metrics": journal.latest,
@@ -201,6 +202,12 @@ def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
         run.finish(summary)
         log.info("%s: finished with val loss %.4f", run.folder, journal.latest["val/loss"])
     return float(journal.latest["val/loss"])
+
+
+def _ngrams(data: Any, steps: int) -> dict[str, dict[str, list[float]]]:
+    """What counting the same tokens reaches, for each split that is no training."""
+    log.info("counting n-grams of what was seen")
+    return {split: data.ngram_losses(split, steps) for split in data.corpus.splits if split != "train"}
 
 
 @command("train")

@@ -251,3 +251,14 @@ def test_splits_of_different_tokenizers_are_an_error(compose, tmp_path):
     data.splits["validation"].manifest["tokenizer_sha256"] = "another"
     with pytest.raises(ValueError, match="made by different tokenizers"):
         data.prepare_data()
+
+
+def test_n_gram_losses_are_of_what_was_seen_and_of_the_whole_split(grammar_data):
+    data = grammar_data
+    steps = -(-len(data.split("train")) // data.stories_per_step)
+    some, every = data.ngram_losses("validation", 1), data.ngram_losses("validation", steps)
+    assert len(every["split"]) == 5
+    assert every["seen"] == pytest.approx(every["split"])  # an epoch has seen all
+    assert data.ngram_losses("validation", 3 * steps)["seen"] == pytest.approx(every["split"])  # and each once only
+    assert some["split"] == every["split"]  # from the cache of the split
+    assert min(some["seen"]) > min(every["split"])  # fewer stories, less known

@@ -119,8 +119,10 @@ def test_the_summary_says_cost_gain_and_doubt(runs, reported):
     text = "\n".join(summary.sentences(reported()))
     assert "3 variants, 3 seeds each, 10 steps" in text
     assert "*free* `better` +0.0000, `same` +0.0000" in text
-    assert "**Gain** in *selectivity mlp.post*, beyond a change of basis: *gained* `better`, `same`" in text
-    assert "`better` 1 better, 0 worse of 1" in text
+    assert (
+        "**Gain** in *selectivity (top 5 %) by influence mlp.post*, beyond a change of basis: *gained* `better`" in text
+    )
+    assert "1 better and 0 worse of 1 for `better`" in text
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "moved in an audit"])

@@ -1,5 +1,6 @@
 """The data module: packed stories in, flat batches out, any process count, any stopping point."""
 
+import json
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tti.data import tokenizers
+from tti.data import ngrams, tokenizers
 from tti.data.cache import PackedStories
 from tti.data.corpora import Corpus
+from tti.durable import write_atomically
 from tti.measures import type_entropy
 from tti.models.stories import Stories
 from tti.step import Batch
@@ -121,6 +123,37 @@ class StoryData(LightningDataModule):
         counts = np.bincount(np.delete(packed.tokens, packed.offsets[:-1])).astype(float)
         entropy, _ = type_entropy(torch.from_numpy(counts)[:, None])
         return float(entropy)
+
+    def ngram_losses(self, split: str, steps: int) -> dict[str, list[float]]:
+        """Losses of n-gram models (``tti.data.ngrams``) by order, nats a token, of what a model is asked for.
+
+        Args:
+            split: that is predicted.
+            steps: of the training.
+
+        Returns:
+            ``seen``: counted on the stories of these steps, each once, the first ``ngrams.MOST`` tokens of them;
+            ``split``: counted on all of ``train`` and kept in its cache, none where that is more. Nothing where only
+            some tokens are in the loss.
+        """
+        if self.scored is not None:
+            return {}
+        train, held_out = self.split("train"), self.split(split)
+        counted, asked = (ngrams.Documents(each.tokens, each.offsets) for each in (train, held_out))
+        asked = asked.take(np.arange(len(held_out)), self.max_length)
+        vocabulary = train.manifest["vocab_size"]
+        order = TrainingOrder(train.lengths, self.stories_per_step, steps, self.seed)
+        drawn = np.concatenate([order.step(step) for step in range(steps)])
+        seen = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+        seen = seen[: np.searchsorted(np.cumsum(train.lengths[seen]), ngrams.MOST) + 1]
+        losses = {"seen": ngrams.losses(counted.take(seen, self.max_length), asked, vocabulary)}
+        if len(train.tokens) > ngrams.MOST:
+            return losses
+        kept = train.folder / f"ngrams-{held_out.folder.name}-{self.max_length}.json"
+        if not kept.exists():
+            whole = counted.take(np.arange(len(train)), self.max_length)
+            write_atomically(kept, json.dumps(ngrams.losses(whole, asked, vocabulary)))
+        return losses | {"split": json.loads(kept.read_text())}
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
