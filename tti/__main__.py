@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import hydra
+
 from tti.configuration import conf_dir
 
 HERE = Path(__file__).parent
@@ -26,6 +28,8 @@ def main() -> None:
         text = "\n".join(["usage: tti COMMAND [key=value ...]; tti COMMAND --help explains one", "", *lines])
         sys.exit(print(text) if asked else f"error: there is no command {name!r}\n{text}")
     sys.argv = [f"tti {name}", *arguments]
+    if {"-h", "--help"} & set(arguments):  # what a command imports takes seconds
+        return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(print)()
     runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)
 
 
