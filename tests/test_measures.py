@@ -28,6 +28,7 @@ from tti.measures import (
     type_entropy_with_gradient,
     type_mass,
     unshifted,
+    weighted_mean_over_pairs,
 )
 
 
@@ -86,6 +87,18 @@ def test_a_dead_neuron_is_orthogonal_to_all():
     assert mean_abs_cosine(gram(acts)).item() == pytest.approx(mean_abs_cosine(gram(kept)).item() * 12 / 20)
     assert mean_abs_cosine(torch.zeros(4, 4)) == 0
     assert (cosine_gradient(torch.zeros(4, 4)) == 0).all()
+
+
+def test_pairs_weighted_alike_have_the_plain_mean_and_weightless_neurons_do_not_count():
+    acts = torch.randn(30, 4, dtype=torch.float64)
+    cosine = cosines(gram(acts)).abs()
+    plain = mean_abs_cosine(gram(acts)).item()
+    assert weighted_mean_over_pairs(cosine, torch.full((4,), 0.3)) == pytest.approx(plain)
+    weights = torch.tensor([1.0, 2, 3, 0])
+    pairs = {(0, 1): 2, (0, 2): 3, (1, 2): 6}
+    expected = sum(weight * cosine[pair].item() for pair, weight in pairs.items()) / 11
+    assert weighted_mean_over_pairs(cosine, weights) == pytest.approx(expected)
+    assert weighted_mean_over_pairs(cosine, torch.zeros(4)) == 0
 
 
 def test_the_gram_matrix_is_left_alone():

@@ -56,7 +56,7 @@ def test_every_regularizer_of_ours_may_be_named(compose, option):
 @pytest.mark.parametrize("option", ["grammar", "tinystories"])
 def test_every_corpus_of_ours_may_be_named(compose, option):
     config = compose("model=tiny", f"data={option}")
-    allowed(OmegaConf.create(OmegaConf.to_container(config, resolve=True)).data)
+    allowed(OmegaConf.create(OmegaConf.to_container(config.data, resolve=True)))
 
 
 def test_a_package_is_trusted_by_name():
@@ -117,7 +117,7 @@ def test_given_overrides_are_not_resolved(given):
     assert Run(given).overrides == ["name=${oc.env:HOME}"]
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just words", "\x00"])
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "\x00"])
 def test_a_damaged_configuration_is_named(given, text):
     (given / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"config\.yaml is damaged: it is no"):

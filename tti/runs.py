@@ -361,10 +361,10 @@ class Run:
         return self.status == "failed" and not begun
 
     def _require_nothing_left(self) -> None:
-        if left := [name for name in ("summary.json", "checkpoints") if (self.folder / name).exists()]:
+        if (self.folder / "summary.json").exists():
             raise ValueError(
-                f"{self.folder} has {' and '.join(left)}, but no config.yaml that says of which run. Put it back, give "
-                "this run a name of its own (name=...), or overwrite=true to start again in its place."
+                f"{self.folder} has a summary.json, but no config.yaml that says of which run. Put it back, give this "
+                "run a name of its own (name=...), or overwrite=true to start again in its place."
             )
 
     def _clear(self) -> None:

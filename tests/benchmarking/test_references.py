@@ -107,7 +107,7 @@ def test_our_step_is_in_the_middle_of_training_and_without_measurements(setting)
     ours = Ours(setting.having("regularizer=l1"))
     assert ours.net.objective.coefficients(ours.net.progress) == {"l1": 1e-3}
     ours.step(setting.samples[0])
-    assert not ours.net._grad_ratios
+    assert not ours.net.journal.ratios
 
 
 def test_the_layout_of_stories_on_a_cpu(setting):

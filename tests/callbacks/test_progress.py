@@ -9,7 +9,7 @@ from tti.callbacks.progress import SHOWN, TrainingProgress
 
 def steps(progress: TrainingProgress, latest: dict[str, float], count: int = 3) -> None:
     trainer = SimpleNamespace(global_step=0, max_steps=count)
-    module = SimpleNamespace(latest=latest)
+    module = SimpleNamespace(journal=SimpleNamespace(latest=latest))
     progress.on_train_start(trainer, module)  # type: ignore[arg-type]
     for _ in range(count):
         trainer.global_step += 1

@@ -125,8 +125,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def test_the_untrained_network_is_that_of_step_0(tti):
     still = [*SMALL, "trainer.max_steps=1", "trainer.val_check_interval=1", "optimizer.lr=0", "regularizer=online_sae"]
     for seed in (42, 43):
-        tti(*still, f"run_dir={seed}", f"seed={seed}").ok()
-    runs = [Run(tti.folder / str(seed)) for seed in (42, 43)]
+        tti(*still, f"run_dir=run-{seed}", f"seed={seed}").ok()
+    runs = [Run(tti.folder / f"run-{seed}") for seed in (42, 43)]
     began = [weights_digest(run.model()) for run in runs]
     assert [weights_digest(run.untrained()) for run in runs] == began
     assert began[0] != began[1]
@@ -144,7 +144,8 @@ def test_a_configuration_that_said_things_twice_is_the_same_run(finished):
     path = folder / "config.yaml"
     now = path.read_text()
     config = OmegaConf.create(now)
-    config.task |= {"net": config.model, "optimizer": config.optimizer, "metrics": config.metrics, "seed": config.seed}
+    said = {"net": config.model, "optimizer": config.optimizer, "metrics": config.metrics, "seed": config.seed}
+    config.task = {**config.task, **said}
     path.write_text(OmegaConf.to_yaml(config))
     try:
         assert "has finished already" in tti(*SMALL, "run_dir=run").ok().output

@@ -37,6 +37,7 @@ ARMS = {
         "regularizer.online_sae.gradient_into_model=false",
         "regularizer.online_sae.every=3",
     ],
+    "decoys": ["model/mlp=decoys", "regularizer=decoys"],
 }
 
 
@@ -73,6 +74,13 @@ def test_another_seed_is_another_run(arms):
 @pytest.mark.parametrize("arm", ["zero", "zero_linear"])
 def test_a_regularizer_without_weight_changes_no_bit(arms, arm):
     assert equal(weights(arms, arm), weights(arms, "baseline"))
+
+
+def test_decoys_change_no_bit_of_the_network_and_learn(arms):
+    trained = {name.replace(".mlp.mlp.", ".mlp."): value for name, value in weights(arms, "decoys").items()}
+    assert equal(weights(arms, "baseline"), trained)
+    logged = [row["train/decoys"] for row in rows(arms.folder / "decoys") if "train/decoys" in row]
+    assert logged[-1] < 0.6 * logged[0]
 
 
 @pytest.mark.parametrize("arm", ["apart_sae", "rare_sae"])

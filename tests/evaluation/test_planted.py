@@ -45,7 +45,7 @@ def selectivity(config, net, grammar_stories):
 
 @pytest.fixture(scope="module")
 def ground_truth(config, net, grammar_stories):
-    return run(made(config, "ground_truth", sites=SITE), net, grammar_stories)
+    return run(made(config, "ground_truth", sites=SITE, causal_tokens=0), net, grammar_stories)
 
 
 def neurons(result, name):
@@ -154,7 +154,7 @@ def words_and_meanings(config, grammar_stories, grammar):
         "word": lambda tokens, factors: (tokens[:, None] == words).float(),
         "meaning": lambda tokens, factors: (factors[:, column, None] == meanings).float(),
     }
-    part = made(config, "ground_truth", sites=SITE)
+    part = made(config, "ground_truth", sites=SITE, causal_tokens=0)
     return {name: run(part, Planted(grammar_stories, plant), grammar_stories).metrics for name, plant in plants.items()}
 
 
@@ -175,7 +175,8 @@ def test_synonyms_tell_a_word_from_its_meaning(words_and_meanings):
 
 
 def test_nothing_is_found_in_noise(config, net, grammar_stories):
-    found = run(made(config, "ground_truth", sites=SITE), only(net, grammar_stories, RANDOM, DEAD), grammar_stories)
+    part = made(config, "ground_truth", sites=SITE, causal_tokens=0)
+    found = run(part, only(net, grammar_stories, RANDOM, DEAD), grammar_stories)
     assert abs(found.metrics["f1_above_chance/mlp.post/layer_0"]) < 0.02
     assert found.metrics["information/mlp.post/layer_0"] < 0.01
     assert found.metrics["matched_correlation/mlp.post/layer_0"] < 0.05

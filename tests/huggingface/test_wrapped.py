@@ -31,7 +31,7 @@ LENGTHS = (5, 9, 1, 7)
 def made(family, **options):
     """A small model of this family, of which no weight has the value that it begins with everywhere."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **COMMON, **CONFIGS[family], **options)
+    config = AutoConfig.for_model(family, **COMMON | CONFIGS[family] | options)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for parameter in model.parameters():

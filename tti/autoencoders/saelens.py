@@ -85,7 +85,8 @@ def load(folder: Path, trust: Sequence[str] = ()) -> SparseAutoencoder:
         trust: packages, beside this one, that its kind may be from.
 
     Raises:
-        ValueError: as for :func:`about`; or its kind is none, or of a package that is not trusted.
+        ValueError: as for :func:`about`; or its kind is none, cannot be imported here, or is of a package that is not
+            trusted.
     """
     said = about(folder)
     kind = named(str(said["kind"]), trust)

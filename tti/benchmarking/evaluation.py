@@ -23,7 +23,7 @@ from tti.evaluation.run_through import examine
 from tti.evaluation.runner import made
 from tti.evaluation.stories import SEED, StorySet
 from tti.measures import add_gram, mean_abs_cosine, mirrored
-from tti.models.gpt import GPT
+from tti.models.network import Network
 from tti.models.taps import Recorder
 from tti.step import Step
 
@@ -55,16 +55,16 @@ class Evaluation:
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
         """The sections, the last one again after each row."""
         setting.seed()
-        net: GPT = instantiate(setting.config.model).to(setting.fabric.device).eval()
+        net: Network = instantiate(setting.config.model).to(setting.fabric.device).eval()
         stories = StorySet(setting.data, self.split, self.tokens_per_chunk).subset(self.tokens)
         yield self._against_loops(self._recorded(net, stories), net, stories, clock)
         yield from self._parts(net, stories, clock)
 
     @torch.no_grad()
-    def _recorded(self, net: GPT, stories: StorySet) -> list[Seen]:
+    def _recorded(self, net: Network, stories: StorySet) -> list[Seen]:
         seen = []
         for chunk in stories:
-            chunk = chunk.to(net.embed.weight.device)
+            chunk = chunk.to(net.device)
             recorder = Recorder([self.site])
             hidden = net(chunk.batch.tokens, chunk.batch.stories, recorder)
             acts = {self.site: recorder.activations[self.site].flatten(1)}
@@ -74,7 +74,7 @@ class Evaluation:
 
     # -- against plain loops ----------------------------------------------------------------------------------------
 
-    def _against_loops(self, seen: list[Seen], net: GPT, stories: StorySet, clock: Clock) -> Section:
+    def _against_loops(self, seen: list[Seen], net: Network, stories: StorySet, clock: Clock) -> Section:
         acts = [each.step.activations[self.site] for each in seen]
         tokens_of = [each.step.batch.tokens for each in seen]
         subject = Subject("", net, stories)
@@ -117,7 +117,7 @@ class Evaluation:
 
     # -- part by part -----------------------------------------------------------------------------------------------
 
-    def _parts(self, net: GPT, stories: StorySet, clock: Clock) -> Iterator[Section]:
+    def _parts(self, net: Network, stories: StorySet, clock: Clock) -> Iterator[Section]:
         quarter = stories.subset(stories.tokens // 4)
         config = composed((), "evaluate")
         subject = Subject("", net, stories)
@@ -142,7 +142,7 @@ class Evaluation:
             )
 
     @torch.no_grad()
-    def _evaluate(self, part: Part, net: GPT, stories: StorySet, calibration_tokens: int) -> None:
+    def _evaluate(self, part: Part, net: Network, stories: StorySet, calibration_tokens: int) -> None:
         examine({Subject("", net, stories): [part]}, calibration_tokens)
         with part.timed():
             part.compute()

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tti.durable import write_atomically
 from tti.modules.task import Task
 
 SHOWN = {
@@ -92,9 +93,7 @@ class TrainingProgress(ProgressBar):
         far = {"step": trainer.global_step, "max_steps": trainer.max_steps, "seconds_left": left}
         latest = cast(Task, module).journal.latest
         figures = {key: latest[key] for key in SHOWN.values() if key in latest}
-        partial = self.file.with_name(f".{self.file.name}.partial")
-        partial.write_text(json.dumps(far | figures))
-        partial.replace(self.file)
+        write_atomically(self.file, json.dumps(far | figures))
 
     def _figures(self, module: LightningModule) -> str:
         latest = cast(Task, module).journal.latest

@@ -78,16 +78,16 @@ class Seen:
 
     Attributes:
         step: batch, nll (only if a part ``needs_nll``; not numbers otherwise) and activations, ``[token, width]``.
-        places: where each token stands in the packed split.
+        places: where each token in the loss stands in the packed split.
         stories: which stories of the split these are.
-        story: which of them each token is of.
-        first: scored tokens before these in the pass.
+        story: which of them each token in the loss is of.
+        first: tokens in the loss before these in the pass.
     """
 
     step: Step
-    places: Int[Tensor, "token"]
+    places: Int[Tensor, "row"]
     stories: Int[Tensor, "story"]
-    story: Int[Tensor, "token"]
+    story: Int[Tensor, "row"]
     first: int
 
 

@@ -87,14 +87,17 @@ class Labelled:
         chance = (self.rates @ (self.strata.T @ on)).toarray()
         return hits, chance, (self.counts[:, None] + on.sum(0)) / 2
 
-    def information_of(self, on: sparse.csr_array) -> Float[np.ndarray, "value"]:
+    def information_of(self, on: sparse.csr_array, wanted: Bool[np.ndarray, "value"]) -> Float[np.ndarray, "value"]:
         """(I(A; V | last two) - null) / (H(V | last two) - null) where there is one detector A for each value V.
 
         V: the token carries the value or not. The null is the same information of the detector permuted within strata,
-        which takes away what counting few tokens in a stratum makes up.
+        which takes away what counting few tokens in a stratum makes up. NaN where it is not wanted.
         """
-        columns = zip(on.T.tocsr(), self.values.T.tocsr(), strict=True)
-        return np.array([self._information(*(column.toarray().ravel() > 0 for column in pair)) for pair in columns])
+        found = np.full(len(wanted), np.nan)
+        detectors, values = on.tocsc(), self.values.tocsc()
+        for row in np.flatnonzero(wanted):
+            found[row] = self._information(*(table[:, [row]].toarray()[:, 0] > 0 for table in (detectors, values)))
+        return found
 
     def _information(self, on: Bool[np.ndarray, "token"], value: Bool[np.ndarray, "token"]) -> float:
         nothing = np.zeros(len(self), bool)

@@ -131,14 +131,14 @@ def ablated(
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
     """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
     batch = chunk.batch
-    whole = net(batch.tokens, batch.stories)
+    whole = batch.rows(net(batch.tokens, batch.stories))
     nll = net.loss(whole, batch.targets)[1]
     changes, divergences = [], []
     for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
         count = len(some)
         stories = type(batch.stories).of(batch.stories.lengths * count).to(nll.device)
         tap = Ablation(site, some, some_means)
-        hidden = net(batch.tokens.repeat(count), stories, tap)
+        hidden = torch.cat([batch.rows(copy) for copy in net(batch.tokens.repeat(count), stories, tap).chunk(count)])
         changed = net.loss(hidden, batch.targets.repeat(count))[1]
         changes.append(changed.view(count, -1) - nll)
         divergences.append(torch.stack([_divergence(net, whole, each) for each in hidden.chunk(count)]))

@@ -63,7 +63,7 @@ class Contexts(SitePart):
         self.deciles = Deciles(subject.stories, self.decile_tokens, widths, len(self.offsets), device)
 
     def update(self, seen: Seen) -> None:
-        windows = Windows(seen.story, self.offsets)
+        windows = Windows(seen.story, seen.places, self.offsets)
         for extremes in (self.top, self.lowest):
             for site, each in extremes.items():
                 each.update(seen.step.activations[site].float(), seen.places, windows)
@@ -86,16 +86,16 @@ class Contexts(SitePart):
 
 
 class Windows:
-    """The rows around a token of a flat batch, and which of them are of the same story."""
+    """The rows around a token in the loss, and which of them are what stands around it in its story."""
 
-    def __init__(self, story: Int[Tensor, "token"], offsets: Int[Tensor, "window"]) -> None:
-        self.story, self.offsets = story, offsets
+    def __init__(self, story: Int[Tensor, "row"], places: Int[Tensor, "row"], offsets: Int[Tensor, "window"]) -> None:
+        self.story, self.places, self.offsets = story, places, offsets
 
     def around(self, rows: Int[Tensor, "..."]) -> tuple[Int[Tensor, "... window"], Bool[Tensor, "... window"]]:
-        """The window of every row, clipped to the batch, and where it is within the story."""
-        wanted = rows[..., None] + self.offsets
-        clipped = wanted.clamp(0, len(self.story) - 1)
-        return clipped, (wanted == clipped) & (self.story[clipped] == self.story[rows][..., None])
+        """The window of every row, clipped to the batch, and where it is within the story and without a gap."""
+        wanted = (rows[..., None] + self.offsets).clamp(0, len(self.story) - 1)
+        same_story = self.story[wanted] == self.story[rows][..., None]
+        return wanted, same_story & (self.places[wanted] - self.places[rows][..., None] == self.offsets)
 
 
 class Extremes:

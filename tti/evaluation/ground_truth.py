@@ -1,6 +1,6 @@
 """Ground truth: how well single neurons know the factors that the grammar's stories were made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,11 @@ from torch import Tensor
 
 from tti.data.grammar import StoryGrammar
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
-from tti.evaluation_folder import Array, Result
+from tti.evaluation.causal_truth import divergences, odd_stories, specificity
+from tti.evaluation.knowledge import BestDetectors, Knowledge, suffixed
+from tti.evaluation.tails import Tails
+from tti.evaluation_folder import ROTATION, Array, Result
+from tti.models.taps import choose
 
 SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
 FACTORS = "factors"
@@ -41,24 +45,60 @@ class GroundTruth(SitePart):
     the best single neuron tells a word's sense from its others (chosen on one half, measured on the other; 0.5 is
     chance).
 
-    Memory: ``16 values x width x bins`` bytes a site.
+    **Beyond the last two tokens.** The best F1 rewards lookup tables: ``f1_ceiling_token`` is what a detector of the
+    current token reaches. What ``context_...`` metrics count is 0 for every function of the last two tokens (see
+    :class:`tti.evaluation.beyond.Labelled`). A neuron is on in its top ``on_rates`` (the first has the plain names,
+    the others ``..._top_1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
+    factors (:class:`tti.evaluation.knowledge.Knowledge`). ``context_f1``, ``context_information``,
+    ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves a factor of the token open, mean over
+    these factors; ``context_f1_held_out`` of hero and place on stories whose pair of them training never had. Each has
+    its ``..._ceiling``: what the ideal reader of the whole story reaches.
+
+    ``causal_f1``: ``context_f1`` of a value times the share of its best neuron's ablation effect (KL) that falls on
+    tokens of the value, above chance; mean over values and factors. Each of the two counts as 0 where it is negative.
+    Only the best neuron of each value is ablated, on odd stories of about ``causal_tokens`` tokens. Not of a rotation.
+
+    How it can be gamed: a neuron that reads the context without any effect scores in ``context_f1``, not in
+    ``causal_f1``. With a top of 5 % a value that more tokens carry cannot be covered whole: read ``context_f1`` of such
+    factors (number, tense) beside that of rarer ones.
+
+    Memory: ``16 values x width x bins`` bytes a site, and ``width / 4`` bytes for each rate and packed token.
 
     Args:
         sites: globs.
         bins: of a neuron's activation.
         covered: the F1 from which a value counts as covered.
         fewest: tokens of a value below which it is left out, in each half.
+        on_rates: fractions of tokens on which a neuron is on.
+        least_entropy: nats of a factor that the last two tokens must leave open for it to count.
+        causal_sites: globs; those of ``sites`` whose neurons are ablated.
+        causal_tokens: of the stories that are run without each neuron; 0: none.
+        at_once: neurons side by side in a batch.
     """
 
-    def __init__(self, sites: str | Iterable[str], bins: int, covered: float, fewest: int) -> None:
+    def __init__(
+        self,
+        sites: str | Iterable[str],
+        bins: int,
+        covered: float,
+        fewest: int,
+        on_rates: Sequence[float],
+        least_entropy: float,
+        causal_sites: str | Iterable[str],
+        causal_tokens: int,
+        at_once: int,
+    ) -> None:
         super().__init__(sites)
         self.bins, self.covered, self.fewest = bins, covered, fewest
+        self.on_rates, self.least_entropy = tuple(on_rates), least_entropy
+        self.causal_sites, self.causal_tokens, self.at_once = causal_sites, causal_tokens, at_once
 
     def inapplicable(self, subject: Subject) -> str:
         known = FACTORS in subject.stories.packed.manifest["arrays"]
         return "" if known else "its corpus has no known factors (data=grammar has)"
 
     def attach(self, subject: Subject) -> None:
+        self.subject = subject
         self.values = Values(StoryGrammar())
         self.factors = subject.stories.packed.extra(FACTORS)
         device = subject.device
@@ -75,16 +115,19 @@ class GroundTruth(SitePart):
         }
         self.sums = {site: torch.zeros(*shape, widths[site], dtype=torch.float64, device=device) for site in self.edges}
         self.squares = {site: torch.zeros(widths[site], dtype=torch.float64, device=device) for site in self.edges}
+        tokens = len(subject.stories.packed.tokens)
+        self.tails = {site: Tails(subject.calibration[site], self.on_rates, tokens) for site in self.edges}
 
     def update(self, seen: Seen) -> None:
-        places = seen.places.cpu().numpy()
-        numbers = self.values.rows(np.asarray(self.factors[places]), seen.step.batch.tokens.cpu().numpy())
+        places, batch = seen.places.cpu().numpy(), seen.step.batch
+        numbers = self.values.rows(np.asarray(self.factors[places]), batch.rows(batch.tokens).cpu().numpy())
         rows = torch.from_numpy(numbers).to(seen.places.device)  # [token, column]
         half = (seen.stories[seen.story] % 2) * len(self.values)
         for column in rows.T:
             self.counts.view(-1).add_(torch.bincount(half + column, minlength=self.counts.numel()))
         for site, edges in self.edges.items():
             acts = seen.step.activations[site].float()
+            self.tails[site].update(acts, places)
             bins = torch.searchsorted(edges, acts.T.contiguous()).T  # a lies in (edge below, edge above]
             flat = bins + torch.arange(len(edges), device=acts.device) * self.bins
             histogram, sums = self.histograms[site].view(-1), self.sums[site].flatten(0, 1)
@@ -97,10 +140,12 @@ class GroundTruth(SitePart):
 
     def compute(self) -> Result:
         results: dict[str, dict[str, float]] = {}
+        knowledge = Knowledge(self.subject.stories, self.values.grammar, self.fewest, self.least_entropy, self.covered)
         arrays: dict[str, Array] = {
             "value/factor": Array(np.array([value.factor for value in self.values.of_factors]), ("value",)),
             "value/name": Array(np.array([value.name for value in self.values.of_factors]), ("value",)),
             "value/count": array(self.counts.sum(0)[: self.values.n_factor_values], "value", unit="tokens"),
+            "value/context_counted": Array(knowledge.counted, ("value",)),
         }
         for site in self.edges:
             found = Detectors(
@@ -108,7 +153,55 @@ class GroundTruth(SitePart):
             )
             results[site] = found.metrics(self.covered)
             arrays |= found.arrays(site)
-        return Result(by_layer(results), arrays)
+            for rate, fraction in enumerate(self.on_rates):
+                best = knowledge.detectors(self.tails[site], rate)
+                named = knowledge.scores(best)
+                if rate == 0:
+                    arrays |= best_detectors(site, best)
+                    named |= self._causal(site, knowledge, best, found.mean)
+                results[site] |= suffixed(named, "" if rate == 0 else f"_top_{100 * fraction:g}")
+        return Result(by_layer(results) | self._ceilings(knowledge), arrays)
+
+    def _ceilings(self, knowledge: Knowledge) -> dict[str, float]:
+        """Of the whole split, whatever the network."""
+        made = knowledge.ceilings
+        return {
+            **suffixed(knowledge.ceiling, "_ceiling"),
+            **{f"f1_ceiling_{name}": _mean(values[np.isfinite(values)].tolist()) for name, values in made.f1.items()},
+            "context_factors": float(len(np.unique(knowledge.factor_of[knowledge.counted]))),
+            "context_values": float(knowledge.counted.sum()),
+            "entropy_floor": made.floor.nats,
+            "entropy_floor_error": made.floor.error,
+        }
+
+    def _causal(
+        self, site: str, knowledge: Knowledge, best: BestDetectors, means: Float[Tensor, "width"]
+    ) -> dict[str, float]:
+        """``causal_f1``, where it is wanted."""
+        wanted = set(choose(self.causal_sites, self.subject.net.sites))
+        if site not in wanted or not self.causal_tokens or self.subject.name == ROTATION:
+            return {}
+        chunk = odd_stories(self.subject.stories, self.causal_tokens).to(self.subject.device)
+        neurons, which = np.unique(best.neuron[knowledge.counted], return_inverse=True)
+        ablated = torch.from_numpy(neurons).to(self.subject.device)
+        levels = means[neurons].float().to(self.subject.device)
+        effect = divergences(self.subject.net, chunk, site, ablated, levels, self.at_once, self.say)
+        of_values = effect.double().cpu().numpy()[which]
+        share = np.zeros(knowledge.rows)
+        share[knowledge.counted] = specificity(knowledge, chunk.places.cpu().numpy(), of_values, knowledge.counted)
+        return {
+            "causal_f1": knowledge.over_factors(best.f1.clip(0) * share.clip(0), knowledge.counted),
+            "causal_share": knowledge.over_factors(share, knowledge.counted),
+        }
+
+
+def best_detectors(site: str, best: BestDetectors) -> dict[str, Array]:
+    """As the schema has them."""
+    return {
+        f"{site}/context_f1": Array(best.f1.astype(np.float32), ("value",)),
+        f"{site}/context_neuron": Array(best.neuron.astype(np.int32), ("value",)),
+        f"{site}/context_sign": Array(best.sign.astype(np.int8), ("value",)),
+    }
 
 
 @dataclass(frozen=True)
@@ -128,6 +221,7 @@ class Values:
     """
 
     def __init__(self, grammar: StoryGrammar) -> None:
+        self.grammar = grammar
         self.columns = {name: slice(0, 0) for name in grammar.factors}
         self.of_factors: list[Value] = []
         for factor, names in grammar.factors.items():

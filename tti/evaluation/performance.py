@@ -45,7 +45,7 @@ class Performance(Part):
 
     def update(self, seen: Seen) -> None:
         batch, nll = seen.step.batch, seen.step.nll.double()
-        story, position = seen.stories[seen.story], batch.stories.positions
+        story, position = seen.stories[seen.story], batch.rows(batch.stories.positions)
         lengths = torch.tensor(batch.stories.lengths, device=nll.device)
         original = (position < lengths.clamp_max(self.original_length)[seen.story] - 1).double()
         ones = torch.ones_like(nll)

@@ -12,7 +12,7 @@ from tti.evaluation.base import Part, Seen, Subject
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.stories import SEED, Chunk
 from tti.models.taps import Recorder, natural
-from tti.step import Step
+from tti.step import Step, row_activations
 
 Progress = Callable[[Iterable[Chunk], int], Iterable[Chunk]]
 
@@ -41,12 +41,12 @@ def calibrated(subjects: Iterable[Subject], sites: Iterable[str], tokens: int) -
     def calibrating(site: str, activation: Tensor) -> Tensor:
         if site in wanted:
             for subject, each in zip(subjects, found, strict=True):
-                each[site] = Calibration.of(subject.view(site, activation.flatten(1)))
+                each[site] = Calibration.of(subject.view(site, batch.rows(activation).flatten(1)))
         return activation
 
     if wanted:
-        chunk = subjects[0].stories.drawn(tokens).to(subjects[0].device)
-        subjects[0].net(chunk.batch.tokens, chunk.batch.stories, calibrating)
+        batch = subjects[0].stories.drawn(tokens).to(subjects[0].device).batch
+        subjects[0].net(batch.tokens, batch.stories, calibrating)
     return [replace(subject, calibration=each) for subject, each in zip(subjects, found, strict=True)]
 
 
@@ -73,11 +73,10 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
         recorder = Recorder(recorded)
         hidden = batch.rows(net(batch.tokens, batch.stories, recorder))
         nll = net.loss(hidden, batch.targets)[1] if with_nll else torch.full_like(hidden[:, 0], torch.nan)
-        places, story = batch.rows(chunk.places), batch.rows(chunk.story)
+        rows = row_activations(batch, net.sites, recorder.activations)
         for subject, each in streaming.items():
-            recorded_rows = ((site, batch.rows(recorder.activations[site])) for site in wanted[subject])
-            acts = {site: subject.view(site, rows.flatten(1)) for site, rows in recorded_rows}
-            seen = Seen(Step(batch, nll, acts, net), places, chunk.stories, story, chunk.first)
+            acts = {site: subject.view(site, rows[site].flatten(1)) for site in wanted[subject]}
+            seen = Seen(Step(batch, nll, acts, net), chunk.places, chunk.stories, chunk.story, chunk.first)
             for part in each:
                 with part.timed():
                     part.update(seen)

@@ -97,6 +97,12 @@ class Runner:
             "vocab_size": packed["vocab_size"],
             "max_length": self.stories.max_length,
         }
+        began_with = trained.summary.get("data", {}).get(config.split)
+        if not config.data and began_with not in (None, self.of["data"]):
+            raise ValueError(
+                f"the tokens of {config.split} are not those that {trained.folder} was trained with: its file has "
+                "changed. Put the earlier one back, or give data of your own choice: +data.corpus.validation=FILE"
+            )
         self.left_out: set[tuple[str, str]] = set()
         self.unloadable = ""
         self.failures: list[str] = []

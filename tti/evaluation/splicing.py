@@ -75,7 +75,8 @@ def mean_loss(net: Network, stories: StorySet, tap: Tap = no_tap) -> float:
     total = 0.0
     for chunk in stories:
         batch = chunk.to(net.device).batch
-        total += float(net.loss(net(batch.tokens, batch.stories, tap), batch.targets)[1].sum(dtype=torch.float64))
+        hidden = batch.rows(net(batch.tokens, batch.stories, tap))
+        total += float(net.loss(hidden, batch.targets)[1].sum(dtype=torch.float64))
     return total / stories.tokens
 
 
@@ -86,9 +87,9 @@ def references(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[st
     loss = mean_loss(net, stories, moments)
     found = {}
     for site in sites:
-        mean = moments.mean(site, stories.tokens).float()
+        mean = moments.mean(site).float()
         ablated = mean_loss(net, stories, Replacement(site, mean.expand_as))
-        found[site] = Reference(mean, moments.variance(site, stories.tokens), loss, ablated)
+        found[site] = Reference(mean, moments.variance(site), loss, ablated)
     return found
 
 

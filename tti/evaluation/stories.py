@@ -27,13 +27,13 @@ class Chunk:
 
     Attributes:
         batch: their tokens; types are numbered over the whole split.
-        places: where each token stands in the packed split.
+        places: where each token in the loss stands in the packed split.
         stories: which stories of the split these are.
-        first: scored tokens before these in the pass.
+        first: tokens in the loss before these in the pass.
     """
 
     batch: Batch
-    places: Int[Tensor, "token"]
+    places: Int[Tensor, "row"]
     stories: Int[Tensor, "story"]
     first: int
 
@@ -43,11 +43,10 @@ class Chunk:
             self, batch=self.batch.to(device), places=self.places.to(device), stories=self.stories.to(device)
         )
 
-    @cached_property
-    def story(self) -> Int[Tensor, "token"]:
-        """Which story of the chunk each token is of."""
-        lengths = torch.tensor(self.batch.stories.lengths, device=self.places.device)
-        return torch.repeat_interleave(lengths)
+    @property
+    def story(self) -> Int[Tensor, "row"]:
+        """Which story of the chunk each token in the loss is of."""
+        return self.batch.document
 
 
 class StorySet:
@@ -68,11 +67,11 @@ class StorySet:
 
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
-        """Scored tokens of each story."""
+        """Tokens of each story, in the loss or not."""
         return self.scored(self.members)
 
     def scored(self, stories: Int[np.ndarray, "story"]) -> Int[np.ndarray, "story"]:
-        """Scored tokens of these stories of the packed split."""
+        """Tokens of these stories of the packed split."""
         return self._stories.lengths[stories]
 
     def subset(self, tokens: int) -> "StorySet":
@@ -99,8 +98,8 @@ class StorySet:
 
     @property
     def tokens(self) -> int:
-        """Scored tokens."""
-        return int(self.lengths.sum())
+        """Tokens in the loss."""
+        return int(self._stories.rows[self.members].sum())
 
     @property
     def types(self) -> Int[np.ndarray, "type"]:
@@ -152,6 +151,5 @@ class StorySet:
     def _chunk(self, stories: Int[np.ndarray, "story"], first: int) -> Chunk:
         starts, lengths = self.packed.offsets[stories], self._stories.lengths[stories]
         places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
-        return Chunk(
-            self._stories[Portion(stories, 1.0)], torch.from_numpy(places), torch.from_numpy(stories.copy()), first
-        )
+        batch = self._stories[Portion(stories, 1.0)]
+        return Chunk(batch, batch.rows(torch.from_numpy(places)), torch.from_numpy(stories.copy()), first)

@@ -32,6 +32,7 @@ class Wrapped(Network):
     def __init__(self, theirs: Any) -> None:
         super().__init__()
         self.theirs = theirs
+        self.train(theirs.training)
         self.context = theirs.config.max_position_embeddings
         self.places = FAMILIES[theirs.config.model_type].places(theirs.config.num_hidden_layers)
 

@@ -143,8 +143,8 @@ class Growing(Stories):
         position = self.positions.new_zeros(shape)
         position[row, column] = self.positions
         seen = torch.arange(total, device=q.device) <= position[..., None]
-        q, k, v = (each.transpose(1, 2) for each in (queries, keys[self.stories, :total], values[self.stories, :total]))
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], dropout_p=dropout)
+        keys, values = (each[self.stories, :total].transpose(1, 2) for each in (keys, values))
+        mixed = scaled_dot_product_attention(queries.transpose(1, 2), keys, values, seen[:, None], dropout)
         return mixed.transpose(1, 2)[row, column]
 
     @property

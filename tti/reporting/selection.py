@@ -131,7 +131,8 @@ def fingerprint(run: Given) -> dict[str, str]:
         "validation tokens": summary["metrics"].get("val/tokens"),
         "unigram entropy of the validation tokens": summary.get("unigram_entropy"),
     }
-    return data | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
+    tokens = {f"tokens of {split}": sha256[:12] for split, sha256 in summary.get("data", {}).items()}
+    return data | tokens | {"tokenizer": digest} | {name: str(value) for name, value in validation.items()}
 
 
 def named(runs: Iterable[tuple[str, int]]) -> str:

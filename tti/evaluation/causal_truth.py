@@ -1,0 +1,75 @@
+"""Does a neuron that detects a value also act on it: where what the network predicts changes when it is taken away."""
+
+from collections.abc import Callable
+from copy import copy
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tti.evaluation.beyond import ratio
+from tti.evaluation.causality import ROWS
+from tti.evaluation.knowledge import Knowledge
+from tti.evaluation.stories import Chunk, StorySet
+from tti.interventions.ablate import Ablation
+from tti.models.network import Network
+
+
+def odd_stories(stories: StorySet, tokens: int) -> Chunk:
+    """Whole odd stories of the split drawn at random, of about that many tokens."""
+    odd = copy(stories)
+    odd.members = stories.members[stories.members % 2 == 1]
+    return odd.drawn(tokens)
+
+
+@torch.no_grad()
+def divergences(
+    net: Network,
+    chunk: Chunk,
+    site: str,
+    neurons: Int[Tensor, "neuron"],
+    means: Float[Tensor, "neuron"],
+    at_once: int,
+    say: Callable[[str], None],
+) -> Float[Tensor, "neuron token"]:
+    """KL of the next-token distribution from the unchanged one, in nats, with one neuron at a time at its mean."""
+    batch = chunk.batch
+    found: list[Float[Tensor, "copy token"]] = []
+    whole = net(batch.tokens, batch.stories)
+    for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
+        say(f"ablating the best detectors of {site}: {sum(len(each) for each in found)} of {len(neurons)}")
+        stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(whole.device)
+        changed = net(batch.tokens.repeat(len(some)), stories, Ablation(site, some, some_means))
+        found.append(torch.stack([_divergence(net, whole, each) for each in changed.chunk(len(some))]))
+    return torch.cat(found)
+
+
+def _divergence(
+    net: Network, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]
+) -> Float[Tensor, "token"]:
+    found = []
+    for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
+        expected, said = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))
+        found.append((expected.exp() * (expected - said)).sum(1))
+    return torch.cat(found).clamp_min(0)
+
+
+def specificity(
+    knowledge: Knowledge,
+    places: Int[np.ndarray, "token"],
+    effect: Float[np.ndarray, "counted token"],
+    counted: Bool[np.ndarray, "value"],
+) -> Float[np.ndarray, "counted"]:
+    """How much of each value's effect falls on its tokens, beyond the last two tokens: 0 by chance, 1 all of it.
+
+    (share - chance) / (1 - chance); chance is the share if the effect were the same, and fell within each pair of last
+    two tokens on carriers and others alike. 0 for a neuron without any effect.
+    """
+    rows = np.searchsorted(knowledge.measured_on, places)
+    measure = knowledge.measure
+    carried = measure.values[rows].toarray().T[counted]
+    chance = measure.rates[:, measure.stratum[rows]].toarray()[counted]
+    total = effect.sum(1)
+    hits, by_chance = (effect * carried).sum(1), (effect * chance).sum(1)
+    return ratio(hits - by_chance, total - by_chance)

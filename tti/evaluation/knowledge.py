@@ -1,0 +1,175 @@
+"""What the single neurons of a site know of the grammar's factors beyond the last two tokens."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from tti.data.ceilings import FACTORS, ceilings, conditional_entropy, last_two
+from tti.data.grammar import STORY_FACTORS, StoryGrammar
+from tti.data.templates import NONE
+from tti.evaluation.beyond import Labelled, one_hot
+from tti.evaluation.stories import StorySet
+from tti.evaluation.tails import REST, Tails
+
+AMBIGUOUS = 0.1, 0.9  # a value's share of the tokens of a type, between which the type leaves it open
+
+
+class Subset(NamedTuple):
+    """Some of the measured tokens, and the values that count on them."""
+
+    rows: Bool[np.ndarray, "measured"]
+    labelled: Labelled
+    counted: Bool[np.ndarray, "value"]
+
+
+@dataclass(frozen=True)
+class BestDetectors:
+    """For each value its best neuron of a site, with the sign, chosen on the even stories.
+
+    Attributes:
+        neuron: which.
+        sign: +1 or -1.
+        on: where it is on, on the measured tokens.
+        f1: beyond the last two tokens, on the odd stories (see :meth:`Labelled.f1`).
+    """
+
+    neuron: Int[np.ndarray, "value"]
+    sign: Int[np.ndarray, "value"]
+    on: sparse.csr_array
+    f1: Float[np.ndarray, "value"]
+
+
+class Knowledge:
+    """Scores of detectors on one split: chosen on its even stories, measured on its odd ones.
+
+    A factor counts where the last two tokens leave more than ``least_entropy`` nats of it open; a value where it has at
+    least ``fewest`` tokens in each half, the last two tokens leave at least as many open (sum of p (1 - p)), and it is
+    not the rest of most tokens (``tails.REST``), which no neuron is on for. Scores are means over the counted values of
+    a factor, and then over factors.
+
+    Args:
+        stories: the split.
+        grammar: that wrote it.
+        fewest: see above.
+        least_entropy: see above, in nats.
+        covered: the F1 from which a value counts as covered.
+    """
+
+    def __init__(
+        self, stories: StorySet, grammar: StoryGrammar, fewest: int, least_entropy: float, covered: float
+    ) -> None:
+        packed = stories.packed
+        self.grammar, self.fewest, self.least_entropy, self.covered = grammar, fewest, least_entropy, covered
+        self.ceilings = ceilings(packed, grammar)
+        starts = packed.offsets[stories.members]
+        spans = zip(starts.tolist(), (starts + stories.lengths).tolist(), strict=True)
+        self.places = np.concatenate([np.arange(start, end) for start, end in spans])
+        odd = np.repeat(stories.members % 2 == 1, stories.lengths)
+        sizes = [len(names) for names in grammar.factors.values()]
+        self.first_row = np.cumsum([0, *sizes[:-1]])
+        self.rows = sum(sizes)
+        self.factor_of = np.repeat(np.arange(len(sizes)), sizes)
+        self.factors = np.asarray(packed.extra(FACTORS))[self.places].astype(np.int64)
+        self.stratum = last_two(packed)[self.places]
+        self.tokens = packed.tokens[self.places].astype(np.int64)
+        self.odd = odd
+        self.chosen_on, self.measured_on = self.places[~odd], self.places[odd]
+        self.choose, self.measure = self._labelled(~odd), self._labelled(odd)
+        self.named = np.array([name != NONE for names in grammar.factors.values() for name in names])
+        self.named &= self.measure.counts <= REST * len(self.measure)
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, "value"]:
+        """Which values count."""
+        enough = [np.minimum(each.counts, each.unsure) >= self.fewest for each in (self.choose, self.measure)]
+        open_ = self.ceilings.entropy["two_tokens"] > self.least_entropy
+        return self.named & enough[0] & enough[1] & open_[self.factor_of]
+
+    def detectors(self, tails: Tails, rate: int) -> BestDetectors:
+        """The best neurons of a site at one of the rates of its tails."""
+        best = self.choose.f1(tails.on(self.chosen_on, rate)).argmax(1)
+        on = tails.on(self.measured_on, rate)[:, best]
+        sign = np.where(best < tails.width, 1, -1)
+        return BestDetectors(best % tails.width, sign, on, self.measure.f1_of(on))
+
+    def scores(self, detectors: BestDetectors) -> dict[str, float]:
+        """``context_...`` metrics of the detectors of a site."""
+        return self._scores(detectors.on, detectors.f1)
+
+    @cached_property
+    def ceiling(self) -> dict[str, float]:
+        """The same metrics of the ideal reader, a detector a value that is on where it is the most probable one."""
+        on = one_hot(self.ceilings.guess[self.measured_on] + self.first_row, self.rows)
+        return self._scores(on, self.measure.f1_of(on))
+
+    def over_factors(self, values: Float[np.ndarray, "value"], counted: Bool[np.ndarray, "value"]) -> float:
+        """Mean over values, and then over factors; NaN where none counts."""
+        means = [values[counted & (self.factor_of == factor)].mean() for factor in np.unique(self.factor_of[counted])]
+        return float(np.mean(means)) if means else float("nan")
+
+    def _scores(self, on: sparse.csr_array, f1: Float[np.ndarray, "value"]) -> dict[str, float]:
+        found = {
+            "context_f1": self.over_factors(f1, self.counted),
+            "context_information": self.over_factors(self.measure.information_of(on, self.counted), self.counted),
+            "context_coverage": self.over_factors((f1 >= self.covered).astype(float), self.counted),
+            "context_f1_ambiguous": self._over_subsets(on, self._ambiguous),
+            "context_f1_held_out": self._over_subsets(on, self._held_out),
+        }
+        for factor, name in enumerate(self.grammar.factors):
+            if (self.counted & (self.factor_of == factor)).any():
+                found[f"context_f1_{name}"] = float(f1[self.counted & (self.factor_of == factor)].mean())
+        return found
+
+    def _over_subsets(self, on: sparse.csr_array, subsets: list[Subset]) -> float:
+        means = [
+            self.over_factors(subset.labelled.f1_of(on[subset.rows]), subset.counted)
+            for subset in subsets
+            if subset.counted.any()
+        ]
+        return float(np.mean(means)) if means else float("nan")
+
+    @cached_property
+    def _ambiguous(self) -> list[Subset]:
+        """Of each factor of the token, the tokens whose type leaves its value open."""
+        return [Subset(*found) for found in self._ambiguous_of_factors()]
+
+    def _ambiguous_of_factors(self) -> Iterator[Subset]:
+        for factor in range(len(STORY_FACTORS), len(self.grammar.factors)):
+            of_factor = self.named & (self.factor_of == factor)
+            rows = self._open_types(factor)[self.tokens[self.odd]]
+            if rows.any():
+                stratum = np.unique(self.stratum[self.odd][rows], return_inverse=True)[1]
+                if conditional_entropy(stratum, self.factors[self.odd][rows][:, factor]) > self.least_entropy:
+                    yield self._subset(rows, of_factor)
+
+    def _open_types(self, factor: int) -> Bool[np.ndarray, "type"]:
+        """The token types of which some value of the factor has a share that says neither yes nor no."""
+        column = self.factors[:, factor]
+        counts = np.zeros((int(self.tokens.max()) + 1, int(column.max()) + 1))
+        np.add.at(counts, (self.tokens, column), 1)
+        share = counts / counts.sum(1, keepdims=True).clip(1)
+        return ((share >= AMBIGUOUS[0]) & (share <= AMBIGUOUS[1])).any(1)
+
+    @cached_property
+    def _held_out(self) -> list[Subset]:
+        """The tokens of stories with a pair of hero and place that training never had, for the factors of the pair."""
+        rows = self.grammar.held_out(self.factors[self.odd])
+        of_pair = [list(self.grammar.factors).index(name) for name in ("hero", "place")]
+        return [self._subset(rows, self.counted & np.isin(self.factor_of, of_pair))] if rows.any() else []
+
+    def _subset(self, rows: Bool[np.ndarray, "measured"], wanted: Bool[np.ndarray, "value"]) -> Subset:
+        labelled = Labelled(self.stratum[self.odd][rows], self.factors[self.odd][rows] + self.first_row, self.rows)
+        return Subset(rows, labelled, wanted & (np.minimum(labelled.counts, labelled.unsure) >= self.fewest))
+
+    def _labelled(self, tokens: Bool[np.ndarray, "token"]) -> Labelled:
+        return Labelled(self.stratum[tokens], self.factors[tokens] + self.first_row, self.rows)
+
+
+def suffixed(metrics: Mapping[str, float], suffix: str) -> dict[str, float]:
+    """The same numbers under longer names."""
+    return {f"{name}{suffix}": value for name, value in metrics.items()}
