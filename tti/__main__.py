@@ -29,8 +29,9 @@ def main() -> None:
         sys.exit(print(text) if asked else f"error: there is no command {name!r}\n{text}")
     sys.argv = [f"tti {name}", *arguments]
     if {"-h", "--help"} & set(arguments):  # what a command imports takes seconds
-        return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(print)()
-    runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)
+        hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(print)()
+    else:
+        runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
