@@ -37,6 +37,12 @@ def test_a_wrong_option_costs_nothing(tti, option, answer):
     assert not list(tti.folder.rglob("config.yaml"))
 
 
+def test_what_only_making_the_network_shows_costs_nothing(tti):
+    dry = ["hydra/launcher=modal", "hydra.launcher.dry_run=true"]
+    message = tti(*SWEEP, *dry, "model.n_heads=5", **NO_ACCOUNT).failed()
+    assert "d_model=32 is not a multiple of n_heads=5" in message
+
+
 def test_a_typo_in_a_job_costs_nothing(tti):
     assert "max_stepz" in tti(*SWEEP, "hydra/launcher=modal", "trainer.max_stepz=3", **NO_ACCOUNT).failed()
 
