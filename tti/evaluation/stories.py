@@ -88,9 +88,14 @@ class StorySet:
         """Compare the tokenizer of the data with that of the run in ``folder``.
 
         Raises:
-            ValueError: it is another one.
+            ValueError: it is another one, or the run is of another edition of the built-in grammar.
         """
         if self.packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer):
+            if edition := self.packed.manifest["identity"].get("edition"):
+                raise ValueError(
+                    f"{folder} was trained on another edition of the built-in grammar than edition {edition}, which "
+                    "this version writes: train it again, or evaluate it with the version that trained it"
+                )
             raise ValueError(
                 f"the data of {folder} have another tokenizer by now than the run has; give the ones that it was "
                 "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
