@@ -92,18 +92,18 @@ def test_the_plain_f1_does_not_tell_a_lookup_table_from_knowledge(scored):
     assert ceilings_ == sorted(ceilings_)
 
 
-def test_the_ideal_reader_is_at_its_ceiling(part, grammar_stories):
-    packed = grammar_stories.packed
+def test_the_ideal_reader_is_at_its_ceiling(part, few_stories):
+    packed = few_stories.packed
     known = by_story(packed, ceilings(packed, GRAMMAR).guess)
 
     def reader(tokens, factors):
         return values(tokens, known[tokens.numpy().astype(int).tobytes()])
 
-    metrics = run(part, Planted(grammar_stories, reader), grammar_stories).metrics
+    metrics = run(part, Planted(few_stories, reader), few_stories).metrics
     for name in NAMES:
-        assert of_site(metrics, name) == pytest.approx(metrics[f"{name}_ceiling"])
-        assert metrics[f"{name}_ceiling"] > 0.9
-    assert metrics["context_factors"] >= 11
+        assert of_site(metrics, name) == pytest.approx(metrics[f"{name}_ceiling"], nan_ok=True)
+    assert 0.8 < metrics["context_f1_ceiling"] <= 1
+    assert metrics["context_factors"] >= 8
     assert 0.4 < metrics["entropy_floor"] < 0.6
 
 
@@ -113,13 +113,14 @@ def noisy(tokens, factors, order=slice(None)):
     return (values(tokens, factors) + noise)[:, order]
 
 
-def test_chunks_and_the_order_of_neurons_change_nothing(part, scored, grammar_stories):
-    expected = {name: value for name, value in scored(noisy).items() if "context" in name}
+def test_chunks_and_the_order_of_neurons_change_nothing(part, few_stories):
+    found = run(part, Planted(few_stories, noisy), few_stories).metrics
+    expected = {name: value for name, value in found.items() if "context" in name}
     assert 0.1 < of_site(expected, "context_f1") < 0.9
-    small = StorySet(grammar_stories._data, "validation", 700)
-    assert len(small) > 2 * len(grammar_stories)
+    large = StorySet(few_stories._data, "validation", 3000)
+    assert len(few_stories) > 2 * len(large)
     order = torch.randperm(sum(SIZES), generator=torch.Generator().manual_seed(0))
-    again = run(part, Planted(small, lambda tokens, factors: noisy(tokens, factors, order)), small).metrics
+    again = run(part, Planted(large, lambda tokens, factors: noisy(tokens, factors, order)), large).metrics
     for name, value in expected.items():
         assert again[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
 
