@@ -63,7 +63,9 @@ def conf_dir() -> str:
     """The folder of the YAML files: $TTI_CONF, else inside an installed package, else beside a checkout's package."""
     package = Path(str(files("tti")))
     candidates = (
-        [Path(os.environ["TTI_CONF"])] if "TTI_CONF" in os.environ else [package / "conf", package.parent / "conf"]
+        [Path(os.environ["TTI_CONF"]).expanduser()]
+        if "TTI_CONF" in os.environ
+        else [package / "conf", package.parent / "conf"]
     )
     for candidate in candidates:
         if (candidate / "train.yaml").is_file():

@@ -102,11 +102,6 @@ def test_names_of_files_are_taken_as_they_stand(tti):
     tti(*TEXT, *files, "trainer.max_steps=1").ok()
 
 
-def test_a_plugin_that_is_not_there_is_named_with_its_package(tti):
-    said = tti("-m", *SWEPT, "hydra/launcher=slurm").failed()
-    assert "pip install hydra-submitit-launcher" in said
-
-
 def test_a_missing_file(tti):
     message = tti(*TEXT, "data.corpus.train=nope.txt", "data.corpus.validation=nope.txt").failed()
     assert f"no such file: nope.txt (from folder {tti.folder})" in message
