@@ -48,7 +48,8 @@ def test_the_regularizer_of_the_docs_is_added_with_two_files_and_swept(tmp_path,
 
 
 PAGES = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
-WITH_COMMANDS = [page for page in PAGES if in_documents(page)]
+# What extending.md adds is tested above.
+WITH_COMMANDS = [page for page in PAGES if in_documents(page) and page.name != "extending.md"]
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.relative_to(DOCS.parent).as_posix())
@@ -92,7 +93,7 @@ def test_the_commands_are_listed_with_what_they_do(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert not left.value.code
     for path in (DOCS.parent / "conf").glob("*.yaml"):
-        assert re.search(rf"tti {path.stem} +\w+ \w+", said), path.stem
+        assert re.search(rf"tti {path.stem} +[A-Z]\w+s .*\.", said), path.stem
     monkeypatch.setattr("sys.argv", ["tti", "trian"])
     with pytest.raises(SystemExit, match=r"error: there is no command 'trian'"):
         main()

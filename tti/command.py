@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tti.configuration import alternatives, conf_dir, quoted, root_cause
+from tti.schema import check
 
 INTERRUPTED = 130  # as shells have it
 MISCONFIGURED = "MisconfigurationException"  # Lightning's, whose import takes seconds
@@ -58,12 +59,13 @@ def command(
             swept = HydraConfig.get().mode == RunMode.MULTIRUN  # the sweep takes errors, and goes on with other jobs
             with nullcontext() if swept else errors_in_a_line():
                 _require_given(config, name)
+                check(config)
                 return work(config)
 
         @wraps(work)
         def main() -> Any:
             logging.raiseExceptions = False  # a full disk is said once, not again for each line of a log
-            sys.argv[1:] = _as_they_stand(sys.argv[1:], free, lists)
+            sys.argv[1:] = quoted(sys.argv[1:], free, lists)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here as they are
             with errors_in_a_line():
                 return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
@@ -115,13 +117,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _as_they_stand(arguments: Sequence[str], free: Sequence[str], lists: Sequence[str]) -> list[str]:
-    if {"-m", "--multirun"} & set(arguments):
-        return list(arguments)
-    listed = tuple(f"{key}=[" for key in lists)
-    return [each if each.startswith(listed) else quoted([each], free)[0] for each in arguments]
 
 
 def _require_given(config: DictConfig, name: str) -> None:

@@ -1,18 +1,20 @@
 """``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
 
+import glob
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from tti.command import command
+from tti.configuration import conf_dir
 from tti.durable import write_atomically
-from tti.reporting import browser, document, findings, markdown, page, pictures, rating
+from tti.reporting import browser, document, findings, markdown, page, pictures, rating, summary
 from tti.reporting.analysis import Analysis, analyse
 from tti.reporting.selection import select
 
@@ -25,7 +27,7 @@ def report(config: DictConfig) -> Analysis:
     Raises:
         ValueError: there are no finished runs, or they do not compare; the message says why and what to do.
     """
-    to = destination(config)
+    to, config = destination(config), as_now(config)
     with CONSOLE.status("reading runs and evaluations"):
         analysis = analyse(config, select(document.patterns(config), config.baseline, config.compare_anyway))
     folder = to.with_suffix("")
@@ -42,6 +44,14 @@ def report(config: DictConfig) -> Analysis:
     if config.wandb.mode:
         _publish(analysis, folder)
     return analysis
+
+
+def as_now(config: DictConfig) -> DictConfig:
+    """The configuration with ``primary=LOSS``, the former name of it, as ``loss=LOSS``."""
+    if not isinstance(config.primary, str):
+        return config
+    declared = OmegaConf.load(Path(conf_dir(), "report.yaml"))
+    return DictConfig(OmegaConf.merge(config, {"loss": config.primary, "primary": declared.primary}))
 
 
 def _publish(analysis: Analysis, folder: Path) -> None:
@@ -62,7 +72,11 @@ def destination(config: DictConfig) -> Path:
     """
     folders = [Path(pattern) for pattern in document.patterns(config)]
     if config.to:
+        if Path(config.to).is_dir():
+            raise ValueError(f"to={config.to} is a folder: name the file that is written, to={config.to}/report.md")
         return Path(config.to)
+    if missing := [pattern for pattern in document.patterns(config) if not glob.glob(pattern)]:  # noqa: PTH207
+        raise ValueError(f"no such folder: {missing[0]} (from folder {Path.cwd()})")
     if not all(folder.is_dir() for folder in folders):
         raise ValueError(
             "runs=... is no folder, or not only folders: say where the report goes, with to=FOLDER/report.md"
@@ -80,6 +94,8 @@ def main(config: DictConfig) -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     analysis = report(config)
     Console().print(_terminal(analysis))
+    for sentence in summary.sentences(analysis):
+        CONSOLE.print(markdown.plain(sentence), markup=False)
     for remark in analysis.remarks:
         CONSOLE.print(f"note: {markdown.plain(remark)}", markup=False)
     to = destination(config)
@@ -89,10 +105,11 @@ def main(config: DictConfig) -> None:
 def _terminal(analysis: Analysis) -> Table:
     """The report's first table."""
     found = findings.first(analysis).table
+    columns = (0, *range(3, 7))  # what it is compared with and whether to trust it: in the sentences below
     first = Column(found.header[0], no_wrap=True, min_width=max(map(len, analysis.variants)))
-    shown = Table(first, *found.header[1:], box=None)
+    shown = Table(first, *[Column(found.header[i], no_wrap=i < 6) for i in columns[1:]], box=None)
     for row in found.rows:
-        shown.add_row(*[Text(f"{cell.text} {cell.spread}".strip()) for cell in row])
+        shown.add_row(*[Text(f"{row[i].text} {row[i].spread}".strip()) for i in columns])
     return shown
 
 

@@ -1,6 +1,7 @@
 """`python -m tti.evaluate` on runs of the real command line: what it leaves behind, resumption, controls, errors."""
 
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,10 @@ def files(run: Path) -> dict[str, int]:
 
 
 def test_every_part_for_every_subject(evaluate, tmp_path):
-    evaluate("run=runs").ok()
+    said = evaluate("run=runs").ok().output
+    assert re.search(r"runs/topk \(2 of 2, \d+ min left\)", said)
+    assert re.search(r"loss in nats a token: [\d.]+ \(random_init [\d.]+\)", said)
+    assert "all numbers: runs/dense/evaluation/validation/trained" in said
     for name in ("dense", "topk"):
         run = tmp_path / "runs" / name
         subjects = {each.subject: each for each in evaluations(run)}

@@ -56,7 +56,7 @@ def of_site(metrics, name):
     return metrics[f"{name}/mlp.post/layer_0"]
 
 
-@pytest.mark.parametrize("suffix", ["", "_top_1"])
+@pytest.mark.parametrize("suffix", ["", "_top1"])
 def test_a_planted_layer_knows_everything(scored, suffix):
     for name in NAMES:
         assert of_site(scored(values), f"{name}{suffix}") == pytest.approx(1)
@@ -78,7 +78,7 @@ def by_story(packed, factors):
     }
 
 
-@pytest.mark.parametrize("suffix", ["", "_top_1"])
+@pytest.mark.parametrize("suffix", ["", "_top1"])
 def test_lookup_tables_and_shuffled_labels_know_nothing(scored, shuffled, suffix):
     for plant in (tables, shuffled):
         for name in NAMES:
@@ -122,6 +122,14 @@ def test_chunks_and_the_order_of_neurons_change_nothing(part, scored, grammar_st
     again = run(part, Planted(small, lambda tokens, factors: noisy(tokens, factors, order)), small).metrics
     for name, value in expected.items():
         assert again[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
+    few_stories.require(GRAMMAR.tokenizer(), tmp_path)
+    other = GRAMMAR.tokenizer()
+    other.add_tokens(["zebra"])
+    with pytest.raises(ValueError, match="another edition of the built-in grammar than edition 2"):
+        few_stories.require(other, tmp_path)
 
 
 def test_scores_by_hand():
@@ -205,7 +213,7 @@ def test_the_effect_of_a_neuron_is_what_its_absence_changes(make_net, few_storie
     chunk = odd_stories(few_stories, 150)
     assert (chunk.stories % 2 == 1).all()
     site, neurons, means = "blocks.0.mlp.post", torch.tensor([3, 0, 9]), torch.tensor([0.5, -1, 2])
-    effect = divergences(net, chunk, site, neurons, means, 2, lambda text: None)
+    effect = divergences(net, net.logits, chunk, site, neurons, means, 2, lambda text: None)
     with torch.no_grad():
         whole = net(chunk.batch.tokens, chunk.batch.stories)
         for row, (neuron, mean) in enumerate(zip(neurons, means, strict=True)):

@@ -32,6 +32,7 @@ def write_run(
     loss: float = 1.0,
     finished: bool = True,
     overrides: tuple[str, ...] = (),
+    steps: int = 10,
     **config: Any,
 ) -> Path:
     """A run folder as training leaves it, as far as the report reads it. Its variant is its place's, if not given."""
@@ -57,7 +58,7 @@ def write_run(
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in steps))
     if finished:
-        summary = {"steps": 10, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0,
+        summary = {"steps": steps, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0,
                    "ngrams": {"validation": {"seen": list(NGRAMS), "split": [n - 0.1 for n in NGRAMS]}}}  # fmt: skip
         (run / "summary.json").write_text(json.dumps(summary | {"metrics": metrics}))
     return run
@@ -82,7 +83,7 @@ def evaluate(run: Path, seed: int, shift: float = 0.0, subject: str = TRAINED) -
         "contexts": {"window_before": BEFORE, "window_after": AFTER, "k": RANK},
         "performance": {"loss": 1 + shift, "bits_per_byte": 0.5 + shift},
         "selectivity": {
-            "selectivity/mlp.post/mean": 0.5 + shift + seed / 1000,
+            "selectivity_top5_weighted/mlp.post/mean": 0.5 + shift + seed / 1000,
             "type_entropy_deficit/mlp.post/mean": 0.2 + shift,
         },
         "geometry": {"mean_squared_correlation_excess/mlp.post/mean": 0.1 - shift / 10},
@@ -122,7 +123,7 @@ def _site(site: str, width: int, tokens: np.ndarray, generator: np.random.Genera
     firing = generator.random(width).astype(np.float32)
     return {
         "selectivity": {
-            "neuron/selectivity": Array(selectivity, ("width",)),
+            "neuron/selectivity_top5": Array(selectivity, ("width",)),
             "top_types": Array(types, ("width", "rank")),
             "top_types_share": Array(np.full((width, 5), 0.2, np.float32), ("width", "rank")),
         },

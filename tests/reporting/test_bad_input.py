@@ -150,10 +150,11 @@ def test_an_unknown_primary_metric(written_run, reported):
         reported("loss=val/los")
 
 
-def test_a_loss_given_under_its_former_name_is_explained(written_run, reported):
+def test_the_loss_may_have_its_former_name(written_run, reported):
     written_run("baseline", 1)
-    with pytest.raises(ValueError, match="the loss that decides is loss=test/loss"):
-        reported("primary=test/loss")
+    analysis = reported("primary=train/ce")
+    assert analysis.loss == "train/ce"
+    assert analysis.declared["baseline"].metric.startswith("selectivity/")
 
 
 def test_folders_and_globs(written_run, reported, tmp_path):

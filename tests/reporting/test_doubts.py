@@ -9,7 +9,7 @@ import pytest
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Array, Evaluation, Result, write
 from tti.reporting import findings, pictures, summary
 
-SELECTIVITY = "selectivity/selectivity/mlp.post/mean"
+SELECTIVITY = "selectivity/selectivity_top5_weighted/mlp.post/mean"
 SAMPLE = np.random.default_rng(0).normal(size=(200, 6))
 VARIANTS = {"baseline": (0.50, 0.0), "better": (0.90, 0.3), "same": (0.52, 3.0)}  # selectivity, noise in the sample
 
@@ -18,7 +18,7 @@ def measure(run, subject, seed, score, noise):
     generator = np.random.default_rng(seed)
     about = {"of": {}, "settings": {}, "cost": {}, "environment": {}}
     evaluation = Evaluation(run, "validation", subject)
-    write(evaluation, "selectivity", Result({"selectivity/mlp.post/mean": score + seed / 1000}), about)
+    write(evaluation, "selectivity", Result({"selectivity_top5_weighted/mlp.post/mean": score + seed / 1000}), about)
     samples = {
         f"blocks.{i}.mlp_out/sample": Array(
             (SAMPLE + noise * generator.normal(size=SAMPLE.shape)).astype(np.float16), ("sample", "width")
@@ -119,8 +119,10 @@ def test_the_summary_says_cost_gain_and_doubt(runs, reported):
     text = "\n".join(summary.sentences(reported()))
     assert "3 variants, 3 seeds each, 10 steps" in text
     assert "*free* `better` +0.0000, `same` +0.0000" in text
-    assert "**Gain** in *selectivity mlp.post*, beyond a change of basis: *gained* `better`, `same`" in text
-    assert "`better` 1 better, 0 worse of 1" in text
+    assert (
+        "**Gain** in *selectivity (top 5 %) by influence mlp.post*, beyond a change of basis: *gained* `better`" in text
+    )
+    assert "1 better and 0 worse of 1 for `better`" in text
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "moved in an audit"])
@@ -134,7 +136,7 @@ def test_a_figure_that_may_not_decide_is_marked_and_is_no_gain(runs, reported, d
     assert analysis.display_only == {SELECTIVITY}
     assert analysis.headings[SELECTIVITY].endswith("‡")
     assert set(analysis.gains["verdict"]) == {"display only"}
-    shown = "| `selectivity/selectivity/mlp.post` | 1 of 1, +100% |" in (runs / "report.md").read_text()
+    shown = "| `selectivity/selectivity_top5_weighted/mlp.post` | 1 of 1, +100% |" in (runs / "report.md").read_text()
     assert shown is not declared
 
 

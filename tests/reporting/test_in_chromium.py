@@ -1,7 +1,6 @@
 """Page, neuron browser and rating in a real browser, from disk; every test also asserts that its console is clean."""
 
 import json
-import time
 
 import pytest
 
@@ -62,7 +61,7 @@ def test_searching_by_token_and_by_statistic(browser):
     browser.fill("[data-role=search]", '"cat"')
     everyone = browser.run("document.querySelector('.count').textContent")
     assert first_row(browser) == CAT
-    browser.fill("[data-role=search]", "cat selectivity > 0.95")
+    browser.fill("[data-role=search]", "cat selectivity_top5 > 0.95")
     assert browser.run("document.querySelector('.count').textContent") == f"1 of {WIDTH} neurons" != everyone
     browser.fill("[data-role=search]", "no such token")
     assert browser.run("document.querySelector('.count').textContent") == f"0 of {WIDTH} neurons"
@@ -89,14 +88,6 @@ def test_two_runs_side_by_side_and_the_address_holds_them(browser, evaluated_run
         "baseline, seed 42", "l1_1e-3, seed 42"]  # fmt: skip
 
 
-def test_searching_and_sorting_take_no_time(browser):
-    start = time.monotonic()
-    for query in ("c", "ca", "cat"):
-        browser.fill("[data-role=search]", query)
-    browser.fill("[data-role=sort]", "firing_rate")
-    assert time.monotonic() - start < 2
-
-
 @pytest.fixture
 def rating(chromium, evaluated_runs):
     chromium.open(evaluated_runs[0] / "report" / "rating" / "index.html")
@@ -118,10 +109,10 @@ def test_ten_neurons_are_rated_kept_and_exported(rating, evaluated_runs, tmp_pat
     assert rating.run("document.querySelector('[aria-pressed=true]').dataset.rating") == "monosemantic"
     rating.click("#export")
     path = tmp_path / "ratings-A_Rater.json"
-    for _ in range(200):
+    for _ in range(500):
         if path.exists() and path.stat().st_size:
             break
-        time.sleep(0.02)
+        rating.run("new Promise((done) => setTimeout(done, 20))")
     content = json.loads(path.read_text())
     key = json.loads((folder / "report" / "rating-key.json").read_text())
     assert content["rater"] == "A. Rater"
@@ -168,5 +159,25 @@ def test_a_heading_sorts_the_table(page):
 def test_nothing_is_wider_than_a_phone(chromium, evaluated_runs, name):
     chromium.size(375, 800)
     chromium.open(evaluated_runs[0] / name)
-    time.sleep(0.2)
+    chromium.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert chromium.run("document.documentElement.scrollWidth") <= 375
+
+
+def test_the_first_screen_is_one_figure_and_one_table_of_eight_columns(page):
+    assert page.run("document.querySelectorAll('.first figure').length") == 1
+    assert (
+        page.run("[...document.querySelectorAll('.first th')].map((each) => each.textContent)[7]")
+        == "can it be trusted?"
+    )
+    assert (
+        page.run("Math.max(...[...document.querySelectorAll('table')].map((each) => each.rows[0].cells.length))") == 8
+    )
+
+
+def test_no_two_labels_of_the_figure_overlap(page):
+    boxes = page.run(
+        "[...document.querySelectorAll('.first .point-name')].map((each) => each.getBoundingClientRect().toJSON())"
+    )
+    assert len(boxes) == 2
+    (a, b) = boxes
+    assert a["right"] <= b["left"] or b["right"] <= a["left"] or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]

@@ -31,8 +31,8 @@ class Analysis:
     of the trainings. ``controls``: variant -> what it is compared with; ``baselines``: the variants that every other
     is at last compared with; ``sequences``: the variants of each method, the mildest first; ``hues``: how each is
     drawn. ``display_only``: compared metrics that may be shown and may not decide; ``declared``: variant -> the gain
-    that is tested. ``floors``, ``losses``, ``gains``, ``changes``, ``beyond``, ``matched``, ``similarity``: tables of
-    the functions that make them. ``remarks``: what one must know of the runs, as Markdown.
+    that is tested. ``floors``, ``losses``, ``gains``, ``changes``, ``beyond``, ``matched``, ``falls``,
+    ``similarity``: of the functions that make them. ``remarks``: what one must know of the runs, as Markdown.
     """
 
     config: DictConfig
@@ -56,6 +56,7 @@ class Analysis:
     changes: pd.DataFrame
     beyond: pd.DataFrame
     matched: pd.DataFrame
+    falls: pd.Series
     fronts: Sequence[pareto.Front]
     similarity: pd.DataFrame
     remarks: tuple[str, ...]
@@ -102,11 +103,6 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     Raises:
         ValueError: no run has the loss that decides, or the configuration declares what cannot be.
     """
-    if not isinstance(config.primary, Mapping):
-        raise ValueError(
-            f"primary={config.primary}: that is now the gain, one for each kind of corpus (primary.text=METRIC, "
-            f"primary.grammar=METRIC); the loss that decides is loss={config.primary}"
-        )
     found = tables.evaluated(selection, config.split, config.audit)
     records = tables.records(selection, found.metrics)
     every = tables.figures({(row["variant"], row["seed"]): row for row in records})
@@ -115,10 +111,11 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     figures = {name: every[name] for name in metrics} | {str(config.loss): loss}
     rotated, untrained = (tables.by_name(selection, each) for each in (found.rotated, found.untrained))
     table, logged = pd.DataFrame(records), tables.history(selection)
+    lengths, damaged = tables.lengths(selection, records, config.split)
     baselines, controls, said = _controls(config, selection)
     sequences = _sequences(table, controls, config.weaker_is_more)
     stories, unread = _stories(config, selection, found)
-    counted = floors.table(selection, loss, config.split, config.understood)
+    counted = floors.table(selection, loss, config.split, config.understood, every.get(config.entropy_floor))
     declared = {selection.name(run.key): _declared(config, run) for run in selection.finished}
     display_only = _display_only(config, metrics, found)
     silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only} | floors.silent(counted)
@@ -126,7 +123,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     pairs, unlike = similarity.between_runs(found.evaluations, selection, baselines, config.figures.similarity)
     remarks = [f"not finished: {code(run.folder.name)} of {code(run.folder.parent.name)} ({run.status}) "
                f"{escaped(run.run.failure)}" for run in selection.found if run.status != "finished"]  # fmt: skip
-    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *_undefined(metrics, figures)]
+    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *damaged, *_undefined(metrics, figures)]
     return Analysis(
         config=config,
         selection=selection,
@@ -148,7 +145,8 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
         gains=gains.gains(declared, every, rotated, controls, sequences, silent),
         changes=comparison.against({name: figures[name] for name in compared}, controls),
         beyond=gains.beyond({name: figures[name] for name in compared}, rotated, controls),
-        matched=_matched(config, metrics, logged, controls),
+        matched=_matched(config, compared, lengths, controls),
+        falls=matched.falls(lengths, str(config.loss), config.converged.share),
         fronts=_fronts(config, selection, metrics, figures, untrained, baselines),
         similarity=pairs,
         remarks=tuple(remarks),
@@ -265,17 +263,14 @@ def _stories(
 
 
 def _matched(
-    config: DictConfig, metrics: Mapping[str, Any], logged: pd.DataFrame, controls: Mapping[str, str]
+    config: DictConfig, names: Sequence[str], lengths: pd.DataFrame, controls: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The change of the logged metrics at matched loss, over seeds; empty where validations do not reach."""
-    loss = str(config.matched)
-    names = [name for name in metrics if name.startswith("val/") and name in logged and name != loss]
-    names = [name for name in names if not name.startswith(("val/perplexity", "val/bits_per_byte"))]
-    if loss not in logged or not names or not controls:
+    """The change of figures at matched loss, over seeds; empty where no run has shorter ones."""
+    there = [name for name in names if name in lengths]
+    if not controls or not len(there) or not lengths.duplicated(["variant", "seed"]).any():
         return pd.DataFrame()
-    at = matched.differences(logged, loss, names, controls).set_index(["variant", "seed"])
-    there = at.dropna(how="all", subset=names)
-    return pd.concat({name: comparison.summed_up(there[name], controls) for name in names}, axis=1)
+    at = matched.differences(lengths, str(config.loss), there, controls).set_index(["variant", "seed"])
+    return pd.concat({name: comparison.summed_up(at[name].dropna(), controls) for name in there}, axis=1)
 
 
 def _undefined(metrics: Mapping[str, Any], figures: Mapping[str, pd.Series]) -> list[str]:

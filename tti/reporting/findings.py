@@ -336,9 +336,9 @@ CHANGES = (
     "of many intervals some exclude 0 by chance. All other figures: `figures.csv`."
 )
 MATCHED = (
-    "Both runs of a seed where their validation loss was the larger of the two final ones, read off the validations of "
-    "each training by interpolation. The run that is read before its end still has a high learning rate, which this "
-    "comparison cannot take away. -: no two validations enclose that loss."
+    "Both runs of a seed where their loss was the larger of the two final ones: the better one is read off shorter "
+    "runs of it, each with its own full schedule, by interpolation in the loss. What is left is not explained by one "
+    "being trained further. -: there are no shorter runs, or none ends with that loss."
 )
 FRONTS = (
     "Variants that no other dominates in loss and the figure (means over seeds). Hypervolume: the area that they "

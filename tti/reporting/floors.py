@@ -17,11 +17,12 @@ def called(order: int) -> str:
     return WORDS.get(order, f"{order}-gram")
 
 
-def table(selection: Selection, loss: pd.Series, split: str, orders: Mapping[str, int]) -> pd.DataFrame:
+def table(
+    selection: Selection, loss: pd.Series, split: str, orders: Mapping[str, int], floors: pd.Series | None
+) -> pd.DataFrame:
     """Each run's loss beside those of n-gram models, nats a token.
 
-    ``summary.json`` has them under ``ngrams: {<split>: {seen: [...], split: [...]}}``, of orders 1, 2, ..., and
-    ``entropy_floor`` where the corpus knows the entropy of what it draws.
+    ``summary.json`` has them under ``ngrams: {<split>: {seen: [...], split: [...]}}``, of orders 1, 2, ...
 
     Args:
         selection: the runs.
@@ -29,6 +30,7 @@ def table(selection: Selection, loss: pd.Series, split: str, orders: Mapping[str
         split: that the loss is of.
         orders: which n-gram a model of the corpus (``grammar``, ``text``) must beat before anything is said of its
             interpretability.
+        floors: the entropy of what the corpus draws, by ``variant, seed``, where it is known.
 
     Returns:
         A row a run: ``variant, seed, loss, order, floor`` (the entropy), ``seen_1, ..., split_1, ...`` and ``beaten``:
@@ -38,7 +40,7 @@ def table(selection: Selection, loss: pd.Series, split: str, orders: Mapping[str
     rows = []
     for run in selection.finished:
         name, order = selection.name(run.key), int(orders["grammar" if run.on_grammar else "text"])
-        value = float(loss.get((name, run.key.seed), math.nan))
+        value = _at(loss, name, run.key.seed)
         counted = _counted(run, split)
         bar = counted.get(f"seen_{order}", math.nan)
         beaten = math.nan if math.isnan(bar) or math.isnan(value) else float(value < bar)
@@ -48,7 +50,7 @@ def table(selection: Selection, loss: pd.Series, split: str, orders: Mapping[str
                 "seed": run.key.seed,
                 "loss": value,
                 "order": order,
-                "floor": _number(run.summary.get("entropy_floor"), split),
+                "floor": _at(floors, name, run.key.seed),
                 **counted,
                 "beaten": beaten,
             }
@@ -72,13 +74,15 @@ def _counted(run: Given, split: str) -> dict[str, float]:
     found = run.summary.get("ngrams") or {}
     lists = found.get(split) or {}
     return {
-        f"{kind}_{i}": _number(value, split)
+        f"{kind}_{i}": _number(value)
         for kind in ("seen", "split")
         for i, value in enumerate(lists.get(kind) or (), start=1)
     }
 
 
-def _number(value: Any, split: str) -> float:
-    if isinstance(value, Mapping):
-        value = value.get(split)
+def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _at(values: pd.Series | None, variant: str, seed: int) -> float:
+    return math.nan if values is None else float(values.get((variant, seed), math.nan))

@@ -1,6 +1,8 @@
-"""Comparison at matched loss: what a control looked like when its loss was where the other's ended.
+"""Comparison at matched loss, and convergence, from shorter runs with their own full schedule.
 
-A penalised model at equal steps may just be undertrained, and some metrics improve by that alone.
+A penalised model at equal steps may just be undertrained, and some metrics improve by that alone. A checkpoint of the
+control on its way is no comparison, since its learning rate is still high: what it looked like with a higher loss is
+read off runs of 0.5, 0.7, 0.85 of its steps.
 """
 
 import math
@@ -9,45 +11,81 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from tti.reporting.given import Given, Key
 
-def at_loss(history: pd.DataFrame, loss: str, metrics: Sequence[str], value: float) -> dict[str, float]:
-    """The metrics of one run where its validation loss last passed ``value``, interpolated linearly in the loss.
+LENGTH = ("variant=", "seed=", "trainer.max_steps=", "trainer.val_check_interval=")
+
+
+def shorter(runs: Sequence[Given]) -> dict[Key, Key]:
+    """The runs that are another one but for its number of steps: key -> key of the longest of them."""
+    alike: dict[tuple[str, int, frozenset[str]], list[Given]] = {}
+    for run in runs:
+        what = frozenset(override for override in run.overrides if not override.startswith(LENGTH))
+        alike.setdefault((run.key.experiment, run.key.seed, what), []).append(run)
+    found: dict[Key, Key] = {}
+    for same in alike.values():
+        longest = max(same, key=lambda run: run.summary["steps"])
+        found |= {run.key: longest.key for run in same if run.summary["steps"] < longest.summary["steps"]}
+    return found
+
+
+def at_loss(lengths: pd.DataFrame, loss: str, metrics: Sequence[str], value: float) -> dict[str, float]:
+    """The metrics of one training where it ends with the loss ``value``, interpolated linearly in the loss.
 
     Args:
-        history: one run's logged steps.
+        lengths: a row a number of ``steps``: the final figures of a run of that length.
         loss: the column of the loss.
         metrics: columns to read.
         value: the loss, nats.
 
     Returns:
-        One figure a metric, all NaN where no two consecutive validations enclose the value.
+        One figure a metric, all NaN where no two consecutive lengths enclose the value.
     """
-    validated = history.dropna(subset=[loss]).sort_values("step")
-    curve = validated[loss].to_numpy(float)
-    crossings = np.flatnonzero(
-        (np.minimum(curve[:-1], curve[1:]) <= value) & (value <= np.maximum(curve[:-1], curve[1:]))
-    )
+    ordered = lengths.dropna(subset=[loss]).sort_values("steps")
+    curve = ordered[loss].to_numpy(float)
+    if len(curve) and value == curve[-1]:
+        return {metric: float(ordered[metric].iloc[-1]) for metric in metrics}
+    low, high = np.minimum(curve[:-1], curve[1:]), np.maximum(curve[:-1], curve[1:])
+    crossings = np.flatnonzero((low <= value) & (value <= high))
     if not len(crossings):
         return dict.fromkeys(metrics, math.nan)
     i = int(crossings[-1])
     share = 0.0 if curve[i + 1] == curve[i] else (value - curve[i]) / (curve[i + 1] - curve[i])
-    before, after = validated.iloc[i], validated.iloc[i + 1]
-    return {m: float(before[m] + share * (after[m] - before[m])) if m in validated else math.nan for m in metrics}
+    before, after = ordered.iloc[i], ordered.iloc[i + 1]
+    return {metric: float(before[metric] + share * (after[metric] - before[metric])) for metric in metrics}
 
 
-def differences(history: pd.DataFrame, loss: str, metrics: Sequence[str], controls: Mapping[str, str]) -> pd.DataFrame:
+def differences(lengths: pd.DataFrame, loss: str, metrics: Sequence[str], controls: Mapping[str, str]) -> pd.DataFrame:
     """Each metric's difference from the control of the same seed, both at the larger of their two final losses.
 
+    Args:
+        lengths: a row a run, full or shorter, with ``variant`` (that of the full run), ``seed`` and ``steps``.
+        loss, metrics: columns.
+        controls: variant -> what it is compared with.
+
     Returns:
-        A row a variant and seed of both: ``variant, seed, loss`` (the matched one) and the metrics.
+        A row a variant and seed of both: ``variant, seed, loss`` (the matched one) and the metrics, NaN where the
+        better of the two has no shorter runs that reach the other's loss.
     """
-    runs = dict(iter(history.groupby(["variant", "seed"], sort=False)))
+    runs = dict(iter(lengths.groupby(["variant", "seed"], sort=False)))
     rows = []
-    for (variant, seed), logged in runs.items():
-        control = runs.get((controls.get(str(variant), ""), seed))
-        if control is None or loss not in logged or control[loss].isna().all() or logged[loss].isna().all():
+    for (variant, seed), ours in runs.items():
+        theirs = runs.get((controls.get(str(variant), ""), seed))
+        if theirs is None:
             continue
-        level = max(logged.dropna(subset=[loss])[loss].iloc[-1], control.dropna(subset=[loss])[loss].iloc[-1])
-        ours, theirs = (at_loss(run, loss, metrics, level) for run in (logged, control))
-        rows.append({"variant": variant, "seed": seed, "loss": level} | {m: ours[m] - theirs[m] for m in metrics})
+        level = max(float(run.sort_values("steps")[loss].iloc[-1]) for run in (ours, theirs))
+        left, right = (at_loss(run, loss, metrics, level) for run in (ours, theirs))
+        rows.append({"variant": variant, "seed": seed, "loss": level} | {m: left[m] - right[m] for m in metrics})
     return pd.DataFrame(rows, columns=["variant", "seed", "loss", *metrics])
+
+
+def falls(lengths: pd.DataFrame, loss: str, share: float) -> pd.Series:
+    """By how many nats the loss falls from ``share`` of the steps to all, by ``variant, seed``, where that is known."""
+    found = {}
+    for key, runs in lengths.groupby(["variant", "seed"], sort=False):
+        ordered = runs.sort_values("steps")
+        near = ordered[(ordered["steps"] / ordered["steps"].iloc[-1] - share).abs() < 0.03]
+        if len(near):
+            found[key] = float(near[loss].iloc[-1] - ordered[loss].iloc[-1])
+    index = pd.MultiIndex.from_tuples(list(found), names=["variant", "seed"])
+    return pd.Series(list(found.values()), index=index, dtype=float)

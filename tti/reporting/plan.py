@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from tti.configuration import without_folders
-from tti.markdown import code
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.given import Given
@@ -14,22 +13,24 @@ from tti.reporting.statistics import MOST_SEEDS
 def finding(analysis: Analysis) -> list[Found]:
     """A row a number of seeds that some undecided variants need; nothing where all is decided."""
     open_ones = analysis.losses[analysis.losses["verdict"] == "undecided"]
-    rows, commands = [], []
-    for needed, variants in open_ones.groupby("needed", dropna=False):
+    rows = []
+    experiments = dict(zip(analysis.table["variant"], analysis.table["experiment"], strict=True))
+    for (_, needed), variants in open_ones.groupby([open_ones.index.map(experiments), "needed"], dropna=False):
         names = [str(variant) for variant in variants.index]
         shown = f"more than {MOST_SEEDS}" if math.isinf(needed) else f"{needed:.0f}"
-        rows.append([Cell(", ".join(names), kind="text"), Cell(shown, float(needed)), Cell(f"{variants['n'].min()}")])
-        if math.isfinite(needed):
-            commands += [command(analysis, names, int(needed))]
+        train = command(analysis, names, int(needed)) if math.isfinite(needed) else ""
+        rows.append([Cell(", ".join(names), kind="text"), Cell(f"{variants['n'].min()}"), Cell(shown, float(needed)),
+                     Cell(train, kind="name text command")])  # fmt: skip
     if not rows:
         return []
     note = (
         "Seeds with which the loss would be decided with a chance of 80 %, one way or the other, were change and "
-        "spread what they were here. Few seeds know the spread badly: plan again after each batch. The report takes "
-        "new seeds "
-        "of finished experiments in. " + " ".join(code(each) for each in commands if each)
+        "spread what they were here. Few seeds know the spread badly: plan again after each batch. A report takes in "
+        "whatever seeds there are."
     )
-    return [Found("What more seeds would decide", [note], Rows(["undecided", "seeds needed", "seeds there are"], rows))]
+    return [
+        Found("What more seeds would decide", [note], Rows(["undecided", "seeds", "needed", "what trains them"], rows))
+    ]
 
 
 def command(analysis: Analysis, variants: Sequence[str], needed: int) -> str:

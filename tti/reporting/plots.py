@@ -1,8 +1,9 @@
 """Figures of a comparison. They take tidy tables and know nothing of run folders."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -44,6 +46,7 @@ ROW = 0.2  # inches of the legend
 AROUND = [
     (r * math.cos(a), r * math.sin(a)) for r in (11, 17, 25, 36, 50) for a in np.linspace(0, 2 * math.pi, 17)[:-1]
 ]
+HALO = patheffects.withStroke(linewidth=2, foreground="white")
 Hues = Mapping[str, Hue]
 
 
@@ -213,7 +216,7 @@ def _plane(axis: Axes, chart: Mapping[str, Any]) -> None:
         xycoords="axes fraction",
         arrowprops={"arrowstyle": "->", "color": "grey"},
     )
-    axis.set(xlabel=chart["x"], ylabel=chart["y"])
+    axis.set(xlabel=chart["x"], ylabel="\n".join(textwrap.wrap(chart["y"], 38)))
 
 
 def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:
@@ -226,38 +229,37 @@ def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:
         for x, y in axis.transData.transform([point["at"][:2] for point in points])
     ]
     taken += [text.get_window_extent() for text in axis.texts]
+    crossed = [Bbox.from_bounds(x - 2 * scale, y - 2 * scale, 4 * scale, 4 * scale) for x, y in _along(axis, chart)]
     for series in chart["series"]:
         for point in series["points"] if len(series["points"]) > 1 else ():
             colour = COLOURS[series["colour"]] if series["colour"] is not None else INK
-            for dx, dy in AROUND:
-                text = axis.annotate(
-                    point["label"],
-                    point["at"][:2],
-                    (dx, dy),
-                    textcoords="offset points",
-                    fontsize=7.5,
-                    color=colour,
-                    ha="center",
-                    va="center",
-                    zorder=4,
-                    arrowprops={
-                        "arrowstyle": "-",
-                        "color": colour,
-                        "linewidth": 0.5,
-                        "alpha": 0.6,
-                        "shrinkA": 0,
-                        "shrinkB": 3,
-                    }
-                    if dx**2 + dy**2 > 300
-                    else None,
-                )
-                text.get_window_extent()  # with its arrow, and so places the text
-                box = Text.get_window_extent(text)  # without
-                inside = axis.bbox.contains(box.x0, box.y0) and axis.bbox.contains(box.x1, box.y1)
-                if inside and not any(box.overlaps(other) for other in taken):
-                    taken.append(box)
-                    break
-                text.remove()
+            at, anchor = axis.transData.transform(point["at"][:2]), (0.0, 0.0)
+            text = axis.annotate(point["label"], point["at"][:2], anchor, textcoords="offset points", fontsize=7.5,
+                                 color=colour, ha="center", va="center", zorder=4, path_effects=[HALO])  # fmt: skip
+            size = Text.get_window_extent(text)
+            text.remove()
+            boxes = [(o, Bbox.from_bounds(at[0] + o[0] * scale - size.width / 2, at[1] + o[1] * scale - size.height / 2,
+                                          size.width, size.height)) for o in AROUND]  # fmt: skip
+            inside = [each for each in boxes if axis.bbox.containsx(each[1].x0) and axis.bbox.containsx(each[1].x1)
+                      and axis.bbox.containsy(each[1].y0) and axis.bbox.containsy(each[1].y1)]  # fmt: skip
+            free = [each for each in inside if not any(each[1].overlaps(other) for other in taken)]
+            clear = [each for each in free if not any(each[1].overlaps(other) for other in crossed)]
+            for offset, box in (clear or free)[:1]:
+                far = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3}
+                axis.annotate(point["label"], point["at"][:2], offset, textcoords="offset points", fontsize=7.5,
+                              color=colour, ha="center", va="center", zorder=4, path_effects=[HALO],
+                              arrowprops=far if math.hypot(*offset) > 18 else None)  # fmt: skip
+                taken.append(box)
+
+
+def _along(axis: Axes, chart: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    """Pixels on the intervals and the lines of a chart."""
+    for series in chart["series"]:
+        points = [np.array(point["at"]) for point in series["points"]]
+        ends = [(p[:2] - d, p[:2] + d) for p in points for d in np.diag(np.nan_to_num(p[2:]))]
+        for start, end in [*ends, *((a[:2], b[:2]) for a, b in pairwise(points))]:
+            first, last = axis.transData.transform([start, end])
+            yield from np.linspace(first, last, 2 + int(np.hypot(*(last - first)) / 6))
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -12,6 +12,7 @@ from typing import Any
 from tti.configuration import flat
 from tti.markdown import code, escaped
 from tti.reporting.given import Given, Key
+from tti.reporting.matched import shorter as shorter_runs
 from tti.runs import find
 
 # Of a run's data: the order, the speed and the place of the stories, not the stories.
@@ -30,11 +31,12 @@ class Selection:
     """The finished runs that are compared, all runs found, and remarks on what is missing or odd.
 
     ``finished`` is in the order in which a report shows them: experiments as given, the baseline first in each, then by
-    the numbers in the variants' names.
+    the numbers in the variants' names. ``shorter``: finished runs that are one of these but for fewer steps, with it.
     """
 
     finished: tuple[Given, ...]
     found: tuple[Given, ...]
+    shorter: tuple[tuple[Given, Given], ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -64,6 +66,8 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
     if not finished:
         raise ValueError(f"none of the {len(found)} runs in {', '.join(patterns)} has finished")
     _require_distinct(finished)
+    full, by_key = shorter_runs(finished), {run.key: run for run in finished}
+    finished = [run for run in finished if run.key not in full]
     experiments = list(dict.fromkeys(run.key.experiment for run in finished))
     finished.sort(
         key=lambda run: (
@@ -87,7 +91,8 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
         remarks += [
             f"experiments differ, so compare changes and not figures across them: {escaped(line)}" for line in between
         ]
-    return Selection(tuple(finished), tuple(found), tuple(remarks))
+    pairs = tuple((by_key[short], by_key[long]) for short, long in full.items())
+    return Selection(tuple(finished), tuple(found), pairs, tuple(remarks))
 
 
 def is_baseline(key: Key, baseline: str) -> bool:

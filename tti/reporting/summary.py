@@ -57,7 +57,7 @@ def _cost(analysis: Analysis) -> list[str]:
 
 
 def _trust(analysis: Analysis) -> list[str]:
-    lines = []
+    lines = [_converged(analysis)]
     if reasons := floors.silent(analysis.floors):
         groups: dict[str, list[str]] = {}
         for variant, reason in reasons.items():
@@ -71,18 +71,31 @@ def _trust(analysis: Analysis) -> list[str]:
     return lines
 
 
+def _converged(analysis: Analysis) -> str:
+    """By how much the baselines still fell at the end."""
+    share, nats = analysis.config.converged.share, analysis.config.converged.nats
+    means = {v: float(f.mean()) for v, f in analysis.falls.groupby("variant", sort=False) if v in analysis.baselines}
+    if not means:
+        return (
+            f"**Converged?** Not known: no baseline has a shorter run (`trainer.max_steps` {share:g} times as many), "
+            "so nothing is compared at matched loss either."
+        )
+    said = "; ".join(f"{code(str(v))} {-fall:+.4f}: {'yes' if fall < nats else 'no'}" for v, fall in means.items())
+    return f"**Converged?** Change of the loss from {share:g} of the steps to all, {nats:g} nats allowed: {said}."
+
+
 def _beyond_rotation(analysis: Analysis) -> str:
     """How many figures are better beyond a rotation, of how many, and how many would be by chance."""
-    words = []
+    groups: dict[tuple[int, int, int], list[str]] = {}
     for variant, row in analysis.beyond.iterrows():
         marks = [findings.mark(row[name], analysis.sign(name)) for name in dict.fromkeys(row.index.get_level_values(0))
                  if name not in analysis.display_only]  # fmt: skip
         known = [each for each in marks if each]
         if known:
-            words.append(f"{code(str(variant))} {known.count('▲')} better, {known.count('▼')} worse of {len(known)}")
-    if not words:
-        return ""
-    return "; ".join(words) + f" (by chance about {ALPHA:.0%} of intervals exclude 0)"
+            groups.setdefault((known.count("▲"), known.count("▼"), len(known)), []).append(str(variant))
+    shown = [f"{better} better and {worse} worse of {of} for {_names(groups[better, worse, of])}"
+             for better, worse, of in sorted(groups, reverse=True)]  # fmt: skip
+    return "; ".join(shown) + f" (by chance about {ALPHA:.0%} of intervals exclude 0)" if shown else ""
 
 
 def _names(variants: Iterable[str]) -> str:

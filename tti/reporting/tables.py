@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +85,21 @@ def records(selection: Selection, measured: Metrics) -> list[dict[str, Any]]:
         strength = knobs[run.key.experiment][run.key.variant]
         method = selection.name(run.key._replace(variant=strength.method))
         knob = {"method": method, "knob": strength.key.rpartition(".")[2], "strength": strength.value}
-        rows.append({**labels(selection, run), **knob, **figures, "flops": run.run.operations(), **gap, **metrics,
+        rows.append({**labels(selection, run), **knob, **figures, "flops": operations(run), **gap, **metrics,
                      **measured.get(run.key, {})})  # fmt: skip
     return rows
+
+
+def lengths(selection: Selection, rows: Sequence[Mapping[str, Any]], split: str) -> tuple[pd.DataFrame, list[str]]:
+    """The final figures of all runs, shorter ones under the variant that they are shorter runs of; and remarks."""
+    remarks: list[str] = []
+    short = []
+    for run, full in selection.shorter:
+        parts = _readable(Evaluation(run.folder, split, TRAINED), remarks)
+        measured = {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
+        metrics = {name: math.nan if value is None else value for name, value in run.summary["metrics"].items()}
+        short.append({**labels(selection, full), "steps": run.summary["steps"], **metrics, **measured})
+    return pd.DataFrame([*rows, *short]), remarks
 
 
 def figures(rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, pd.Series]:
@@ -164,6 +176,11 @@ def _is_number(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def operations(run: Given) -> float:
+    """Floating-point operations of the training; NaN for a run from before summaries had them."""
+    return float(run.summary.get("operations_per_token", math.nan) * run.summary["tokens"])
 
 
 def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str, float]]:

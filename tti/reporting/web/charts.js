@@ -119,7 +119,7 @@ const kinds = {
 
   /** Methods as lines through their strengths, which are named at the points; intervals over seeds; the front as steps. */
   plane(chart) {
-    const size = chart.wide ? (innerWidth < 700 ? { ...SIZE, height: 330 } : { ...SIZE, width: 820, height: 400, left: 64 }) : SIZE;
+    const size = chart.wide ? (innerWidth < 700 ? { ...SIZE, height: 330 } : { ...SIZE, width: 980, height: 315, left: 64 }) : SIZE;
     const all = chart.series.flatMap((s) => s.points.map((p) => p.at));
     const ends = (at) => [0, 1].map((i) => [at[i] - (at[i + 2] || 0), at[i] + (at[i + 2] || 0)]);
     const [x, y] = [0, 1].map((axis) => scale(all.flatMap((at) => ends(at)[axis])));
@@ -132,19 +132,24 @@ const kinds = {
     root.append(svg("path", { class: "better", d: `M${tip[0] + 20},${tip[1] + 20 * turn}L${tip[0]},${tip[1]}m0,${9 * turn}v${-9 * turn}h9` }),
       svg("text", { class: "rule-name", x: tip[0] + 24, y: tip[1] + (more ? 24 : -18) }, "better"));
     const taken = [{ x: tip[0] - 4, y: Math.min(tip[1], tip[1] + 26 * turn), w: 66, h: 26 }, ...all.map((at) => ({ x: px(at[0]) - 6, y: py(at[1]) - 6, w: 12, h: 12 }))];
+    const crossed = [];
+    const along = (x0, y0, x1, y1) => { for (let i = 0, n = 1 + Math.ceil(Math.hypot(x1 - x0, y1 - y0) / 6); i <= n; i++) crossed.push({ x: x0 + ((x1 - x0) * i) / n - 2, y: y0 + ((y1 - y0) * i) / n - 2, w: 4, h: 4 }); };
     const frames = { x: size.left, y: size.top, w: right - size.left, h: bottom - size.top }, labels = [];
     for (const s of chart.series) {
       const hue = tti.variants[s.points[0].variant], of = { color: tone(s), fill: tone(s) };
       if (s.points.length > 1) root.append(svg("path", { class: "line", ...of, fill: "none", d: `M${s.points.map((p) => `${px(p.at[0])},${py(p.at[1])}`).join("L")}` }));
+      s.points.slice(1).forEach((p, i) => along(px(s.points[i].at[0]), py(s.points[i].at[1]), px(p.at[0]), py(p.at[1])));
       for (const p of s.points) {
         const [[x0, x1], [y0, y1]] = ends(p.at), cx = px(p.at[0]), cy = py(p.at[1]);
+        along(px(x0), cy, px(x1), cy);
+        along(cx, py(y0), cx, py(y1));
         root.append(svg("g", { "data-variant": p.variant, ...of }, svg("path", { class: "interval", d: `M${px(x0)},${cy}H${px(x1)}M${cx},${py(y0)}V${py(y1)}` }),
           titled(shape(s, cx, cy, 5), `${p.variant}\n${chart.x} ${figure(p.at[0])}${p.at[2] ? ` ± ${figure(p.at[2])}` : ""}\n${chart.y} ${figure(p.at[1])}${p.at[3] ? ` ± ${figure(p.at[3])}` : ""}`)));
         if (s.points.length > 1 && hue.of > 1) labels.push({ ...p, x: cx, y: cy, of });
       }
     }
     for (const { label, variant, x, y, of } of labels) {
-      const place = free(x, y, 6.2 * label.length, taken, frames);
+      const width = 6.2 * label.length, place = free(x, y, width, [...taken, ...crossed], frames) || free(x, y, width, taken, frames);
       if (!place) continue;
       taken.push(place);
       const text = svg("text", { class: "point-name", x: place.x + place.w / 2, y: place.y + 9, "text-anchor": "middle" }, label), group = svg("g", { "data-variant": variant, ...of });
