@@ -67,11 +67,12 @@ def test_every_command_of_a_page_is_composed_and_reads_what_one_of_them_leaves(p
 
 
 def _left(folder, left):
-    """By a command of the page; of an experiment, whose runs are many, its folder is enough."""
-    return any(folder == each or folder.startswith(f"{each}/") for each in left | EXPERIMENTS)
+    """By a command of the page, or by an experiment, whose runs are many: its folder is enough."""
+    known = [*map(re.escape, left), *(rf"runs/{path.stem}(-\w+)?" for path in EXPERIMENTS.glob("*.yaml"))]
+    return any(re.match(rf"{each}(/|$)", folder) for each in known)
 
 
-EXPERIMENTS = {f"runs/{path.stem}" for path in (DOCS.parent / "conf/experiment").glob("*.yaml")}
+EXPERIMENTS = DOCS.parent / "conf/experiment"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS.parent / "conf").glob("*.yaml")))
