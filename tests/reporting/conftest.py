@@ -32,7 +32,7 @@ def write_run(
     loss: float = 1.0,
     finished: bool = True,
     overrides: tuple[str, ...] = (),
-    steps: int = 10,
+    length: int = 10,
     **config: Any,
 ) -> Path:
     """A run folder as training leaves it, as far as the report reads it. Its variant is its place's, if not given."""
@@ -58,7 +58,7 @@ def write_run(
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in steps))
     if finished:
-        summary = {"steps": steps, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0,
+        summary = {"steps": length, "tokens": 50, "seconds": 1.0, "tokens_per_second": 50.0, "unigram_entropy": 5.0,
                    "ngrams": {"validation": {"seen": list(NGRAMS), "split": [n - 0.1 for n in NGRAMS]}}}  # fmt: skip
         (run / "summary.json").write_text(json.dumps(summary | {"metrics": metrics}))
     return run

@@ -45,7 +45,7 @@ def test_a_training_falls_from_the_nearest_length_to_its_end():
 def test_a_shorter_run_is_a_length_of_its_variant_and_no_variant(written_run, reported):
     for seed in (1, 2, 3):
         written_run("baseline", seed, 1.0, overrides=("trainer.max_steps=10",))
-        written_run("baseline_0.7", seed, 1.3, overrides=("trainer.max_steps=7",), steps=7)
+        written_run("baseline_0.7", seed, 1.3, overrides=("trainer.max_steps=7",), length=7)
         written_run("sparse", seed, 1.15, overrides=("regularizer=l1", "trainer.max_steps=10"))
     analysis = reported()
     assert analysis.variants == ["baseline", "sparse"]
