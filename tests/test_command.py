@@ -28,7 +28,9 @@ def test_what_hydra_wraps_is_said_in_its_own_words():
     assert explained(error) == "k=0 latents"
 
 
-@pytest.mark.parametrize("ours", [RuntimeError("shapes"), KeyError("x"), TypeError("x"), OSError("no number")])
+@pytest.mark.parametrize(
+    "ours", [RuntimeError("shapes"), KeyError("x"), TypeError("x"), ZeroDivisionError("x"), OSError("x")]
+)
 def test_our_own_errors_keep_their_traceback(ours):
     assert explained(ours) is None
     with pytest.raises(type(ours)), errors_in_a_line():

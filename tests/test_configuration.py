@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from tti.configuration import LONGEST_NAME, conf_dir, digest, flat, identity, spell
+from tti.configuration import LONGEST_NAME, alternatives, conf_dir, digest, every, flat, identity, spell
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,42 @@ def test_configurations_lie_beside_a_checkout_or_where_the_variable_says(tmp_pat
         conf_dir()
     (tmp_path / "train.yaml").touch()
     assert conf_dir() == str(tmp_path.resolve())
+
+
+@pytest.mark.each_option("experiment")
+def test_an_experiment_bears_the_name_of_its_file(option):
+    assert OmegaConf.load(Path(conf_dir(), "experiment", f"{option}.yaml")).experiment == option
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [
+        (every(0.02, 50_000), 1000), (every(0.02, 50_000, 4), 4000), (every(0.02, 30), 1), (every(0.02, 30, 1, 10), 10),
+        (every(0.02, 4, 1, 10), 4), (every(0.02, 50_000, 1, 10), 1000), (every(0.05, 50_000, 1, 1, 50), 50),
+        (every(0.05, 30, 1, 1, 50), 2), (every(0.05, 1, 1, 1, 50), 1),
+    ],
+)  # fmt: skip
+def test_an_interval_is_a_fraction_of_the_steps_within_bounds(interval, steps):
+    assert interval == steps
+
+
+def test_long_runs_log_and_validate_as_ever(compose):
+    for steps, log, validate in ((50_000, 50, 1000), (2000, 50, 40), (1000, 50, 20), (30, 2, 10), (4, 1, 4)):
+        trainer = compose(f"trainer.max_steps={steps}").trainer
+        assert (trainer.log_every_n_steps, trainer.val_check_interval) == (log, validate), steps
+
+
+def test_a_choice_that_is_missing_is_named():
+    chosen = OmegaConf.create({"regularizer": {}})
+    error, cause = ValueError(), AttributeError()
+    cause.parent_node, cause.key = chosen.regularizer, "l1"
+    error.__cause__ = cause
+    assert alternatives(error) == "regularizer has nothing: choose something first, as in regularizer=l1\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("hydra/launcher/submitit_local", "slurm"), ("hydra/launcher/ray", "ray"), ("model/x", None)]
+)
+def test_the_extra_of_a_launcher_is_named(missing, extra):
+    said = alternatives(MissingConfigException("no", missing))
+    assert (f"pip install 'training-time-interpretability[{extra}]'" in said) == (extra is not None)

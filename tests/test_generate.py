@@ -2,23 +2,19 @@
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 
 from tti import generate as generating
 from tti.configuration import conf_dir, quoted
 from tti.data.grammar import StoryGrammar
-from tti.models.gpt import GPT
-from tti.models.mlp import DenseMLP
 
 
 @pytest.fixture
@@ -27,12 +23,8 @@ def printed_after(monkeypatch):
 
     def printed(tokenizer, prompt, after):
         ids = tokenizer.encode(after).ids
-        net = GPT(
-            tokenizer.get_vocab_size(), 64, n_layers=1, d_model=8, n_heads=2,
-            mlp=partial(DenseMLP, d_ff=16, activation=torch.nn.functional.gelu), dropout=0.0, attention_dropout=0.0,
-        )  # fmt: skip
-        run = SimpleNamespace(model=lambda checkpoint: net, tokenizer=tokenizer)
-        monkeypatch.setattr(generating, "Run", lambda folder: run)
+        run = SimpleNamespace(model=lambda checkpoint: SimpleNamespace(context=64), tokenizer=tokenizer)
+        monkeypatch.setattr(generating, "Run", lambda *arguments: run)
         monkeypatch.setattr(generating, "continuation", lambda *arguments: iter(ids))
         config = OmegaConf.load(Path(conf_dir(), "generate.yaml"))
         return "".join(generating.generate(OmegaConf.merge(config, {"run": "run", "prompt": prompt})))
@@ -53,9 +45,10 @@ def test_characters_of_several_tokens_come_whole(printed_after):
 
 
 def test_words_that_a_tokenizer_does_not_know_are_named():
-    tokenizer = StoryGrammar().tokenizer()
-    assert generating.unknown_words(tokenizer, "one day, a little girl") == []
-    assert generating.unknown_words(tokenizer, "One day, One zyx") == ["One", "zyx"]
+    tokenizer = Tokenizer(WordLevel({"<|unk|>": 0, "a": 1, "girl": 2}, unk_token="<|unk|>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    assert generating.unknown_words(tokenizer, "a girl") == []
+    assert generating.unknown_words(tokenizer, "A girl a boy A") == ["A", "boy"]
 
 
 def test_values_are_taken_as_they_stand():

@@ -70,7 +70,7 @@ def run(tmp_path):
 
 
 def configuration(run, **options):
-    shared = {"run": str(run), "to": str(run / "np"), "split": "validation", "model": "m", "creator": "c"}
+    shared = {"run": str(run), "to": str(run / "np"), "split": "validation", "model_id": "m", "creator": "c"}
     return OmegaConf.create({**shared, "sites": "blocks.*.mlp.post", **options})
 
 

@@ -1,5 +1,6 @@
 """Commands as a user types them: in documents, and in what `--help` prints."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -20,9 +22,9 @@ PLUGINS = {"slurm": "hydra_plugins.hydra_submitit_launcher", "processes": "hydra
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Command and arguments of every `python -m tti.COMMAND ...` that stands at the beginning of a line."""
+    """Command and arguments of every `python -m tti.COMMAND ...` that begins a line and needs no shell to be read."""
     for line in text.replace("\\\n", " ").splitlines():
-        if found := re.match(r"\s*(?:python -m tti\.|tti )([a-z]+)\b(.*)", line):
+        if "$" not in line and (found := re.match(r"\s*(?:python -m tti\.|tti )([a-z]+)\b(.*)", line)):
             yield found[1], shlex.split(found[2], comments=True)
 
 
@@ -49,6 +51,9 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
 
 def _jobs(command: str, overrides: list[str]) -> Iterator[list[str]]:
     parsed = OverridesParser.create().parse_overrides(overrides)
+    if command != "train":  # Hydra's own sweeper, all combinations
+        yield from map(list, itertools.product(*map(_values, parsed)))
+        return
     fixed = [each.input_line for each in parsed if not each.is_sweep_override() and each.key_or_group != "variant"]
     config = compose(command, fixed, return_hydra_config=True)
     sweeper = instantiate(config.hydra.sweeper)
@@ -56,6 +61,12 @@ def _jobs(command: str, overrides: list[str]) -> Iterator[list[str]]:
     wanted = [each.input_line for each in parsed if not each.key_or_group.startswith("hydra")]
     for batch in sweeper.split_arguments(OverridesParser.create().parse_overrides([*given, *wanted]), None):
         yield from batch
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line]
+    return [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
 
 
 def _without_absent_plugins(overrides: list[str]) -> list[str]:

@@ -1,9 +1,11 @@
 """``tti COMMAND ...``, or ``python -m tti COMMAND ...``: the same as ``python -m tti.COMMAND ...``."""
 
-import ast
 import runpy
 import sys
 from pathlib import Path
+
+import hydra
+from omegaconf import OmegaConf
 
 from tti.configuration import conf_dir
 
@@ -11,9 +13,9 @@ HERE = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:
-    """Each module with a configuration of its own name, and what its first line says that it does."""
-    names = sorted(path.stem for path in Path(conf_dir()).glob("*.yaml") if (HERE / f"{path.stem}.py").exists())
-    return {name: _purpose(HERE / f"{name}.py") for name in names}
+    """Each module with a configuration of its own name, and the sentence that its ``--help`` begins with."""
+    paths = [path for path in sorted(Path(conf_dir()).glob("*.yaml")) if (HERE / path.name).with_suffix(".py").exists()]
+    return {path.stem: OmegaConf.load(path).hydra.help.header.partition("\n")[0] for path in paths}
 
 
 def main() -> None:
@@ -26,13 +28,10 @@ def main() -> None:
         text = "\n".join(["usage: tti COMMAND [key=value ...]; tti COMMAND --help explains one", "", *lines])
         sys.exit(print(text) if asked else f"error: there is no command {name!r}\n{text}")
     sys.argv = [f"tti {name}", *arguments]
-    runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)
-
-
-def _purpose(module: Path) -> str:
-    """``does this`` of a module that begins with: ``python -m tti.x``: does this."""
-    first = (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-    return first.rpartition("``: ")[2].rstrip(".")
+    if {"-h", "--help"} & set(arguments):  # what a command imports takes seconds
+        hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(print)()
+    else:
+        runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tti.configuration import alternatives, conf_dir, quoted, root_cause
+from tti.configuration import alternatives, conf_dir, flat, quoted, root_cause
+from tti.schema import check
 
 INTERRUPTED = 130  # as shells have it
 MISCONFIGURED = "MisconfigurationException"  # Lightning's, whose import takes seconds
@@ -53,14 +56,16 @@ def command(
     def made(work: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @wraps(work)
         def task(config: DictConfig) -> Any:
-            with errors_in_a_line():
+            swept = HydraConfig.get().mode == RunMode.MULTIRUN  # the sweep takes errors, and goes on with other jobs
+            with nullcontext() if swept else errors_in_a_line():
                 _require_given(config, name)
+                check(config)
                 return work(config)
 
         @wraps(work)
         def main() -> Any:
             logging.raiseExceptions = False  # a full disk is said once, not again for each line of a log
-            sys.argv[1:] = _as_they_stand(sys.argv[1:], free, lists)
+            sys.argv[1:] = quoted(sys.argv[1:], free, lists)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here as they are
             with errors_in_a_line():
                 return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
@@ -102,8 +107,9 @@ def explained(error: BaseException) -> str | None:
         return f"{root}\n{root.__cause__ or ''}\n{alternatives(root)}".strip()
     if isinstance(root, OSError) and root.errno in WAYS_OUT and root.filename:
         return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
-    theirs = isinstance(root, ValueError | ArithmeticError | TimeoutError) or type(root).__name__ == MISCONFIGURED
-    return str(root) if theirs else None
+    theirs = isinstance(root, ValueError | TimeoutError) or type(root).__name__ == MISCONFIGURED
+    diverged = isinstance(root, ArithmeticError) and type(root).__module__ != "builtins"  # not a mere 1 / 0
+    return str(root) if theirs or diverged else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -113,15 +119,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _as_they_stand(arguments: Sequence[str], free: Sequence[str], lists: Sequence[str]) -> list[str]:
-    if {"-m", "--multirun"} & set(arguments):
-        return list(arguments)
-    listed = tuple(f"{key}=[" for key in lists)
-    return [each if each.startswith(listed) else quoted([each], free)[0] for each in arguments]
-
-
 def _require_given(config: DictConfig, name: str) -> None:
-    if missing := sorted(OmegaConf.missing_keys(config)):
+    given: Any = OmegaConf.to_container(config)  # as written: the data of hf= refer to a model that is not in it
+    if missing := sorted(key for key, value in flat(given).items() if value == "???"):
         text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8")
         said = dict(re.findall(r"^(\w+): \?\?\?\s*#\s*(.*)$", text, re.MULTILINE))
         lines = [f"{key}=... is missing: {said.get(key, 'it has no default')}" for key in missing]

@@ -16,6 +16,7 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -62,7 +63,9 @@ def conf_dir() -> str:
     """The folder of the YAML files: $TTI_CONF, else inside an installed package, else beside a checkout's package."""
     package = Path(str(files("tti")))
     candidates = (
-        [Path(os.environ["TTI_CONF"])] if "TTI_CONF" in os.environ else [package / "conf", package.parent / "conf"]
+        [Path(os.environ["TTI_CONF"]).expanduser()]
+        if "TTI_CONF" in os.environ
+        else [package / "conf", package.parent / "conf"]
     )
     for candidate in candidates:
         if (candidate / "train.yaml").is_file():
@@ -193,16 +196,47 @@ def spell_variant(overrides: Iterable[str], named: bool, swept: Collection[str] 
     return spell(said) or "baseline"
 
 
-def quoted(arguments: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Command-line arguments in which the values of ``keys`` are taken as they stand, commas and quotes included."""
-    free = tuple(f"{key}=" for key in keys)
-    return [_quoted(argument) if argument.startswith(free) else argument for argument in arguments]
+def quoted(arguments: Sequence[str], keys: Iterable[str] = (), lists: Iterable[str] = ()) -> list[str]:
+    """Command-line arguments as Hydra's grammar takes them.
+
+    What that grammar cannot read is taken as it stands: names of files with parentheses, ``=``, ``~`` or accents, say.
+    The values of ``keys`` always are, but in a sweep, and but lists of those that are ``lists``.
+    """
+    sweeping = bool({"-m", "--multirun"} & set(arguments))
+    free, listed = (() if sweeping else tuple(f"{key}=" for key in keys)), tuple(f"{key}=[" for key in lists)
+    return [
+        f"{key}={_literal(value)}"
+        if argument.startswith(free) and not argument.startswith(listed)
+        else _readable(argument, sweeping)
+        for argument in arguments
+        for key, _, value in [argument.partition("=")]
+    ]
 
 
-def _quoted(argument: str) -> str:
-    key, _, value = argument.partition("=")
+def _readable(argument: str, sweeping: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or not equals or _is_read(argument):
+        return argument
+    if value.startswith("[") and value.endswith("]"):
+        return f"{key}=[{','.join(map(_item, value[1:-1].split(',')))}]"
+    return f"{key}={','.join(map(_item, value.split(',') if sweeping else [value]))}"
+
+
+def _item(text: str) -> str:
+    return text if _is_read(f"key={text}") else _literal(text)
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _literal(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def alternatives(error: BaseException | None) -> str:
@@ -294,7 +328,7 @@ def _folder(start: Any, *names: Any) -> str:
                 f"{name!r} cannot name a folder: experiment, name and variant are names of at most {LONGEST_FILE} "
                 "bytes, without / and \\. Another place for all runs is runs=FOLDER"
             )
-    return "/".join(map(str, (start, *names)))
+    return "/".join(map(str, (Path(str(start)).expanduser(), *names)))
 
 
 def register_resolvers() -> None:

@@ -5,7 +5,9 @@
 
 import glob
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +16,19 @@ from omegaconf import DictConfig
 
 from tti.command import command
 from tti.evaluation.runner import CONSOLE, Runner, Trained, in_a_line, require_known
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
 from tti.huggingface.foreign import named
 from tti.runs import Run, commit, find
 from tti.trust import packages
+
+# What is printed of an evaluation, where it was asked for.
+HEADLINES = {
+    "performance/loss": "loss in nats a token",
+    "performance/bits_per_byte": "bits per byte",
+    "selectivity/selectivity/mlp.post/mean": "selectivity of mlp.post, mean",
+    "ground_truth/f1_above_chance/mlp.post/mean": "best F1 above chance of mlp.post, mean",
+    "causality/ablation_specificity/mlp.post/mean": "specificity of ablations of mlp.post, mean",
+}
 
 
 def chosen_runs(pattern: str, trust: tuple[str, ...] = ()) -> list[Run]:
@@ -63,16 +75,43 @@ def evaluate(config: DictConfig) -> Sequence[tuple[Trained, str]]:
         elsewhere, config = named(config)
         models = [elsewhere]
     failed = []
-    for model in models:
-        CONSOLE.print(f"{model.folder}")
+    began = time.monotonic()
+    for number, model in enumerate(models):
+        CONSOLE.print(f"{model.folder}{_how_far(number, len(models), time.monotonic() - began)}")
         try:
             done = Runner(model, config, commit()).evaluate()
             CONSOLE.print(f"  {done} evaluated" if done else "  all there", style="dim")
+            for line in headlines(model.folder, config.split):
+                CONSOLE.print(f"  {line}", markup=False)
         except Exception as error:  # of this model; the others are evaluated all the same
             reason = in_a_line(error)
             CONSOLE.print(f"  error: {reason}", markup=False)
             failed.append((model, reason))
     return failed
+
+
+def headlines(folder: Path, split: str) -> list[str]:
+    """The main numbers of an evaluated model, a line each with its controls, and where all numbers are."""
+    evaluations = [Evaluation(folder, split, subject) for subject in (TRAINED, RANDOM_INIT, ROTATION)]
+    (_, trained), *controls = [(each.subject, each.metrics()) for each in evaluations]
+    lines = [
+        f"{label}: {trained[key]:.4g}{_in_brackets({name: of[key] for name, of in controls if key in of})}"
+        for key, label in HEADLINES.items()
+        if key in trained
+    ]
+    return [*lines, f"all numbers: {evaluations[0].folder}"] if trained else []
+
+
+def _in_brackets(controls: Mapping[str, float]) -> str:
+    return f" ({', '.join(f'{name} {value:.4g}' for name, value in controls.items())})" if controls else ""
+
+
+def _how_far(done: int, of: int, seconds: float) -> str:
+    """`` (2 of 4, 3 min left)``, if all take as long as those that are done."""
+    if of == 1:
+        return ""
+    left = f", {math.ceil(seconds / done * (of - done) / 60)} min left" if done else ""
+    return f" ({done + 1} of {of}{left})"
 
 
 @command("evaluate", free=("run", "hf", "to"))

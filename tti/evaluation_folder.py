@@ -184,11 +184,12 @@ class Part:
 class Arrays(Mapping[str, np.ndarray]):
     """The arrays of an npz by key, each read from the file when it is asked for.
 
-    The file's size is compared when it is opened; :meth:`verify` compares its hash.
+    The file's size is compared whenever it is opened, its hash the first time.
     """
 
     def __init__(self, path: Path, described: Mapping[str, Any], file: Mapping[str, Any] | None) -> None:
         self.path, self.described, self.file = path, described, file
+        self.verified = False
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self.described:
@@ -206,10 +207,10 @@ class Arrays(Mapping[str, np.ndarray]):
         return len(self.described)
 
     def verify(self) -> None:
-        """Compare the file with what was written.
+        """Compare the file's hash with that of what was written.
 
         Raises:
-            ValueError: it is not that.
+            ValueError: it differs.
         """
         if not self.file:
             return
@@ -217,6 +218,7 @@ class Arrays(Mapping[str, np.ndarray]):
             raise self._damaged("it is missing")
         if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.file["sha256"]:
             raise self._damaged("its hash differs")
+        self.verified = True
 
     @property
     def _opened(self) -> Any:
@@ -224,6 +226,8 @@ class Arrays(Mapping[str, np.ndarray]):
         size = self.path.stat().st_size if self.path.exists() else None
         if size != self.file["bytes"]:
             raise self._damaged("it is missing" if size is None else f"{size} bytes, {self.file['bytes']} were written")
+        if not self.verified:
+            self.verify()
         try:
             return np.load(self.path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:

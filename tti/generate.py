@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tti.command import command
-from tti.data.tokenizers import end_of_text
+from tti.data.tokenizers import end_of_text, token_ids
 from tti.models.generation import continuation
 from tti.runs import Run
 from tti.trust import packages
 
 
 def generate(config: DictConfig) -> Iterator[str]:
-    """The prompt and its continuation, in pieces of text as they come.
+    """The prompt and its continuation, in pieces of text as they come; stderr names words that the model does not know.
 
     Raises:
         ValueError: no such run or checkpoint, or a prompt that is empty or fills the model's context.
@@ -27,15 +27,17 @@ def generate(config: DictConfig) -> Iterator[str]:
     tokens = tokenizer.encode(config.prompt).ids
     if not 0 < len(tokens) < net.context:
         raise ValueError(f"the prompt has {len(tokens)} tokens; this model takes 1 to {net.context - 1}")
+    if unknown := unknown_words(tokenizer, config.prompt):
+        print(f"not in this model's vocabulary: {', '.join(unknown)}", file=sys.stderr)
     generator = torch.Generator().manual_seed(config.seed)
-    end = end_of_text(tokenizer)
+    ids, end = torch.from_numpy(token_ids(tokenizer)), end_of_text(tokenizer)
     yield config.prompt
     # The prompt is decoded too, since the text of a token depends on those before it, but it is shown as it was given:
     # a word that the tokenizer does not know is decoded to another one.
     text = DecodeStream()
     for token in tokens:
         text.step(tokenizer, token)
-    for token in continuation(net, tokens, end, config.tokens, config.temperature, config.top_k, generator):
+    for token in continuation(net, tokens, ids, end, config.tokens, config.temperature, config.top_k, generator):
         yield text.step(tokenizer, token) or ""  # nothing as long as a character is not whole
 
 
@@ -44,14 +46,12 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
     encoding = tokenizer.encode(prompt)
     unknown = getattr(tokenizer.model, "unk_token", None)
     pieces = zip(encoding.tokens, encoding.offsets, strict=True)
-    return list(dict.fromkeys(prompt[start:end] for token, (start, end) in pieces if token == unknown))
+    return list(dict.fromkeys(prompt[start:end].strip() for token, (start, end) in pieces if token == unknown))
 
 
 @command("generate", free=("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
 def main(config: DictConfig) -> None:
     """The command line."""
-    if unknown := unknown_words(Run(Path(config.run)).tokenizer, config.prompt):
-        print(f"not in this model's vocabulary: {', '.join(unknown)}", file=sys.stderr)
     for piece in generate(config):
         print(piece, end="", flush=True)
     print()

@@ -97,14 +97,14 @@ def write(config: DictConfig) -> Path:
     with replacing_folder(to.absolute()) as folder:
         for site in sites:
             source = source_of(site)
-            batches = folder / config.model / source / "activations"
+            batches = folder / config.model_id / source / "activations"
             batches.mkdir(parents=True)
             contexts = Contexts(part, site, run.tokenizer)
             for batch, first in enumerate(_shown(range(0, widths[site], NEURONS_PER_BATCH), site)):
                 neurons = range(first, min(first + NEURONS_PER_BATCH, widths[site]))
                 with gzip.open(batches / f"batch-{batch}.jsonl.gz", "wt", encoding="utf-8") as file:
                     for neuron in neurons:
-                        for record in records(contexts, neuron, config.model, source, config.creator):
+                        for record in records(contexts, neuron, config.model_id, source, config.creator):
                             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     CONSOLE.print(f"{to}: {', '.join(source_of(site) for site in sites)}")
     return to

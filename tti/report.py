@@ -1,5 +1,6 @@
 """``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
 
+import glob
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,7 +72,11 @@ def destination(config: DictConfig) -> Path:
     """
     folders = [Path(pattern) for pattern in document.patterns(config)]
     if config.to:
+        if Path(config.to).is_dir():
+            raise ValueError(f"to={config.to} is a folder: name the file that is written, to={config.to}/report.md")
         return Path(config.to)
+    if missing := [pattern for pattern in document.patterns(config) if not glob.glob(pattern)]:  # noqa: PTH207
+        raise ValueError(f"no such folder: {missing[0]} (from folder {Path.cwd()})")
     if not all(folder.is_dir() for folder in folders):
         raise ValueError(
             "runs=... is no folder, or not only folders: say where the report goes, with to=FOLDER/report.md"

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
 from tti.configuration import Recorded, root_cause, without_repetitions
+from tti.data import tokenizers
 from tti.durable import (
     acquire,
     append_line,
@@ -199,12 +200,12 @@ class Run:
         """The run's tokenizer.
 
         Raises:
-            ValueError: the run stopped before it had one.
+            ValueError: the run stopped before it had one, or it is damaged.
         """
         path = self.folder / "tokenizer.json"
         if not path.exists():
             raise ValueError(f"{self.folder} has no tokenizer.json: it stopped before training began")
-        return Tokenizer.from_file(str(path))
+        return tokenizers.read(path)
 
     def data(self, given: DictConfig) -> Any:
         """The data module, with what a command gives of its configuration over the run's own.
@@ -222,7 +223,7 @@ class Run:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
         config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         net: Network = instantiate(allowed(config.model, self.trust))
         _load(net, "net", path)
         return net.eval()
@@ -268,7 +269,7 @@ class Run:
         from lightning import seed_everything  # seconds of imports, which a report need not wait for
 
         config = self.config.copy()
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         seed_everything(config.seed, verbose=False)
         net: Network = instantiate(allowed(config.model, self.trust))
         return net
@@ -286,7 +287,7 @@ class Run:
         if "_target_" not in (self.config.get("model") or {}):
             return math.nan
         config = self.config.copy()
-        config.model.vocab_size = config.model.vocab_size or self.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         try:
             allowed(config.model, self.trust)
         except ValueError:

@@ -7,23 +7,27 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import LightningDataModule, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tti.command import INTERRUPTED, command, explained
 from tti.configuration import identity_digest
+from tti.data.tokenizers import vocabulary_size
 from tti.loggers.protocols import Summarizing
-from tti.modules.assembly import assembled
-from tti.modules.task import Task
 from tti.runs import Run, require_same
 from tti.trainer_options import require_taken
 
+if TYPE_CHECKING:
+    from lightning import LightningDataModule, Trainer
+
+    from tti.modules.task import Task
+
+# Lightning is imported where it is needed: it takes seconds, for which `--help` and a finished run need not wait.
 log = logging.getLogger("tti.train")
 # The environment variable that names the run folder to the processes that Lightning starts beside the first.
 JOINED = "TTI_JOINED_RUN"
@@ -79,10 +83,14 @@ def join(run: Run) -> None:
 
 
 def _fit(config: DictConfig, run: Run) -> float:
+    from lightning import seed_everything
+
+    from tti.modules.assembly import assembled
+
     # Lightning 2.6 against newer torch: nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.set_num_threads(run.config.threads)
-    _check(config)
+    check(config)
     data: LightningDataModule = instantiate(config.data)
     data.prepare_data()
     config = _with_vocabulary(config, data)
@@ -136,28 +144,41 @@ def _check_beginning(config: DictConfig) -> None:
             raise ValueError(f"init_from={config.init_from} is the folder of this run itself: give this one a name=...")
 
 
-def _check(config: DictConfig) -> None:
-    """Find out what is wrong with options, the model, the sites or the regularizers before the corpus is touched."""
+def check(config: DictConfig) -> None:
+    """Find out what is wrong with options, the model, the sites or the regularizers before the corpus is touched.
+
+    Raises:
+        ValueError: something is.
+    """
+    from tti.modules.assembly import assembled
+
     require_taken(cast(dict[str, Any], OmegaConf.to_container(config.trainer, resolve=True)))
-    if not isinstance(config.seed, int) or isinstance(config.seed, bool):
-        raise ValueError(f"seed={config.seed}: it must be a whole number from 0 to 4294967295")
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
-    if str(config.trainer.precision).startswith("16"):
-        raise ValueError(
-            f"trainer.precision={config.trainer.precision} needs gradients unscaled before they are clipped, "
-            "which is not done here; take bf16-mixed, or 32-true"
-        )
+    _check_processes(config)
     with torch.device("meta"):
         assembled(_with_vocab_size(config, config.model.vocab_size or 1))
 
 
+def _check_processes(config: DictConfig) -> None:
+    """Find out before they are started that there are too many of them, or that they cannot share a step."""
+    from tti.data.module import require_divisible
+
+    devices, on_gpus = config.trainer.devices, config.trainer.accelerator == "gpu"
+    there = torch.cuda.device_count() if on_gpus else os.cpu_count() or 1
+    automatic = there if on_gpus else 1
+    wanted = automatic if devices == "auto" else len(devices) if isinstance(devices, ListConfig) else devices
+    if wanted > there:
+        raise ValueError(f"trainer.devices={devices}, but this machine has {there} {'GPUs' if on_gpus else 'cores'}")
+    require_divisible(config.data.stories_per_step, wanted, config.trainer.accumulate_grad_batches)
+
+
 def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
-    needed = data.tokenizer.get_vocab_size()
+    needed = vocabulary_size(data.tokenizer)
     given = config.model.vocab_size or needed
     if given < needed:
         raise ValueError(
-            f"model.vocab_size={given}, but the tokenizer has {needed} tokens; leave it null to take the tokenizer's"
+            f"model.vocab_size={given}, but the tokenizer has ids up to {needed - 1}; null takes what it needs"
         )
     return _with_vocab_size(config, given)
 
@@ -168,7 +189,7 @@ def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
     return config
 
 
-def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
+def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
     steps, journal = trainer.global_step, task.journal
     seconds = journal.clock.seconds
     if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
@@ -194,6 +215,7 @@ def _finish(run: Run, trainer: Trainer, task: Task, data: Any) -> float:
     if trainer.is_global_zero:
         run.finish(summary)
         log.info("%s: finished with val loss %.4f", run.folder, journal.latest["val/loss"])
+        log.info("evaluate it: python -m tti.evaluate run=%s", run.folder)
     return float(journal.latest["val/loss"])
 
 

@@ -10,12 +10,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.text import Text
 
-from tti.configuration import as_on_a_gpu
+from tti.configuration import as_on_a_gpu, root_cause
 from tti.launchers.cloud import Outcome, connect
 from tti.launchers.job import Job
 from tti.launchers.leave import Leave
 from tti.launchers.options import Options
 from tti.launchers.sweep import launch as launch_jobs
+from tti.train import check
 
 
 def launch(
@@ -24,6 +25,8 @@ def launch(
     """Compose the jobs, run them, and tell Hydra what became of them."""
     jobs = [compose(config, loader, overrides) for overrides in job_overrides]
     try:
+        for job in jobs:
+            _check(job)
         outcomes = launch_jobs(jobs, Options(**options), connect)
     except ValueError as error:
         Console(stderr=True).print(Text(f"error: {error}"), soft_wrap=True)
@@ -40,6 +43,14 @@ def compose(config: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) 
     with as_on_a_gpu():
         resolved = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
     return Job(tuple(overrides), DictConfig(resolved))
+
+
+def _check(job: Job) -> None:
+    """Find out here what would end a job where it costs something."""
+    try:
+        check(job.config)
+    except Exception as error:
+        raise ValueError(f"{job.name}: {root_cause(error)}") from error
 
 
 def _returned(job: Job, outcome: Outcome) -> JobReturn:

@@ -65,7 +65,7 @@ class VariantsSweeper(BasicSweeper):
         return [list(batch) for batch in self.split_overrides_to_chunks(_apart(jobs), max_batch_size)]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose every job before the first starts.
+        """Compose and check every job, and the launcher, before the first starts.
 
         Raises:
             ConfigCompositionException: two of them have one folder, where they would train over each other.
@@ -133,10 +133,14 @@ class VariantsSweeper(BasicSweeper):
         return [*self.variants.get(variant, []), *rest, f"variant={variant}", *name]
 
     def _folders_of(self, batch: Iterable[Sequence[str]]) -> Iterator[str]:
+        from tti.schema import check
+
         assert self.hydra_context is not None
         assert self.config is not None
-        load = self.hydra_context.config_loader.load_sweep_config
-        return (str(load(self.config, list(job)).run_dir) for job in batch)
+        for job in batch:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+            check(config)
+            yield str(config.run_dir)
 
 
 def _apart(jobs: list[list[str]]) -> list[list[str]]:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
+from tti.data import tokenizers
 from tti.data.cache import Maker, cached
 from tti.data.corpora import GrammarCorpus, TextCorpus
 
@@ -102,6 +104,15 @@ def rewrite_manifest(text):
     return lambda folder: (folder / "manifest.json").write_bytes(text)
 
 
+def edit_manifest(edit):
+    def edited(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        edit(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return edited
+
+
 DAMAGES = {
     "cut short": (truncate, r"damaged: .*tokens\.bin"),
     "a flipped bit": (flip("tokens.bin"), r"damaged: .*tokens\.bin"),
@@ -114,6 +125,13 @@ DAMAGES = {
     "no JSON object": (rewrite_manifest(b"[1]"), "no readable manifest.json"),
     "no keys": (rewrite_manifest(b"{}"), "no readable manifest.json"),
     "no text": (rewrite_manifest(b"\xff\xfe\x00"), "no readable manifest.json"),
+    "another size": (edit_manifest(lambda content: content.update(vocab_size=3)), r"damaged: .*manifest\.json"),
+    "no arrays": (edit_manifest(lambda manifest: manifest.update(arrays={})), r"damaged: .*manifest\.json"),
+    "no dtype": (
+        edit_manifest(lambda manifest: manifest["arrays"]["tokens"].pop("dtype")),
+        r"damaged: .*manifest\.json",
+    ),
+    "no hash": (edit_manifest(lambda manifest: manifest.pop("manifest_sha256")), r"damaged: .*manifest\.json"),
     "odd arrays": (rewrite_manifest(b'{"format": 1, "identity": {}, "arrays": 3}'), "no readable manifest.json"),
 }
 
@@ -145,7 +163,7 @@ def test_an_empty_corpus_is_an_error_and_leaves_nothing(folder):
 
 
 def test_a_vocabulary_beyond_16_bits_is_an_error_instead_of_other_tokens(folder):
-    with pytest.raises(ValueError, match=r"65,537 token types, a cache holds 65,536 at most.*bpe:4096") as error:
+    with pytest.raises(ValueError, match=r"ids up to 65,536, a cache holds 65,535 at most.*bpe:4096") as error:
         cached(folder, IDENTITY, lambda: maker(size=2**16 + 1))
     assert "packing" in str(error.value)
     assert not folder.exists()
@@ -170,6 +188,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
+from tti.data import tokenizers
 from tti.data.cache import Maker, cached
 
 folder, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
@@ -219,7 +238,7 @@ TEXT = "Tim had a red ball. He ran to the park.<|endoftext|>Él comió una piña
 @pytest.fixture
 def text_corpus(tmp_path):
     (tmp_path / "train.txt").write_text(TEXT, encoding="utf-8")
-    (tmp_path / "valid.txt").write_text("Tim ran.", encoding="utf-8")
+    (tmp_path / "valid.txt").write_text("Tim ran.<|endoftext|>", encoding="utf-8")
 
     def corpus(tokenizer="bpe:280"):
         train, valid = str(tmp_path / "train.txt"), str(tmp_path / "valid.txt")
@@ -262,6 +281,65 @@ def test_changed_texts_and_other_tokenizers_get_caches_of_their_own(text_corpus,
     check_stories(packed, (TEXT + " Really.").split("<|endoftext|>"))
 
 
+def test_a_cache_belongs_to_a_content_wherever_it_lies(text_corpus, tmp_path, monkeypatch):
+    first = text_corpus("bpe:270").open("train")
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    (other / "train.txt").write_text(TEXT.replace("Tim", "Sue"), encoding="utf-8")
+    here, there = (TextCorpus("train.txt", "train.txt", None, "bpe:270", str(tmp_path / "caches")) for _ in range(2))
+    check_stories(here.open("train"), TEXT.replace("Tim", "Sue").split("<|endoftext|>"))
+    monkeypatch.chdir(tmp_path)
+    assert there.open("train").folder == first.folder
+
+
+def test_a_text_that_changed_under_the_same_name_size_and_time_is_another(text_corpus, tmp_path):
+    path, old = tmp_path / "train.txt", text_corpus().open("train").folder
+    status = path.stat()
+    path.write_text(TEXT.replace("red", "tan"), encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    packed = text_corpus().open("train")
+    assert packed.folder != old
+    check_stories(packed, TEXT.replace("red", "tan").split("<|endoftext|>"))
+
+
+def test_another_column_is_another_cache(tmp_path):
+    rows = [{"text": "One.", "story": "Two."}, {"text": "Three.", "story": "Four."}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def packed(column):
+        return TextCorpus(str(path), str(path), None, "bpe:257", str(tmp_path / "caches"), column).open("train")
+
+    check_stories(packed("text"), ["One.", "Three."])
+    check_stories(packed("story"), ["Two.", "Four."])
+
+
+def test_a_damaged_trained_tokenizer_is_an_error_that_names_it(text_corpus, tmp_path):
+    text_corpus().open("train")
+    (trained,) = (tmp_path / "caches").glob("bpe-280-*.json")
+    trained.write_text(trained.read_text()[:100])
+    (tmp_path / "valid.txt").write_text("Other.<|endoftext|>", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{trained.name} cannot be read as a tokenizer"):
+        text_corpus().open("validation")
+
+
+def test_what_a_tokenizer_alters_is_said(tmp_path, capsys):
+    from tokenizers import normalizers
+
+    (tmp_path / "a.txt").write_text("Tim had a Red ball.<|endoftext|>", encoding="utf-8")
+    trained = tokenizers.train_bpe("bpe:280", iter([TEXT]))
+    for name, normalizer in (("same", None), ("lower", normalizers.Lowercase())):
+        trained.normalizer = normalizer
+        (tmp_path / name).mkdir()
+        trained.save(str(tmp_path / name / "tokenizer.json"))
+        source = str(tmp_path / "a.txt")
+        TextCorpus(source, source, None, str(tmp_path / name), str(tmp_path / "caches")).open("train")
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("alters texts: 'Tim had a Red ball.' becomes 'tim had a red ball.'" in said) == (name == "lower")
+
+
 def test_a_split_that_is_not_there_is_an_error_that_lists_those_that_are(text_corpus):
     with pytest.raises(ValueError, match="no split 'test'; it has train, validation"):
         text_corpus().open("test")
@@ -289,6 +367,17 @@ def test_a_grammar_corpus_knows_the_factors_of_every_token(tmp_path):
     assert np.array_equal(packed.tokens[span], story.tokens)
     assert np.array_equal(factors[span], story.factors)
     assert (factors[packed.offsets[1:] - 1] == 0).all()
+
+
+def test_a_cache_of_another_edition_of_the_grammar_is_refused_by_name(tmp_path):
+    corpus = GrammarCorpus(train=3, validation=2, test=2, seed=0, cache_dir=str(tmp_path))
+    corpus.open("train")
+    path = corpus.folder("train") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["identity"].pop("edition") == 2
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"made from something else:(?s:.*)wanted: .*'edition': 2"):
+        corpus.open("train")
 
 
 def test_splits_and_seeds_of_the_grammar_share_no_story(tmp_path):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -207,6 +208,49 @@ def test_making_a_loader_draws_no_random_number(grammar_data):
     next(iter(attach(grammar_data).train_dataloader()))
     next(iter(grammar_data.val_dataloader()))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_cut_at_the_longest_length_is_said_once(grammar_data, caplog):
+    grammar_data.max_length = 30
+    caplog.set_level("INFO", "tti")
+    for _ in range(2):
+        grammar_data.prepare_data()
+    lengths = grammar_data.split("train").lengths
+    (said,) = [message for message in caplog.messages if message.startswith("train: ")]
+    rest = (lengths - 30).clip(min=0)
+    assert f"{(rest > 0).sum()} of 90 stories are longer than data.max_length=30" in said
+    assert f"{rest.sum() / lengths.sum():.1%} of the tokens are not used" in said
+
+
+def test_nothing_is_said_where_nothing_is_cut(grammar_data, caplog):
+    caplog.set_level("INFO", "tti")
+    grammar_data.prepare_data()
+    assert not caplog.messages
+
+
+def text_data(compose, tmp_path, **corpus):
+    files = {"train": tmp_path / "train.txt", "validation": tmp_path / "valid.txt", "test": tmp_path / "test.txt"}
+    for path in files.values():
+        path.write_text("One.<|endoftext|>Two.<|endoftext|>", encoding="utf-8")
+    given = {**files, "tokenizer": "bpe:260", "cache_dir": tmp_path / "caches", **corpus}
+    overrides = [f"data.corpus.{key}={value}" for key, value in given.items()]
+    return instantiate(compose("model=tiny", "data=tinystories", *overrides).data)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_missing_file_of_any_split_is_known_before_any_cache_is_built(compose, tmp_path, split):
+    data = text_data(compose, tmp_path, **{split: tmp_path / "nope.txt"})
+    with pytest.raises(ValueError, match=r"no such file: .*nope\.txt"):
+        data.prepare_data()
+    assert not (tmp_path / "caches").exists()
+
+
+def test_splits_of_different_tokenizers_are_an_error(compose, tmp_path):
+    data = text_data(compose, tmp_path)
+    data.prepare_data()
+    data.splits["validation"].manifest["tokenizer_sha256"] = "another"
+    with pytest.raises(ValueError, match="made by different tokenizers"):
+        data.prepare_data()
 
 
 def test_n_gram_losses_are_of_what_was_seen_and_of_the_whole_split(grammar_data):

@@ -58,6 +58,133 @@ def test_the_end_of_text_may_stand_in_a_line(tmp_path):
     assert list(sources.stories(str(tmp_path / "a.txt"))) == ["One.", "Two.", "Three."]
 
 
+@pytest.mark.parametrize("stories", ["One.\n\nTwo.\n", "One.\nTwo.\n", "", "\n"])
+def test_a_text_without_a_single_end_of_text_is_an_error(tmp_path, stories):
+    (tmp_path / "a.txt").write_text(stories)
+    with pytest.raises(ValueError, match=r"a\.txt has no <\|endoftext\|>, which ends each story"):
+        list(sources.stories(str(tmp_path / "a.txt")))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz"])
+def test_a_byte_order_mark_is_no_part_of_a_story(tmp_path, name):
+    text = "\ufeff" + (as_rows(STORIES) if "jsonl" in name else as_text(STORIES))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    assert list(sources.stories(str(tmp_path / name))) == STORIES
+
+
+def test_files_that_were_joined_with_their_byte_order_marks_are_read_without_them(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeffOne.<|endoftext|>\n\ufeffTwo.<|endoftext|>", encoding="utf-8")
+    assert list(sources.stories(str(tmp_path / "a.txt"))) == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    "content", ["\N{LEFT DOUBLE QUOTATION MARK}Hi".encode("cp1252"), "One.<|endoftext|>".encode("utf-16")]
+)
+def test_another_encoding_is_called_that(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read .*a\.txt: it is not UTF-8 .*iconv"):
+        list(sources.stories(str(tmp_path / "a.txt")))
+
+
+SHARDS = {"train-0.txt": ["One."], "train-1.txt": ["Two.", "Three."], "valid.txt": ["Four."]}
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "stories"  # which looks like a name on the Hub
+    folder.mkdir(parents=True)
+    for name, stories in SHARDS.items():
+        (folder / name).write_text(as_text(stories))
+    (folder / "info.json").write_text("{}")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "train-9.txt").write_text(as_text(["Never."]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ["data/stories/train-0.txt", "data/stories/train-1.txt"],
+        "data/stories/train-*.txt",
+        "data/stories@train",
+        ["data/stories/train-0.txt", "data/stories/*-1.txt"],
+    ],
+)
+def test_several_files_are_read_in_order(shards, source):
+    assert list(sources.stories(source)) == ["One.", "Two.", "Three."]
+    assert sources.count(source) == 3
+    assert len(sources.fingerprint(source)) == 2
+
+
+def test_a_folder_with_files_of_several_splits_must_say_which(shards):
+    with pytest.raises(ValueError, match=r"several splits: say which, data/stories@train or data/stories@validation"):
+        list(sources.stories("data/stories"))
+    assert list(sources.stories("data/stories@validation")) == ["Four."]
+    with pytest.raises(ValueError, match=r"no file in data/stories is called test"):
+        list(sources.stories("data/stories@test"))
+
+
+def test_the_splits_of_a_folder_may_be_folders(shards):
+    for split in ("train", "validation"):
+        (shards / "parts" / split).mkdir(parents=True)
+        (shards / "parts" / split / "0000.txt").write_text(as_text([split]))
+    assert list(sources.stories(f"{shards}/parts@validation")) == ["validation"]
+
+
+def test_a_folder_of_one_split_is_all_its_files(shards):
+    (shards / "valid.txt").unlink()
+    assert (
+        list(sources.stories("data/stories")) == list(sources.stories("./data/stories/")) == ["One.", "Two.", "Three."]
+    )
+
+
+def test_a_folder_that_is_there_is_never_looked_for_on_the_hub(shards):
+    for path in shards.glob("[a-z]*.txt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"data/stories holds no file to read; \.jsonl, \.parquet, \.txt"):
+        list(sources.stories("data/stories"))
+    (shards / "a.txt").touch()
+    (shards / "b.jsonl").touch()
+    with pytest.raises(ValueError, match=r"several kinds \(\.jsonl, \.txt\): give a glob"):
+        list(sources.stories("data/stories"))
+
+
+@pytest.mark.parametrize("source", ["data/stories/no-*.txt", "data/no-*", ["data/stories/train-0.txt", "no.txt"]])
+def test_what_matches_nothing_is_a_missing_file(shards, source):
+    with pytest.raises(ValueError, match=r"no such file: .*no"):
+        list(sources.stories(source))
+
+
+def test_an_empty_list_is_an_error():
+    with pytest.raises(ValueError, match="an empty list names no corpus"):
+        sources.fingerprint([])
+
+
+@pytest.mark.parametrize("name", ["train (1).txt", "a=b.txt", "a[1].jsonl", "what?.txt", "été.txt", "a#b.parquet"])
+def test_names_are_taken_as_they_stand(tmp_path, name):
+    as_kind = "a" + name[name.rindex(".") :]
+    WRITERS[as_kind](tmp_path / name, STORIES)
+    assert list(sources.stories(str(tmp_path / name))) == STORIES
+
+
+def test_the_home_is_known(shards, monkeypatch):
+    monkeypatch.setenv("HOME", str(shards))
+    assert list(sources.stories("~/train-0.txt")) == list(sources.stories("~/*-0.txt")) == ["One."]
+
+
+def test_texts_may_stand_in_another_column(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"story": "One.", "id": 3}\n')
+    assert list(sources.stories(str(tmp_path / "a.jsonl"), "story")) == ["One."]
+
+
+@pytest.mark.parametrize("value", ["5", "[1]", "true", '{"a": "b"}'])
+def test_what_is_no_text_is_an_error_that_names_file_and_row(tmp_path, value):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": {value}}}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl: column 'text' of row 1 holds .*, which is no text"):
+        list(sources.stories(str(tmp_path / "a.jsonl")))
+
+
 def test_rows_without_text_in_them_are_dropped(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "One."}\n{"text": null}\n{"text": "Two."}\n')
     assert list(sources.stories(str(tmp_path / "a.jsonl"))) == ["One.", "Two."]
@@ -127,6 +254,8 @@ def test_a_changed_file_has_another_fingerprint(tmp_path):
     assert sources.fingerprint(str(path)) == before
     path.write_text("Two and more.")
     assert sources.fingerprint(str(path)) != before
+    (tmp_path / "copy.txt").write_text("Two and more.")
+    assert sources.fingerprint(str(path)) == sources.fingerprint(str(tmp_path / "copy.txt"))
     assert sources.fingerprint("owner/name@train") != sources.fingerprint("owner/name@validation")
 
 

@@ -1,5 +1,7 @@
+import json
+
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 
 from tti.data import tokenizers
 
@@ -51,6 +53,62 @@ def test_added_tokens_count_the_bytes_of_their_text(bpe):
     tokenizer.add_tokens([AddedToken("piña")])
     assert tokenizers.token_bytes(tokenizer)[300] == 5
     assert tokenizers.token_bytes(tokenizer)[tokenizer.encode("una piña").ids].sum() == 9
+
+
+CASES = ["truncation", "padding", "ends", "dropout"]
+
+
+@pytest.fixture(params=CASES)
+def meddling(request, bpe):
+    """A tokenizer whose file brings a setting that changes texts."""
+    tokenizer = type(bpe).from_str(bpe.to_str())
+    if request.param == "truncation":
+        tokenizer.enable_truncation(5)
+    elif request.param == "padding":
+        tokenizer.enable_padding(length=100)
+    elif request.param == "ends":
+        end = tokenizers.end_of_text(bpe)
+        special = [("<|endoftext|>", end)]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            "<|endoftext|> $A <|endoftext|>", special_tokens=special
+        )
+    else:
+        tokenizer.model.dropout = 0.9
+    return tokenizer
+
+
+@pytest.mark.parametrize("where", ["folder", "file", "run"])
+def test_what_a_file_brings_beside_its_vocabulary_changes_no_text(meddling, bpe, tmp_path, where):
+    path = tmp_path / "tokenizer.json"
+    meddling.save(str(path))
+    loaded = tokenizers.read(path) if where == "run" else tokenizers.load(str(tmp_path if where == "folder" else path))
+    assert [each.ids for each in loaded.encode_batch(TEXTS)] == [each.ids for each in bpe.encode_batch(TEXTS)]
+
+
+def test_ids_with_a_gap_are_counted_to_the_highest(bpe):
+    content = json.loads(bpe.to_str())
+    content["model"]["vocab"]["<|endoftext|>"] = content["added_tokens"][0]["id"] = 350
+    tokenizer = type(bpe).from_str(json.dumps(content))
+    assert tokenizer.get_vocab_size() == 300
+    assert tokenizers.vocabulary_size(tokenizer) == 351
+    assert tokenizers.token_ids(tokenizer).tolist() == [*range(1, 300), 350]
+    sizes = tokenizers.token_bytes(tokenizer)
+    assert len(sizes) == 351
+    assert sizes[300:].sum() == 0
+    assert sizes[tokenizer.encode(TEXTS[1]).ids].sum() == len(TEXTS[1].encode())
+
+
+@pytest.mark.parametrize("name", ["./no", "/no/where", "~/no", "a/b/c", "no/tokenizer.json"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(ValueError, match=r"no such tokenizer: .* \(from folder /"):
+        tokenizers.load(name)
+
+
+def test_the_home_is_known(bpe, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    assert tokenizers.fingerprint(tokenizers.load("~/tokenizer.json")) == tokenizers.fingerprint(bpe)
+    assert tokenizers.load("~/").encode("Tim").ids == bpe.encode("Tim").ids
 
 
 def test_gpt2_from_a_folder(real_data):

@@ -18,11 +18,19 @@ RUN = [*SMALL, "run_dir=run"]
         (["regularizer=l1", "regularizer.l1.sites=blocks.*.nope"], "no site of this model matches 'blocks.*.nope'"),
         (["metrics.sparsity.sites=[nope]"], "no site of this model matches 'nope'"),
         (["regularizer=online_sae", "regularizer.online_sae.sites=mlp_uot"], "no site of this model matches 'mlp_uot'"),
-        (["regularizer=online_sae", "regularizer.online_sae.expansion=0"], "expansion=0 must be above 0"),
+        (
+            ["regularizer=online_sae", "regularizer.online_sae.expansion=0"],
+            "expansion=0 must be a number above 0",
+        ),
         (
             ["regularizer=online_sae", "regularizer.online_sae.autoencoder.k=257"],
             "k=257 latents a token: from 1 to 256",
         ),
+        (["trainer.max_steps=0"], "error: trainer.max_steps=0 must be an integer from 1\n"),
+        (["seed=1.5"], "error: seed=1.5 must be an integer from 0 to 4294967295\n"),
+        (["optimizer.lr=nan"], "error: optimizer.lr=.nan must be a number from 0\n"),
+        (["trainer.devices=999"], "error: trainer.devices=999, but this machine has"),
+        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed must be 32-true, bf16-mixed"),
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
         (["variant=topk"], "or give what the variant is: model/mlp=topk"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
@@ -39,7 +47,7 @@ def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
         (["data.stories_per_step=1000"], "data.stories_per_step=1000, but the training split has 300 stories"),
         (["trainer.accumulate_grad_batches=3"], "data.stories_per_step=8 cannot be divided"),
         (["model.vocab_size=10"], "model.vocab_size=10, but the tokenizer has"),
-        (["regularizer=l1", "regularizer.l1.warmup=2"], "warmup=2 must be a fraction of training in [0, 1]"),
+        (["regularizer=l1", "regularizer.l1.warmup=2"], "regularizer.l1.warmup=2 must be a number from 0 to 1"),
     ],
 )
 def test_configurations_that_cannot_work(tti, override, message):
@@ -48,6 +56,50 @@ def test_configurations_that_cannot_work(tti, override, message):
 
 
 TEXT = [override for override in RUN if not override.startswith("data.corpus")] + ["data=tinystories"]
+
+
+SWEPT = [override for override in SMALL if not override.startswith(("hydra.mode", "name="))]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=1e-3,-1", "optimizer.lr=-1 must be a number from 0"),
+        ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0 must be an integer from 1, or -1"),
+    ],
+)
+def test_a_bad_value_in_any_job_stops_a_sweep_before_the_first(tti, override, message):
+    launcher = ["hydra/launcher=joblib"] if "launcher" in override else []
+    said = tti("-m", *SWEPT, "variant=baseline", *launcher, override).failed()
+    assert message in said
+    assert not list(tti.folder.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("tti.generate", ["run=x", "temperature=nan"], "temperature=.nan must be 0 or a number from 0.001"),
+        ("tti.sae", ["run=x", "site=y", "fit.batch=0"], "fit.batch=0 must be an integer from 1"),
+        ("tti.evaluate", ["run=x", "device=foo"], "device=foo must be a device of this machine, which has cpu"),
+        ("tti.evaluate", ["run=x", "evaluation.contexts.k=0"], "evaluation.contexts.k=0 must be an integer from 1"),
+        ("tti.report", ["runs=nope", "margin=-1"], "margin=-1 must be a number from 0"),
+        ("tti.report", ["runs=nope"], "no such folder: nope"),
+        ("tti.export", ["run=x", "to=y", "stories=0"], "stories=0 must be an integer from 1"),
+        ("tti.benchmark", ["steps=0"], "steps=0 must be an integer from 1"),
+    ],
+)
+def test_every_command_says_which_knob_is_wrong(tti, module, arguments, message):
+    said = tti(*arguments, module=module).failed()
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
+
+
+def test_names_of_files_are_taken_as_they_stand(tti):
+    text = "".join(f"Tim saw cat {number}.<|endoftext|>\n" for number in range(20))
+    for name in ("train (1).txt", "a=b ~#.txt"):
+        (tti.folder / name).write_text(text)
+    files = ["data.corpus.train=train (1).txt", "data.corpus.validation=a=b ~#.txt", "data.corpus.tokenizer=bpe:300"]
+    tti(*TEXT, *files, "trainer.max_steps=1").ok()
 
 
 def test_a_missing_file(tti):

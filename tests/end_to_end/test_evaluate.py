@@ -1,6 +1,7 @@
 """`python -m tti.evaluate` on runs of the real command line: what it leaves behind, resumption, controls, errors."""
 
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,10 @@ def files(run: Path) -> dict[str, int]:
 
 
 def test_every_part_for_every_subject(evaluate, tmp_path):
-    evaluate("run=runs").ok()
+    said = evaluate("run=runs").ok().output
+    assert re.search(r"runs/topk \(2 of 2, \d+ min left\)", said)
+    assert re.search(r"loss in nats a token: [\d.]+ \(random_init [\d.]+\)", said)
+    assert "all numbers: runs/dense/evaluation/validation/trained" in said
     for name in ("dense", "topk"):
         run = tmp_path / "runs" / name
         subjects = {each.subject: each for each in evaluations(run)}
@@ -150,9 +154,9 @@ def test_a_regularizer_that_is_not_here_fails_what_needs_it_and_nothing_else(eva
     path = tmp_path / "runs/topk/config.yaml"
     path.write_text(path.read_text().replace("tti.regularizers.l1.L1", "mypkg.share.Share"))
     message = evaluate("run=runs", "parts=[performance,sae]", "subjects=[trained]").failed()
-    assert "trained: sae: Error loading 'mypkg.share.Share'" in message
-    assert "No module named 'mypkg'" in message
-    assert "put its folder on PYTHONPATH" in message
+    assert "trained: sae: a run folder may not name mypkg.share.Share" in message
+    message = evaluate("run=runs", "parts=[performance,sae]", "subjects=[trained]", "trust=mypkg").failed()
+    assert "trained: sae: cannot find mypkg.share.Share: is mypkg installed, or its folder on PYTHONPATH?" in message
     assert "Traceback" not in message
     assert "1 could not be evaluated: runs/topk" in message
     assert Evaluation(tmp_path / "runs/topk").parts() == ("performance",)

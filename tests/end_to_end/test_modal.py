@@ -28,13 +28,19 @@ def test_without_an_account_it_says_what_to_do_and_leaves_no_run(tti):
     [
         ("gpu=A1000", "which has T4, L4, A10"),
         ("gpuu=A100", "hydra.launcher has: "),
-        ("retries=many", "retries=many must be a number"),
+        ("retries=many", "retries=many must be an integer from 0 to 10"),
     ],
 )
 def test_a_wrong_option_costs_nothing(tti, option, answer):
     message = tti(*SWEEP, "hydra/launcher=modal", f"hydra.launcher.{option}", **NO_ACCOUNT).failed()
     assert answer in message
     assert not list(tti.folder.rglob("config.yaml"))
+
+
+def test_what_only_making_the_network_shows_costs_nothing(tti):
+    dry = ["hydra/launcher=modal", "hydra.launcher.dry_run=true"]
+    message = tti(*SWEEP, *dry, "model.n_heads=5", **NO_ACCOUNT).failed()
+    assert "d_model=32 is not a multiple of n_heads=5" in message
 
 
 def test_a_typo_in_a_job_costs_nothing(tti):

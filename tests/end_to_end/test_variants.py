@@ -80,7 +80,7 @@ def test_decoys_change_no_bit_of_the_network_and_learn(arms):
     trained = {name.replace(".mlp.mlp.", ".mlp."): value for name, value in weights(arms, "decoys").items()}
     assert equal(weights(arms, "baseline"), trained)
     logged = [row["train/decoys"] for row in rows(arms.folder / "decoys") if "train/decoys" in row]
-    assert logged[-1] < 0.6 * logged[0]
+    assert logged[-1] < 0.8 * logged[0]  # log 2 at first: they know nothing
 
 
 @pytest.mark.parametrize("arm", ["apart_sae", "rare_sae"])

@@ -56,7 +56,7 @@ def of_site(metrics, name):
     return metrics[f"{name}/mlp.post/layer_0"]
 
 
-@pytest.mark.parametrize("suffix", ["", "_top_1"])
+@pytest.mark.parametrize("suffix", ["", "_top1"])
 def test_a_planted_layer_knows_everything(scored, suffix):
     for name in NAMES:
         assert of_site(scored(values), f"{name}{suffix}") == pytest.approx(1)
@@ -78,7 +78,7 @@ def by_story(packed, factors):
     }
 
 
-@pytest.mark.parametrize("suffix", ["", "_top_1"])
+@pytest.mark.parametrize("suffix", ["", "_top1"])
 def test_lookup_tables_and_shuffled_labels_know_nothing(scored, shuffled, suffix):
     for plant in (tables, shuffled):
         for name in NAMES:
@@ -92,18 +92,18 @@ def test_the_plain_f1_does_not_tell_a_lookup_table_from_knowledge(scored):
     assert ceilings_ == sorted(ceilings_)
 
 
-def test_the_ideal_reader_is_at_its_ceiling(part, grammar_stories):
-    packed = grammar_stories.packed
+def test_the_ideal_reader_is_at_its_ceiling(part, few_stories):
+    packed = few_stories.packed
     known = by_story(packed, ceilings(packed, GRAMMAR).guess)
 
     def reader(tokens, factors):
         return values(tokens, known[tokens.numpy().astype(int).tobytes()])
 
-    metrics = run(part, Planted(grammar_stories, reader), grammar_stories).metrics
+    metrics = run(part, Planted(few_stories, reader), few_stories).metrics
     for name in NAMES:
-        assert of_site(metrics, name) == pytest.approx(metrics[f"{name}_ceiling"])
-        assert metrics[f"{name}_ceiling"] > 0.9
-    assert metrics["context_factors"] >= 11
+        assert of_site(metrics, name) == pytest.approx(metrics[f"{name}_ceiling"], nan_ok=True)
+    assert 0.8 < metrics["context_f1_ceiling"] <= 1
+    assert metrics["context_factors"] >= 8
     assert 0.4 < metrics["entropy_floor"] < 0.6
 
 
@@ -113,15 +113,24 @@ def noisy(tokens, factors, order=slice(None)):
     return (values(tokens, factors) + noise)[:, order]
 
 
-def test_chunks_and_the_order_of_neurons_change_nothing(part, scored, grammar_stories):
-    expected = {name: value for name, value in scored(noisy).items() if "context" in name}
+def test_chunks_and_the_order_of_neurons_change_nothing(part, few_stories):
+    found = run(part, Planted(few_stories, noisy), few_stories).metrics
+    expected = {name: value for name, value in found.items() if "context" in name}
     assert 0.1 < of_site(expected, "context_f1") < 0.9
-    small = StorySet(grammar_stories._data, "validation", 700)
-    assert len(small) > 2 * len(grammar_stories)
+    large = StorySet(few_stories._data, "validation", 3000)
+    assert len(few_stories) > 2 * len(large)
     order = torch.randperm(sum(SIZES), generator=torch.Generator().manual_seed(0))
-    again = run(part, Planted(small, lambda tokens, factors: noisy(tokens, factors, order)), small).metrics
+    again = run(part, Planted(large, lambda tokens, factors: noisy(tokens, factors, order)), large).metrics
     for name, value in expected.items():
         assert again[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
+    few_stories.require(GRAMMAR.tokenizer(), tmp_path)
+    other = GRAMMAR.tokenizer()
+    other.add_tokens(["zebra"])
+    with pytest.raises(ValueError, match="another edition of the built-in grammar than edition 2"):
+        few_stories.require(other, tmp_path)
 
 
 def test_scores_by_hand():
@@ -205,7 +214,7 @@ def test_the_effect_of_a_neuron_is_what_its_absence_changes(make_net, few_storie
     chunk = odd_stories(few_stories, 150)
     assert (chunk.stories % 2 == 1).all()
     site, neurons, means = "blocks.0.mlp.post", torch.tensor([3, 0, 9]), torch.tensor([0.5, -1, 2])
-    effect = divergences(net, chunk, site, neurons, means, 2, lambda text: None)
+    effect = divergences(net, net.logits, chunk, site, neurons, means, 2, lambda text: None)
     with torch.no_grad():
         whole = net(chunk.batch.tokens, chunk.batch.stories)
         for row, (neuron, mean) in enumerate(zip(neurons, means, strict=True)):

@@ -37,11 +37,18 @@ def test_the_same_activations_at_every_site(exported, story, option):
         torch.testing.assert_close(theirs[site].reshape(acts.shape), acts, atol=2e-5, rtol=1e-4, msg=site)
 
 
+def test_an_mlp_without_a_place_in_gpt2_is_refused(lively_net, compose, tokenizer, tmp_path):
+    net = lively_net("model/mlp=decoys")
+    with pytest.raises(ValueError, match=r"an export cannot write down a DecoyMLP: only a tti\.models\.mlp\.MLP"):
+        write(tmp_path, net, compose("model=tiny", "model/mlp=decoys").model.mlp, tokenizer)
+
+
 def test_plain_gpt2_carries_no_code_and_other_mlps_their_own(exported):
     for mlp in ("dense", "relu"):
         assert not list(exported(mlp)[1].glob("*.py"))
     assert {path.name for path in exported("hard_concrete")[1].glob("*.py")} == {
-        "modeling_tti.py", "shapes.py", "tti_models_hard_concrete.py", "tti_models_mlp.py", "tti_models_taps.py",
+        "modeling_tti.py", "shapes.py", "tti_models_hard_concrete.py", "tti_models_mlp.py", "tti_models_symmetry.py",
+        "tti_models_taps.py",
     }  # fmt: skip
 
 

@@ -125,7 +125,10 @@ def test_saelens_evaluates_an_autoencoder_of_ours(exported, tmp_path):
     )  # fmt: skip
     found, _ = evals.run_evals(sae, store, model, ActivationScaler(), asked)
     assert found["sparsity"]["l0"] == pytest.approx(8)
-    assert 0.3 < found["model_performance_preservation"]["kl_div_score"] <= 1
+    assert 0.3 < found["model_behavior_preservation"]["kl_div_score"] <= 1
+    assert (
+        found["model_performance_preservation"]["ce_loss_score"] > 0.3
+    )  # above 1: such tokens are not to be predicted
     assert found["reconstruction_quality"]["explained_variance"] > 0.5
 
 

@@ -105,6 +105,15 @@ def test_the_network_goes_on_with_what_a_tap_gives_back(theirs, net, tokens):
     assert torch.equal(net(tokens, layout), plain)  # no hook stays
 
 
+def test_gradients_reach_activations_that_were_recorded(net, tokens):
+    recorder = Recorder(net.sites)
+    hidden = net(tokens, Separate.of(LENGTHS), recorder)
+    acts = list(recorder.activations.values())
+    gradients = torch.autograd.grad(hidden.square().sum(), acts)
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+    torch.testing.assert_close(gradients[-1], 2 * hidden)
+
+
 @torch.no_grad()
 def test_a_tap_on_one_document_does_not_reach_another(net, tokens):
     layout = Separate.of(LENGTHS)

@@ -130,8 +130,9 @@ def test_dry_runs_are_checked_too(modal, make_jobs, options):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("timeout_hours", 25), ("retries", 11), ("retries", "many"), ("max_containers", 0)]
+    ("option", "value"),
+    [("timeout_hours", 25), ("retries", 11), ("retries", "many"), ("retries", 1.5), ("max_containers", 0)],
 )
 def test_numbers_that_modal_does_not_take(options, option, value):
-    with pytest.raises(ValueError, match=rf"hydra\.launcher\.{option}={value} must be a number between"):
+    with pytest.raises(ValueError, match=rf"hydra\.launcher\.{option}={value} must be an? (number|integer)"):
         options(**{option: value})

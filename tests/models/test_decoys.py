@@ -79,3 +79,9 @@ def test_detectors_find_what_a_linear_map_can_tell():
     stream = torch.randn(6, 16, generator=generator)[types] + 0.1 * torch.randn(400, 16, generator=generator) + 3
     on = torch.nn.functional.one_hot(types, 6).float()[:, :3]
     assert ((detectors(stream, on)(stream) > 0) == on.bool()).all()
+
+
+def test_detectors_are_on_as_often_as_they_should_where_they_cannot_tell():
+    generator = torch.Generator().manual_seed(0)
+    stream, on = torch.randn(500, 4, generator=generator), (torch.rand(500, 3, generator=generator) < 0.1).float()
+    assert torch.equal((detectors(stream, on)(stream) > 0).sum(0), on.sum(0).long())

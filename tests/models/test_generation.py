@@ -21,7 +21,7 @@ def net():
 
 
 def sample(net, tokens, **options):
-    settings = {"end": END, "limit": 100, "temperature": 1.0, "top_k": 10, "seed": 0} | options
+    settings = {"ids": torch.arange(10), "end": END, "limit": 100, "temperature": 1.0, "top_k": 10, "seed": 0} | options
     generator = torch.Generator().manual_seed(settings.pop("seed"))
     return list(continuation(net, tokens, generator=generator, **settings))
 
@@ -43,6 +43,13 @@ def test_the_seed_decides(net):
 
 def test_temperature_zero_and_top_one_are_greedy(net):
     assert sample(net, [1], temperature=0, seed=1) == sample(net, [1], top_k=1, seed=2)
+
+
+def test_ids_without_a_token_are_never_drawn(net):
+    ids = torch.tensor([0, 3, 4])
+    drawn = {token for seed in range(20) for token in sample(net, [1], ids=ids, end=-1, seed=seed)}
+    assert drawn == {0, 3, 4}
+    assert set(sample(net, [1], ids=ids, end=-1, temperature=0)) <= drawn
 
 
 def test_the_prompt_is_not_changed(net):

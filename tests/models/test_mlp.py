@@ -5,7 +5,7 @@ from torch.nn.functional import gelu, relu
 
 from tti.models.gpt import GPT
 from tti.models.mlp import DenseMLP, FeedForward, TopKMLP
-from tti.models.network import InapplicableError
+from tti.models.symmetry import InapplicableError
 from tti.models.taps import Recorder, no_tap
 
 

@@ -42,7 +42,7 @@ def test_a_site_with_another_name_is_none_and_no_path(written_run, evaluate_run,
     evaluate_run(run, 1)
     wide = np.zeros(4, np.float32)
     arrays = {
-        f"{site}/neuron/selectivity": Array(wide, ("width",)),
+        f"{site}/neuron/selectivity_top5": Array(wide, ("width",)),
         f"{site}/neuron/firing_rate": Array(wide, ("width",)),
     }
     write(Evaluation(run), "extra", Result({}, arrays), ABOUT)

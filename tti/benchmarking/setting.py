@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tti.benchmarking.sample import Sample, sampled
 from tti.configuration import conf_dir
 from tti.data.module import StoryData
+from tti.data.tokenizers import vocabulary_size
 from tti.step import Batch
 
 
@@ -57,7 +58,7 @@ class Setting:
     def config(self) -> DictConfig:
         """The composed training; the vocabulary is the tokenizer's where none is given."""
         config = self._composed.copy()
-        config.model.vocab_size = config.model.vocab_size or self.data.tokenizer.get_vocab_size()
+        config.model.vocab_size = config.model.vocab_size or vocabulary_size(self.data.tokenizer)
         return config
 
     @cached_property

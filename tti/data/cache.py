@@ -2,8 +2,8 @@
 
 A folder holds ``tokens.bin`` (uint16, every story followed by the end of text), ``offsets.bin`` (int64, where each
 story begins, and the end), further per-token arrays that a corpus knows (the grammar's factors), ``tokenizer.json``
-and ``manifest.json`` (source, counts, sizes and hashes). It is built under a lock beside its place and renamed into
-it, so that it is there whole or not at all.
+and ``manifest.json`` (source, counts, sizes and hashes, its own included). It is built under a lock beside its place
+and renamed into it, so that it is there whole or not at all.
 """
 
 import hashlib
@@ -26,9 +26,10 @@ from tokenizers import Tokenizer
 from tti.data import tokenizers
 from tti.durable import acquire
 
-FORMAT = 1
+FORMAT = 2
 TOKEN_DTYPE = np.dtype(np.uint16)
 OFFSET_DTYPE = np.dtype(np.int64)
+SEAL = "manifest_sha256"
 
 EncodedStory = Mapping[str, np.ndarray]
 """``tokens`` without the end of text, and any further arrays ``[token, ...]``; all stories have the same keys."""
@@ -91,6 +92,7 @@ def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
     way_out = f"Delete the folder {folder} and start again: it is built anew."
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        seal = manifest.pop(SEAL, None)
         there = manifest["format"], manifest["identity"]
         hashes = {f"{name}.bin": array["sha256"] for name, array in manifest["arrays"].items()}
         hashes["tokenizer.json"] = manifest["tokenizer_sha256"]
@@ -101,9 +103,9 @@ def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
             f"the token cache {folder} was made from something else:\n"
             f"  there:  format {there[0]}, {there[1]}\n  wanted: format {FORMAT}, {dict(identity)}\n{way_out}"
         )
-    for name, sha256 in hashes.items():
-        if _hash(folder / name) != sha256:
-            raise ValueError(f"the token cache is damaged: {folder / name} is not what was written. {way_out}")
+    changed = [name for name, sha256 in hashes.items() if _hash(folder / name) != sha256]
+    for name in ["manifest.json"] * (seal != _seal(manifest)) + changed:
+        raise ValueError(f"the token cache is damaged: {folder / name} is not what was written. {way_out}")
     arrays = {name: _map(folder, name, manifest["arrays"][name]) for name in ("tokens", "offsets")}
     return PackedStories(folder, manifest, **arrays)
 
@@ -138,6 +140,7 @@ def _build(folder: Path, identity: Mapping[str, Any], make: Maker) -> None:
     partial.mkdir()
     try:
         manifest = {"format": FORMAT, "identity": dict(identity), **_write(partial, make)}
+        manifest[SEAL] = _seal(manifest)
         _write_durably(partial / "tokenizer.json", make.tokenizer.to_str())
         _write_durably(partial / "manifest.json", json.dumps(manifest, indent=2))
         partial.rename(folder)
@@ -146,12 +149,17 @@ def _build(folder: Path, identity: Mapping[str, Any], make: Maker) -> None:
         raise
 
 
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The hash of all else that a manifest says."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _write(folder: Path, make: Maker) -> dict[str, Any]:
-    types, most = make.tokenizer.get_vocab_size(), np.iinfo(TOKEN_DTYPE).max + 1
-    if types > most:
+    size, most = tokenizers.vocabulary_size(make.tokenizer), np.iinfo(TOKEN_DTYPE).max + 1
+    if size > most:
         raise ValueError(
-            f"{make.title}: the tokenizer has {types:,} token types, a cache holds {most:,} at most. Give "
-            "data.corpus.tokenizer one with fewer, such as gpt2, or train one on the corpus with bpe:4096."
+            f"{make.title}: the tokenizer has ids up to {size - 1:,}, a cache holds {most - 1:,} at most. Give "
+            "data.corpus.tokenizer a smaller one, such as gpt2, or train one on the corpus with bpe:4096."
         )
     end = np.array([tokenizers.end_of_text(make.tokenizer)], dtype=TOKEN_DTYPE)
     files: dict[str, _ArrayFile] = {"tokens": _ArrayFile(folder / "tokens.bin", TOKEN_DTYPE, ())}
@@ -182,7 +190,7 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
     return {
         "stories": stories,
         "tokens": written - stories,
-        "vocab_size": types,
+        "vocab_size": size,
         "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),  # of tokenizer.json too, which is the same text
         "arrays": arrays,
     }

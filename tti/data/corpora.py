@@ -16,8 +16,10 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tti.data import sources, tokenizers
-from tti.data.cache import EncodedStory, Maker, PackedStories, cached
+from tti.data.cache import FORMAT, EncodedStory, Maker, PackedStories, cached
 from tti.data.grammar import EDITION, StoryGrammar
+from tti.data.sources import Source
+from tti.durable import write_atomically
 
 TRAINING = "train"
 PORTION = 1000  # stories encoded at a time: enough to keep every core busy, small in memory
@@ -63,51 +65,76 @@ class Corpus(ABC):
 
     def folder(self, split: str) -> Path:
         """Where the packed split lies once it is made."""
-        return self.cache_dir / f"{_slug(self.label(split))}-{_digest(self.identity(split))}"
+        return self.cache_dir / f"{_slug(self.label(split))}-{_digest({'format': FORMAT, **self.identity(split)})}"
 
 
 class TextCorpus(Corpus):
-    """Texts of files or of the Hub (``tti.data.sources``), and a tokenizer: a folder, a Hub name, or ``bpe:SIZE``.
+    """Texts of files or of the Hub (``tti.data.sources``), and a tokenizer.
 
-    ``bpe:SIZE`` trains a byte-level BPE on the ``train`` split, once.
+    Args:
+        train, validation, test: of each split, a file, folder, glob or dataset of the Hub, or a list of them.
+        tokenizer: a folder, a ``tokenizer.json``, a name on the Hub, or ``bpe:SIZE``, which trains a byte-level BPE on
+            the ``train`` split, once.
+        column: that holds the texts, in ``.parquet``, ``.jsonl`` and on the Hub.
     """
 
-    def __init__(self, train: str, validation: str, test: str | None, tokenizer: str, cache_dir: str) -> None:
+    def __init__(
+        self,
+        train: Source,
+        validation: Source,
+        test: Source | None,
+        tokenizer: str,
+        cache_dir: str,
+        column: str = "text",
+    ) -> None:
         super().__init__(cache_dir)
         given = {"train": train, "validation": validation, "test": test}
         self.sources = {split: source for split, source in given.items() if source is not None}
-        self.tokenizer = tokenizer
+        self.tokenizer, self.column = tokenizer, column
 
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(self.sources)
 
     def identity(self, split: str) -> dict[str, Any]:
-        return {"text": sources.fingerprint(self.sources[split]), "tokenizer": self._tokenizer_identity}
+        return {"texts": self._texts_identity(split), "tokenizer": self._tokenizer_identity}
 
     def label(self, split: str) -> str:
-        source = Path(self.sources[split]).name.partition(".")[0]
+        source = sources.title(self.sources[split]).partition(".")[0]
         return f"{source}-{Path(self.tokenizer).name}"
 
     def make(self, split: str) -> Maker:
         source = self.sources[split]
-        title = f"tokenizing {Path(source).name}"
+        title = f"tokenizing {sources.title(source)}"
         return Maker(title, self._loaded_tokenizer, self._portions(split), sources.count(source))
 
+    def _stories(self, split: str) -> Iterator[str]:
+        return sources.stories(self.sources[split], self.column)
+
     def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
-        stories = sources.stories(self.sources[split])
+        stories, tokenizer = self._stories(split), self._loaded_tokenizer
+        first = True
         while portion := list(islice(stories, PORTION)):
-            encoded = self._loaded_tokenizer.encode_batch_fast(portion)  # in parallel, in Rust
-            yield [{"tokens": np.array(story.ids)} for story in encoded]
+            encoded = [story.ids for story in tokenizer.encode_batch_fast(portion)]  # in parallel, in Rust
+            if first and (example := tokenizers.altered(tokenizer, portion, encoded)):
+                Console(stderr=True).print(
+                    f"note: the tokenizer {self.tokenizer} alters texts: {example}", markup=False
+                )
+            first = False
+            yield [{"tokens": np.array(ids)} for ids in encoded]
+
+    def _texts_identity(self, split: str) -> dict[str, Any]:
+        return {"files": sources.fingerprint(self.sources[split]), "column": self.column}
 
     @cached_property
     def _tokenizer_identity(self) -> dict[str, Any]:
         if self.tokenizer.startswith(tokenizers.BPE):
-            return {"trained": self.tokenizer, "on": sources.fingerprint(self.sources["train"])}
-        folder = Path(self.tokenizer).expanduser()
-        if folder.is_dir():
-            files = sorted([*folder.glob("*.json"), *folder.glob("merges.txt")])
-            return {"folder": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
+            return {"trained": self.tokenizer, "on": self._texts_identity("train")}
+        path = Path(self.tokenizer).expanduser()
+        if path.is_file():
+            return {"file": sources.sha256(path)}
+        if path.is_dir():
+            return {"folder": {file.name: sources.sha256(file) for file in sorted(_tokenizer_files(path))}}
         return {"name": self.tokenizer}
 
     @cached_property
@@ -116,14 +143,19 @@ class TextCorpus(Corpus):
             return tokenizers.load(self.tokenizer)
         name = f"{_slug(self.tokenizer)}-{_digest(self._tokenizer_identity)}.json"
         path = self.cache_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                Console(stderr=True).print(f"training the tokenizer {self.tokenizer} on {self.sources['train']}")
-                trained = tokenizers.train_bpe(self.tokenizer, sources.stories(self.sources["train"]))
-                partial = path.with_suffix(".partial")
-                trained.save(str(partial))
-                partial.rename(path)
+                source = sources.title(self.sources["train"])
+                Console(stderr=True).print(f"training the tokenizer {self.tokenizer} on {source}", markup=False)
+                trained = tokenizers.train_bpe(self.tokenizer, self._stories("train"))
+                write_atomically(path, trained.to_str())
         return tokenizers.read(path)
+
+
+def _tokenizer_files(folder: Path) -> Iterator[Path]:
+    """What transformers may read of a tokenizer's folder; never the weights beside it."""
+    return (path for path in folder.iterdir() if path.is_file() and path.suffix in {".json", ".txt", ".bpe", ".model"})
 
 
 class GrammarCorpus(Corpus):

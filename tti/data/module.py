@@ -1,6 +1,7 @@
 """The data module: packed stories in, flat batches out, any process count, any stopping point."""
 
 import json
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tti.measures import type_entropy
 from tti.models.stories import Stories
 from tti.step import Batch
 
+log = logging.getLogger(__name__)
 COUNTED = 2**24  # tokens counted at a time
 
 
@@ -76,14 +78,25 @@ class StoryData(LightningDataModule):
         self._first_step = 0
 
     def prepare_data(self) -> None:
-        """Build the caches, once over all processes of a machine."""
-        for split in ("train", "validation"):
+        """Build the caches, once over all processes of a machine; the training split, the longest, last.
+
+        Raises:
+            ValueError: a split cannot be read, or splits have different tokenizers. A file that is missing is known
+                before any cache is built.
+        """
+        for split in self.corpus.splits:
+            self.corpus.identity(split)
+        for split in reversed(self.corpus.splits):
             self.split(split)
+        if len({packed.manifest["tokenizer_sha256"] for packed in self.splits.values()}) > 1:
+            folders = ", ".join(str(packed.folder) for packed in self.splits.values())
+            raise ValueError(f"the splits were made by different tokenizers; delete {folders}, and start again")
 
     def split(self, name: str) -> PackedStories:
         """A packed split, opened (and checked) once."""
         if name not in self.splits:
-            self.splits[name] = self.corpus.open(name)
+            self.splits[name] = packed = self.corpus.open(name)
+            _say_what_is_cut(name, packed.lengths, self.max_length)
         return self.splits[name]
 
     @property
@@ -145,12 +158,7 @@ class StoryData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
-        micro_batches = trainer.world_size * trainer.accumulate_grad_batches
-        if self.stories_per_step % micro_batches:
-            raise ValueError(
-                f"data.stories_per_step={self.stories_per_step} cannot be divided among {trainer.world_size} processes "
-                f"of {trainer.accumulate_grad_batches} accumulated micro-batches"
-            )
+        require_divisible(self.stories_per_step, trainer.world_size, trainer.accumulate_grad_batches)
         stories = self._batches("train")
         order = TrainingOrder(
             stories.rows,
@@ -226,6 +234,19 @@ class StoryData(LightningDataModule):
             # Its own generator: making a loader must not draw from the one that dropout uses.
             generator=torch.Generator(),
             worker_init_fn=_ignore_interruptions,
+        )
+
+
+def require_divisible(stories_per_step: int, processes: int, accumulated: int) -> None:
+    """Compare the stories of a step with what they are shared out to.
+
+    Raises:
+        ValueError: they cannot be shared out evenly.
+    """
+    if stories_per_step % (processes * accumulated):
+        raise ValueError(
+            f"data.stories_per_step={stories_per_step} cannot be divided among {processes} processes of {accumulated} "
+            "accumulated micro-batches"
         )
 
 
@@ -309,6 +330,15 @@ class EvaluationOrder(Sampler[Portion]):
 
     def __iter__(self) -> Iterator[Portion]:
         return iter(self.portions)
+
+
+def _say_what_is_cut(split: str, lengths: Int[np.ndarray, "story"], max_length: int) -> None:
+    rest = (lengths - max_length).clip(min=0)
+    if longer := np.count_nonzero(rest):
+        log.info(
+            f"{split}: {longer:,} of {len(lengths):,} stories are longer than data.max_length={max_length} and are cut "
+            f"there; {rest.sum() / lengths.sum():.1%} of the tokens are not used"
+        )
 
 
 def _ignore_interruptions(worker: int) -> None:

@@ -1,133 +1,251 @@
 """Where story texts come from: local files, or a dataset of the Hugging Face Hub."""
 
+import glob
 import gzip
-from collections.abc import Iterable, Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import Any, TypeVar
 
 END_OF_TEXT = "<|endoftext|>"
+BYTE_ORDER_MARK = "\ufeff"
 
 # How `datasets` names the formats that it reads for us.
 _COLUMNAR = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
-_TEXT = {".txt"}
+_TEXT = ".txt"
+_KNOWN = sorted([_TEXT, *_COLUMNAR])
+_IN_FOLDERS = sorted({*_KNOWN} - {".json"})  # a .json beside data describes them
+_SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
-Row = dict[str, str | None]
+Row = dict[str, Any]
+Source = str | Sequence[str]
+"""Files, folders, globs and datasets of the Hub: one, or a list of them."""
 T = TypeVar("T")
 
 
-def stories(source: str) -> Iterator[str]:
-    """The stories of a source, stripped, empty ones dropped.
+def stories(source: Source, column: str = "text") -> Iterator[str]:
+    """The stories of a source, in order, stripped, empty ones dropped.
 
     Args:
         source: a ``.txt`` file whose stories end with ``<|endoftext|>``, a ``.parquet`` or ``.jsonl`` file with a
-            ``text`` column (any of them may be gzipped), or ``owner/name`` or ``owner/name@split`` on the Hub.
+            column of texts (any of them may be gzipped); a glob, a folder of such files, or ``FOLDER@split`` for those
+            that are named after the split; ``owner/name`` or ``owner/name@split`` on the Hub; or a list of these.
+        column: the column of texts.
 
     Raises:
-        ValueError: the source is not there, cannot be reached, has another format, or has no ``text`` column.
+        ValueError: a part of the source is not there, cannot be reached, has another format or no such column, or is a
+            ``.txt`` file without an end of text.
     """
-    for text in _texts(source):
-        for story in text.split(END_OF_TEXT):
-            if story := story.strip():
-                yield story
+    for part in parts(source):
+        for text in _texts(part, column):
+            for story in text.split(END_OF_TEXT):
+                if story := story.strip().removeprefix(BYTE_ORDER_MARK).lstrip():
+                    yield story
 
 
-def count(source: str) -> int | None:
+def count(source: Source) -> int | None:
     """About how many stories there are, for a progress bar; None where finding out would mean reading them twice."""
-    path = _local(source)
-    if path is None or _kind(path) not in _TEXT:
+    files = [part for part in parts(source) if isinstance(part, Path) and _kind(part) == _TEXT]
+    if len(files) < len(parts(source)):
         return None
-    with _open(path) as lines:
-        return sum(1 for _ in _readable((line for line in lines if END_OF_TEXT in line), path))
+    return sum(END_OF_TEXT in line for file in files for line in _readable(_lines(file), file))
 
 
-def fingerprint(source: str) -> dict[str, str | int]:
-    """What identifies a source's content cheaply: a file's size and time of change, a Hub dataset's name.
+def fingerprint(source: Source) -> list[dict[str, str]]:
+    """What identifies a source: the content of its files, the names of its datasets of the Hub.
 
     Raises:
-        ValueError: it looks like a file and is not there.
+        ValueError: a part looks like a file and is not there.
     """
-    path = _local(source)
-    if path is None:
-        return {"source": source}
+    return [
+        {"read_as": _format(part), "sha256": sha256(part)} if isinstance(part, Path) else {"hub": part}
+        for part in parts(source)
+    ]
+
+
+def title(source: Source) -> str:
+    """A short readable name."""
+    first, *others = [source] if isinstance(source, str) else source
+    return f"{Path(first).name}-and-{len(others)}-more" if others else Path(first).name
+
+
+def parts(source: Source) -> list[Path | str]:
+    """The local files that a source names, each one by one, and the Hub's datasets by their names.
+
+    Raises:
+        ValueError: there is nothing by a name that looks like a file's, or its format is not known.
+    """
+    found = [part for name in ([source] if isinstance(source, str) else source) for part in _named(name)]
+    if not found:
+        raise ValueError("an empty list names no corpus: give data.corpus.train and data.corpus.validation files")
+    return found
+
+
+def is_local(name: str) -> bool:
+    """Whether a name stands for files, which are there or should be, rather than for a dataset of the Hub."""
+    path, folder = Path(name).expanduser(), Path(name.rpartition("@")[0] or name).expanduser()
+    return (
+        path.exists()
+        or folder.is_dir()
+        or path.is_absolute()
+        or name.startswith((".", "~"))
+        or name.count("/") != 1
+        or any(mark in name for mark in "*?[")
+        or _kind(path) in _KNOWN
+    )
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content, computed once in a process as long as the file is not touched."""
     status = path.stat()
-    return {"source": str(path.resolve()), "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
+    return _sha256(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _texts(source: str) -> Iterator[str]:
-    path = _local(source)
-    if path is None:
-        return _from_hub(source)
-    kind = _kind(path)
-    if kind in _TEXT:
-        return _readable(_from_text(path), path)
-    return _column(_readable(_columnar(path, _COLUMNAR[kind]), path), path)
+@cache
+def _sha256(path: Path, *status: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _local(source: str) -> Path | None:
-    """The file that ``source`` names, or None for a Hub dataset."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        if _kind(path) not in {*_TEXT, *_COLUMNAR}:
-            known = ", ".join(sorted({*_TEXT, *_COLUMNAR}))
-            raise ValueError(f"cannot read {path}: its name must end in one of {known} (or that and .gz)")
-        return path
-    looks_like_a_file = path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1
-    if looks_like_a_file or _kind(path) in {*_TEXT, *_COLUMNAR}:
+def _named(name: str) -> list[Path | str]:
+    if not is_local(name):
+        return [name]
+    path = Path(name).expanduser()
+    matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    folder, _, split = name.rpartition("@")
+    if not matches and split in _SPLITS and Path(folder).expanduser().is_dir():
+        return [*_of_split(Path(folder).expanduser(), split)]
+    if not matches:
         raise ValueError(f"no such file: {path} (from folder {Path.cwd()})")
-    return None
+    return [file for match in matches for file in (_of_folder(match) if match.is_dir() else [_readable_kind(match)])]
+
+
+def _readable_kind(path: Path) -> Path:
+    if _kind(path) not in _KNOWN:
+        raise ValueError(f"cannot read {path}: its name must end in one of {', '.join(_KNOWN)} (or that and .gz)")
+    return path
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    """All its files, which must be of one kind and of one split."""
+    files = _files(folder)
+    splits = list(dict.fromkeys(split for file in files if (split := _split_of(file, folder))))
+    if len(splits) > 1:
+        named = " or ".join(f"{folder}@{split}" for split in splits)
+        raise ValueError(f"{folder} holds files of several splits: say which, {named}, or give a glob")
+    return files
+
+
+def _of_split(folder: Path, split: str) -> list[Path]:
+    files = [file for file in _files(folder) if _split_of(file, folder) == split]
+    if not files:
+        raise ValueError(f"no file in {folder} is called {' or '.join(_SPLITS[split])}, as those of {split} should be")
+    return files
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _kind(path) in _IN_FOLDERS]
+    files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    kinds = sorted({_kind(path) for path in files})
+    if len(kinds) != 1:
+        what = f"files of several kinds ({', '.join(kinds)}): give a glob" if kinds else "no file to read"
+        raise ValueError(f"the folder {folder} holds {what}; {', '.join(_IN_FOLDERS)} (or that and .gz) are read")
+    return files
+
+
+def _split_of(file: Path, folder: Path) -> str | None:
+    """The split that a word in the file's name, or in those of the folders above it, stands for."""
+    words = re.findall(r"[a-z]+", file.relative_to(folder).as_posix().lower())
+    return next((split for word in words for split, names in _SPLITS.items() if word in names), None)
+
+
+def _format(path: Path) -> str:
+    """``.txt``, ``.txt.gz``, ..."""
+    suffix = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
 
 
 def _kind(path: Path) -> str:
-    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    return _format(path).removesuffix(".gz")
+
+
+def _texts(part: Path | str, column: str) -> Iterator[str]:
+    if isinstance(part, str):
+        return _column(_from_hub(part), part, column)
+    if _kind(part) == _TEXT:
+        return _from_text(_readable(_lines(part), part), part)
+    return _column(_readable(_columnar(part), part), part, column)
 
 
 def _readable(items: Iterable[T], path: Path) -> Iterator[T]:
     try:
         yield from items
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"cannot read {path}: it is not UTF-8 ({error.reason}: byte 0x{error.object[error.start]:02x}). Convert "
+            "it, for instance with `iconv -f cp1252 -t utf-8`"
+        ) from error
     except Exception as error:  # gzip, datasets and pyarrow raise many unrelated types
         raise ValueError(
             f"cannot read {path} ({type(error).__name__}: {error}): it is empty, damaged, or not what its name says"
         ) from error
 
 
-def _from_text(path: Path) -> Iterator[str]:
-    with _open(path) as lines:
-        held: list[str] = []
-        for line in lines:
-            held.append(line)
-            if END_OF_TEXT in line:
-                yield "".join(held)
-                held = []
-        yield "".join(held)
+def _from_text(lines: Iterable[str], path: Path) -> Iterator[str]:
+    held: list[str] = []
+    ends = 0
+    for line in lines:
+        held.append(line)
+        if END_OF_TEXT in line:
+            ends += 1
+            yield "".join(held)
+            held = []
+    if not ends:
+        raise ValueError(
+            f"{path} has no {END_OF_TEXT}, which ends each story of a .txt file: all of it would be one story. Put one "
+            'after every story, or write a .jsonl file, with a line {"text": "..."} for each'
+        )
+    yield "".join(held)
 
 
-def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+def _lines(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig") as lines:  # without the mark that some tools begin a file with
+        yield from lines
 
 
-def _columnar(path: Path, format_: str) -> Iterator[Row]:
+def _columnar(path: Path) -> Iterator[Row]:
     import datasets  # imports pyarrow and pandas: seconds that plain text need not wait for
 
-    yield from datasets.load_dataset(format_, data_files=str(path), split="train", streaming=True)
+    file = glob.escape(str(path))
+    yield from datasets.load_dataset(_COLUMNAR[_kind(path)], data_files=file, split="train", streaming=True)
 
 
-def _from_hub(source: str) -> Iterator[str]:
+def _from_hub(source: str) -> Iterable[Row]:
     import datasets
 
     name, _, split = source.partition("@")
     try:
-        rows = datasets.load_dataset(name, split=split or "train")
+        rows: Iterable[Row] = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the Hub's clients raise a dozen unrelated types when it cannot be reached
         raise ValueError(
             f"cannot load {source!r} from the Hugging Face Hub ({type(error).__name__}: {error}).\n"
             "Without network: set data.corpus.train and data.corpus.validation to local .txt, .txt.gz, .parquet or "
             ".jsonl files, or use the built-in corpus with data=grammar."
         ) from error
-    return _column(rows, source)
+    return rows
 
 
-def _column(rows: Iterable[Row], source: Path | str) -> Iterator[str]:
-    for row in rows:
-        if "text" not in row:
-            raise ValueError(f"{source} has no column 'text'; it has {', '.join(row)}")
-        yield row["text"] or ""  # null in some columns of texts
+def _column(rows: Iterable[Row], source: Path | str, column: str) -> Iterator[str]:
+    for number, row in enumerate(rows, 1):
+        if column not in row:
+            raise ValueError(
+                f"{source} has no column {column!r}; it has {', '.join(row)}. Name the one that holds the texts with "
+                "data.corpus.column"
+            )
+        text = row[column]
+        if not isinstance(text, str | None):
+            raise ValueError(f"{source}: column {column!r} of row {number:,} holds {text!r}, which is no text")
+        yield text or ""  # null in some columns of texts

@@ -1,7 +1,7 @@
 """Tokenizers: GPT-2's from the Hub or a folder, or a byte-level BPE trained on the corpus."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +14,13 @@ BPE = "bpe:"
 
 
 def load(spec: str) -> Tokenizer:
-    """A tokenizer from a folder (transformers' files) or the Hub.
+    """A tokenizer from a folder (transformers' files), a ``tokenizer.json``, or the Hub.
 
     Raises:
         ValueError: it is not there, cannot be reached, is empty, or lacks ``<|endoftext|>``.
     """
-    from transformers import AutoTokenizer  # seconds of imports, needed once a corpus
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec).backend_tokenizer
-    except Exception as error:  # transformers and the Hub's client raise many unrelated types here
-        raise ValueError(
-            f"cannot load the tokenizer {spec!r} ({type(error).__name__}: {str(error).splitlines()[0]}).\n"
-            "Without network: give data.corpus.tokenizer a folder with its files, or train one on the corpus with "
-            "data.corpus.tokenizer=bpe:4096."
-        ) from error
+    path = Path(spec).expanduser()
+    tokenizer = read(path) if path.is_file() else _from_transformers(str(path) if path.is_dir() else spec)
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"the tokenizer {spec!r} has no {END_OF_TEXT} token, which ends every story")
     if not isinstance(tokenizer.decoder, decoders.ByteLevel):
@@ -36,6 +28,32 @@ def load(spec: str) -> Tokenizer:
             f"the tokenizer {spec!r} is not byte-level, so that the bytes of its tokens, and with them bits per byte, "
             "are unknown; take gpt2, or train one on the corpus with data.corpus.tokenizer=bpe:4096"
         )
+    return tokenizer
+
+
+def _from_transformers(spec: str) -> Tokenizer:
+    from transformers import AutoTokenizer  # seconds of imports, needed once a corpus
+
+    if not Path(spec).is_dir() and (spec.startswith(("/", ".", "~")) or spec.count("/") > 1 or spec.endswith(".json")):
+        raise ValueError(f"no such tokenizer: {Path(spec).expanduser()} (from folder {Path.cwd()})")
+    try:
+        return _plain(AutoTokenizer.from_pretrained(spec).backend_tokenizer)
+    except Exception as error:  # transformers and the Hub's client raise many unrelated types here
+        raise ValueError(
+            f"cannot load the tokenizer {spec!r} ({type(error).__name__}: {str(error).splitlines()[0]}).\n"
+            "Without network: give data.corpus.tokenizer a folder with its files, or train one on the corpus with "
+            "data.corpus.tokenizer=bpe:4096."
+        ) from error
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    """Without what a file may bring beyond how text becomes tokens: stories are encoded whole, alike every time."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if tokenizer.num_special_tokens_to_add(is_pair=False):  # at the ends of every text
+        tokenizer.post_processor = None
+    if getattr(tokenizer.model, "dropout", None):  # merges left out at random
+        tokenizer.model.dropout = None
     return tokenizer
 
 
@@ -61,14 +79,43 @@ def train_bpe(spec: str, stories: Iterator[str]) -> Tokenizer:
     return tokenizer
 
 
+def altered(tokenizer: Tokenizer, texts: Sequence[str], encoded: Sequence[list[int]]) -> str:
+    """The first place where a text is not what its tokens decode to (another case, lost characters); empty if none."""
+    for text, again in zip(texts, tokenizer.decode_batch(encoded, skip_special_tokens=False), strict=True):
+        if text != again:
+            same = next((i for i, pair in enumerate(zip(text, again, strict=False)) if pair[0] != pair[1]), 0)
+            there = slice(max(same - 10, 0), same + 20)
+            return f"{text[there]!r} becomes {again[there]!r}"
+    return ""
+
+
 def fingerprint(tokenizer: Tokenizer) -> str:
     """A hash of everything that a tokenizer does."""
     return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
 
 def read(path: Path) -> Tokenizer:
-    """A tokenizer from its ``tokenizer.json``."""
-    return Tokenizer.from_file(str(path))
+    """A tokenizer from its ``tokenizer.json``.
+
+    Raises:
+        ValueError: the file is damaged, or something else.
+    """
+    try:
+        return _plain(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(
+            f"{path} cannot be read as a tokenizer ({error}): is it a tokenizer.json, and whole?"
+        ) from error
+
+
+def token_ids(tokenizer: Tokenizer) -> Int[np.ndarray, "type"]:
+    """The ids that stand for a token, ascending. A model may have more rows: gaps between ids, or padding."""
+    return np.unique(list(tokenizer.get_vocab(with_added_tokens=True).values()))
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """The highest id + 1: the rows that an embedding needs. More than there are tokens, where ids have gaps."""
+    return int(token_ids(tokenizer)[-1]) + 1
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
@@ -79,17 +126,17 @@ def end_of_text(tokenizer: Tokenizer) -> int:
 
 
 def token_texts(tokenizer: Tokenizer) -> list[bytes]:
-    """The UTF-8 bytes of each token of a byte-level tokenizer, maybe a part of a character; none for specials."""
+    """By id, the UTF-8 bytes of a byte-level tokenizer's tokens, maybe part of a character; specials have none."""
     bytes_of = _bytes_of_letters()
     vocab = tokenizer.get_vocab(with_added_tokens=False)
     texts = {id_: b"".join(bytes_of.get(letter, b"?") for letter in token) for token, id_ in vocab.items()}
     for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text stands outside the byte alphabet
         texts[id_] = b"" if token.special else token.content.encode()
-    return [texts.get(id_, b"") for id_ in range(tokenizer.get_vocab_size())]
+    return [texts.get(id_, b"") for id_ in range(vocabulary_size(tokenizer))]
 
 
 def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
-    """UTF-8 bytes of each token of a byte-level tokenizer; 0 for specials."""
+    """By id, the number of UTF-8 bytes of a byte-level tokenizer's tokens; 0 for specials."""
     return np.array([len(text) for text in token_texts(tokenizer)], dtype=np.int64)
 
 

@@ -41,22 +41,27 @@ class Calibration:
         The longer tail is the one whose mean lies further from the median, each being ``1 - `` :data:`TAIL` of the
         tokens. It says nothing of what the neuron answers to, so that nothing is chosen by the score that it enters.
         Clipping a GELU at 0 leaves it.
-
-        "Above" is strict, so that ties are off: a neuron that is at one value on more than ``q`` of the tokens, as the
-        zeros of ReLU and top-k are, is on where it is above that. A neuron whose largest value is that common is on
-        there: it has no smaller set.
         """
         tail = self.quantiles.shape[1] - round(TAIL * (self.quantiles.shape[1] - 1))
         median = self.quantile(0.5)
         up = self.quantiles[:, -tail:].mean(1) - median
         down = median - self.quantiles[:, :tail].mean(1)
         sign = torch.where(down > up, -1.0, 1.0)
+        return sign, self.above(sign, q)
+
+    def above(self, sign: Float[Tensor, "width"], q: float) -> Float[Tensor, "width"]:
+        """The threshold above which ``sign * a`` is in its top ``1 - q``.
+
+        "Above" is strict, so that ties are off: a neuron that is at one value on more than ``q`` of the tokens, as the
+        zeros of ReLU and top-k are, is on where it is above that. A neuron whose largest value is that common is on
+        there: it has no smaller set.
+        """
         signed = torch.where(sign[:, None] > 0, self.quantiles, -self.quantiles.flip(1))
         top = signed[:, -1]
         at = signed[:, round(q * (signed.shape[1] - 1))]
         below = (signed < top[:, None]).sum(1)
         next_to_top = signed.gather(1, (below - 1).clamp_min(0)[:, None])[:, 0]
-        return sign, torch.where((at == top) & (below > 0), next_to_top, at)
+        return torch.where((at == top) & (below > 0), next_to_top, at)
 
     @property
     def rectified(self) -> bool:

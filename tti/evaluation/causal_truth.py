@@ -13,7 +13,7 @@ from tti.evaluation.causality import ROWS
 from tti.evaluation.knowledge import Knowledge
 from tti.evaluation.stories import Chunk, StorySet
 from tti.interventions.ablate import Ablation
-from tti.models.network import Network
+from tti.models.network import Head, Network
 
 
 def odd_stories(stories: StorySet, tokens: int) -> Chunk:
@@ -26,6 +26,7 @@ def odd_stories(stories: StorySet, tokens: int) -> Chunk:
 @torch.no_grad()
 def divergences(
     net: Network,
+    logits: Head,
     chunk: Chunk,
     site: str,
     neurons: Int[Tensor, "neuron"],
@@ -41,16 +42,16 @@ def divergences(
         say(f"ablating the best detectors of {site}: {sum(len(each) for each in found)} of {len(neurons)}")
         stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(whole.device)
         changed = net(batch.tokens.repeat(len(some)), stories, Ablation(site, some, some_means))
-        found.append(torch.stack([_divergence(net, whole, each) for each in changed.chunk(len(some))]))
+        found.append(torch.stack([_divergence(logits, whole, each) for each in changed.chunk(len(some))]))
     return torch.cat(found)
 
 
 def _divergence(
-    net: Network, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]
+    logits: Head, whole: Float[Tensor, "token d"], changed: Float[Tensor, "token d"]
 ) -> Float[Tensor, "token"]:
     found = []
     for before, after in zip(whole.split(ROWS), changed.split(ROWS), strict=True):
-        expected, said = (net.logits(hidden).float().log_softmax(-1) for hidden in (before, after))
+        expected, said = (logits(hidden).float().log_softmax(-1) for hidden in (before, after))
         found.append((expected.exp() * (expected - said)).sum(1))
     return torch.cat(found).clamp_min(0)
 

@@ -16,7 +16,8 @@ from tti.evaluation.base import Part, Subject
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED, StorySet
 from tti.evaluation_folder import Result
-from tti.models.network import Head, InapplicableError, Network, Reparametrizable
+from tti.models.network import Head, Network, Reparametrizable
+from tti.models.symmetry import InapplicableError
 
 TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
 MOVED = 0.01  # of a metric, relative

@@ -11,11 +11,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tti.data.grammar import StoryGrammar
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
+from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron, unchanged
 from tti.evaluation.causal_truth import divergences, odd_stories, specificity
 from tti.evaluation.knowledge import BestDetectors, Knowledge, suffixed
 from tti.evaluation.tails import Tails
-from tti.evaluation_folder import ROTATION, Array, Result
+from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
@@ -48,7 +48,7 @@ class GroundTruth(SitePart):
     **Beyond the last two tokens.** The best F1 rewards lookup tables: ``f1_ceiling_token`` is what a detector of the
     current token reaches. What ``context_...`` metrics count is 0 for every function of the last two tokens (see
     :class:`tti.evaluation.beyond.Labelled`). A neuron is on in its top ``on_rates`` (the first has the plain names,
-    the others ``..._top_1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
+    the others ``..._top1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
     factors (:class:`tti.evaluation.knowledge.Knowledge`). ``context_f1``, ``context_information``,
     ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves a factor of the token open, mean over
     these factors; ``context_f1_held_out`` of hero and place on stories whose pair of them training never had. Each has
@@ -159,7 +159,7 @@ class GroundTruth(SitePart):
                 if rate == 0:
                     arrays |= best_detectors(site, best)
                     named |= self._causal(site, knowledge, best, found.mean)
-                results[site] |= suffixed(named, "" if rate == 0 else f"_top_{100 * fraction:g}")
+                results[site] |= suffixed(named, "" if rate == 0 else f"_top{100 * fraction:g}")
         return Result(by_layer(results) | self._ceilings(knowledge), arrays)
 
     def _ceilings(self, knowledge: Knowledge) -> dict[str, float]:
@@ -178,14 +178,15 @@ class GroundTruth(SitePart):
         self, site: str, knowledge: Knowledge, best: BestDetectors, means: Float[Tensor, "width"]
     ) -> dict[str, float]:
         """``causal_f1``, where it is wanted."""
-        wanted = set(choose(self.causal_sites, self.subject.net.sites))
-        if site not in wanted or not self.causal_tokens or self.subject.name == ROTATION:
+        subject = self.subject
+        wanted = choose(self.causal_sites, subject.widths)
+        if site not in wanted or not self.causal_tokens or subject.view is not unchanged:
             return {}
-        chunk = odd_stories(self.subject.stories, self.causal_tokens).to(self.subject.device)
+        chunk = odd_stories(subject.stories, self.causal_tokens).to(subject.device)
         neurons, which = np.unique(best.neuron[knowledge.counted], return_inverse=True)
-        ablated = torch.from_numpy(neurons).to(self.subject.device)
-        levels = means[neurons].float().to(self.subject.device)
-        effect = divergences(self.subject.net, chunk, site, ablated, levels, self.at_once, self.say)
+        ablated, levels = torch.from_numpy(neurons).to(subject.device), means[neurons].float().to(subject.device)
+        logits = subject.head or subject.net.logits
+        effect = divergences(subject.net, logits, chunk, site, ablated, levels, self.at_once, self.say)
         of_values = effect.double().cpu().numpy()[which]
         share = np.zeros(knowledge.rows)
         share[knowledge.counted] = specificity(knowledge, chunk.places.cpu().numpy(), of_values, knowledge.counted)

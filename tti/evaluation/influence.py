@@ -46,7 +46,7 @@ def influence(
     """
     tap = _Attached(sites)
     with torch.enable_grad():
-        hidden = net(chunk.batch.tokens, chunk.batch.stories, tap)
+        hidden = chunk.batch.rows(net(chunk.batch.tokens, chunk.batch.stories, tap))
     acts = tap.activations
     away = {site: _less_mean(view(site, each.detach().flatten(1))) for site, each in acts.items()}
     total = {site: each.new_zeros(each.shape[1], dtype=torch.float64) for site, each in away.items()}

@@ -12,7 +12,7 @@ from tti.evaluation.base import Part, Seen, Subject
 from tti.evaluation.calibration import Calibration
 from tti.evaluation.stories import SEED, Chunk
 from tti.models.taps import Recorder, natural
-from tti.step import Step, row_activations
+from tti.step import Step
 
 Progress = Callable[[Iterable[Chunk], int], Iterable[Chunk]]
 
@@ -73,10 +73,11 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
         recorder = Recorder(recorded)
         hidden = batch.rows(net(batch.tokens, batch.stories, recorder))
         nll = net.loss(hidden, batch.targets)[1] if with_nll else torch.full_like(hidden[:, 0], torch.nan)
-        rows = row_activations(batch, net.sites, recorder.activations)
+        places, story = batch.rows(chunk.places), batch.rows(chunk.story)
         for subject, each in streaming.items():
-            acts = {site: subject.view(site, rows[site].flatten(1)) for site in wanted[subject]}
-            seen = Seen(Step(batch, nll, acts, net), chunk.places, chunk.stories, chunk.story, chunk.first)
+            recorded_rows = ((site, batch.rows(recorder.activations[site])) for site in wanted[subject])
+            acts = {site: subject.view(site, rows.flatten(1)) for site, rows in recorded_rows}
+            seen = Seen(Step(batch, nll, acts, net), places, chunk.stories, story, chunk.first)
             for part in each:
                 with part.timed():
                     part.update(seen)

@@ -142,22 +142,15 @@ class Permuted:
     """The types of all scored tokens of the split, permuted once: another token's type for every place."""
 
     def __init__(self, stories: StorySet, device: torch.device) -> None:
-        members = np.sort(stories.members)
-        starts, lengths = stories.packed.offsets[members], stories.scored(members)
-        first = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.concatenate(
-            [stories.packed.tokens[start : start + n] for start, n in zip(starts, lengths, strict=True)]
-        )
-        types = np.searchsorted(stories.types, tokens)
+        places = stories.token_places()
+        types = np.searchsorted(stories.types, stories.packed.tokens[places])
         permuted = np.random.default_rng(SEED).permutation(types)
-        self.starts = torch.from_numpy(starts.astype(np.int64)).to(device)
-        self.first = torch.from_numpy(first).to(device)
+        self.places = torch.from_numpy(places).to(device)
         self.permuted = torch.from_numpy(permuted.astype(np.int32)).to(device)
 
     def types(self, places: Int[Tensor, "token"]) -> Int[Tensor, "token"]:
         """The permuted types of the tokens at these places of the packed split."""
-        story = torch.searchsorted(self.starts, places, right=True) - 1
-        return self.permuted[self.first[story] + places - self.starts[story]].long()
+        return self.permuted[torch.searchsorted(self.places, places)].long()
 
 
 class Tables:

@@ -27,13 +27,13 @@ class Chunk:
 
     Attributes:
         batch: their tokens; types are numbered over the whole split.
-        places: where each token in the loss stands in the packed split.
+        places: where each token stands in the packed split.
         stories: which stories of the split these are.
         first: tokens in the loss before these in the pass.
     """
 
     batch: Batch
-    places: Int[Tensor, "row"]
+    places: Int[Tensor, "token"]
     stories: Int[Tensor, "story"]
     first: int
 
@@ -43,10 +43,11 @@ class Chunk:
             self, batch=self.batch.to(device), places=self.places.to(device), stories=self.stories.to(device)
         )
 
-    @property
-    def story(self) -> Int[Tensor, "row"]:
-        """Which story of the chunk each token in the loss is of."""
-        return self.batch.document
+    @cached_property
+    def story(self) -> Int[Tensor, "token"]:
+        """Which story of the chunk each token is of."""
+        lengths = torch.tensor(self.batch.stories.lengths, device=self.places.device)
+        return torch.repeat_interleave(lengths)
 
 
 class StorySet:
@@ -68,11 +69,14 @@ class StorySet:
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
         """Tokens of each story, in the loss or not."""
-        return self.scored(self.members)
+        return self._stories.lengths[self.members]
 
-    def scored(self, stories: Int[np.ndarray, "story"]) -> Int[np.ndarray, "story"]:
-        """Tokens of these stories of the packed split."""
-        return self._stories.lengths[stories]
+    def token_places(self) -> Int[np.ndarray, "row"]:
+        """Where the tokens in the loss stand in the packed split, ascending."""
+        members = np.sort(self.members)
+        starts, lengths = self.packed.offsets[members], self._stories.lengths[members]
+        places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
+        return places if self._stories.scored is None else places[self._stories.scored[places] != 0]
 
     def subset(self, tokens: int) -> "StorySet":
         """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
@@ -84,9 +88,14 @@ class StorySet:
         """Compare the tokenizer of the data with that of the run in ``folder``.
 
         Raises:
-            ValueError: it is another one.
+            ValueError: it is another one, or the run is of another edition of the built-in grammar.
         """
         if self.packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer):
+            if edition := self.packed.manifest["identity"].get("edition"):
+                raise ValueError(
+                    f"{folder} was trained on another edition of the built-in grammar than edition {edition}, which "
+                    "this version writes: train it again, or evaluate it with the version that trained it"
+                )
             raise ValueError(
                 f"the data of {folder} have another tokenizer by now than the run has; give the ones that it was "
                 "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
@@ -151,5 +160,6 @@ class StorySet:
     def _chunk(self, stories: Int[np.ndarray, "story"], first: int) -> Chunk:
         starts, lengths = self.packed.offsets[stories], self._stories.lengths[stories]
         places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
-        batch = self._stories[Portion(stories, 1.0)]
-        return Chunk(batch, batch.rows(torch.from_numpy(places)), torch.from_numpy(stories.copy()), first)
+        return Chunk(
+            self._stories[Portion(stories, 1.0)], torch.from_numpy(places), torch.from_numpy(stories.copy()), first
+        )

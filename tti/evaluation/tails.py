@@ -10,15 +10,15 @@ from torch import Tensor
 
 from tti.evaluation.calibration import Calibration
 
-REST = 0.75  # a neuron that is at or beyond its threshold on more of the tokens rests there: it is on beyond it
+REST = 0.75  # on more of the tokens nothing is on: that is where it rests
 SIGNS = (1, -1)
 
 
 class Tails:
-    """A neuron is on where its activation is in its top 5 % (or another rate), and for the negative sign in its bottom.
+    """A neuron is on in its top 5 % (or another rate), with the negative sign in its bottom 5 %.
 
-    The threshold is the quantile of the calibration's sample. Activations equal to it count, unless more than ``REST``
-    of the tokens would then be on: a ReLU that is 0 on most tokens is on where it is above 0.
+    Thresholds are those of :meth:`Calibration.above`, with its rule for ties; but what would be on for more than
+    ``REST`` of the tokens is never on, as the negative sign of a ReLU that is 0 on most of them.
 
     Memory: ``width / 4`` bytes a packed token for each rate.
 
@@ -31,13 +31,12 @@ class Tails:
     def __init__(self, calibration: Calibration, rates: Sequence[float], tokens: int) -> None:
         self.width = len(calibration.mean)
         self.thresholds = torch.stack([threshold(calibration, rate, sign) for rate in rates for sign in SIGNS])
-        columns = self.thresholds.numel()
-        self.bits = np.zeros((tokens, -(-columns // 8)), np.uint8)
+        self.signs = torch.tensor(SIGNS, device=self.thresholds.device).repeat(len(rates))
+        self.bits = np.zeros((tokens, -(-self.thresholds.numel() // 8)), np.uint8)
 
     def update(self, acts: Float[Tensor, "token width"], places: Int[np.ndarray, "token"]) -> None:
         """Take in some tokens, by where they stand in the packed split."""
-        signs = torch.tensor(SIGNS, device=acts.device).repeat(len(self.thresholds) // len(SIGNS))
-        on = signs[:, None] * acts[:, None] >= self.thresholds
+        on = self.signs[:, None] * acts[:, None] > self.thresholds
         self.bits[places] = np.packbits(on.flatten(1).cpu().numpy(), axis=1)
 
     def on(self, places: Int[np.ndarray, "token"], rate: int) -> sparse.csr_array:
@@ -49,7 +48,7 @@ class Tails:
 
 
 def threshold(calibration: Calibration, rate: float, sign: int) -> Float[Tensor, "width"]:
-    """What ``sign`` times the activation reaches where the neuron is on."""
-    at = sign * calibration.quantile(1 - rate if sign > 0 else rate)
-    share = (sign * calibration.quantiles >= at[:, None]).double().mean(1)
-    return torch.where(share > REST, at.nextafter(torch.full_like(at, torch.inf)), at)
+    """What ``sign`` times the activation exceeds where the neuron is on."""
+    at = calibration.above(torch.full_like(calibration.mean, sign), 1 - rate)
+    share = (sign * calibration.quantiles > at[:, None]).double().mean(1)
+    return at.masked_fill(share > REST, torch.inf)

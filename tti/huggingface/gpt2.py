@@ -128,9 +128,17 @@ def names(layers: int, *of_mlp: tuple[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def mlps(net: GPT) -> Iterator[MLP]:
-    """The MLPs, layer by layer."""
+    """The MLPs, layer by layer.
+
+    Raises:
+        ValueError: one is none that an export can write down.
+    """
     for block in net.blocks:
-        assert isinstance(block.mlp, MLP)
+        if not isinstance(block.mlp, MLP):
+            raise ValueError(
+                f"an export cannot write down a {type(block.mlp).__name__}: only a tti.models.mlp.MLP, with one matrix "
+                "that reads and one that writes, has a place in GPT-2"
+            )
         yield block.mlp
 
 

@@ -107,7 +107,7 @@ class Rectangle:
         def tapped(padded: Tensor) -> Tensor:
             rows = self.rows(padded)
             found = tap(site, rows)
-            if found is rows:
+            if found is rows and not rows.requires_grad:
                 return padded
             return padded.flatten(0, 1).index_copy(0, self.places, found.to(padded.dtype)).view_as(padded)
 

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from tti.configuration import Recorded, without_repetitions
+from tti.data import sources
 from tti.launchers.calls import Call
 from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
@@ -148,15 +149,16 @@ def _has_data(job: Job, cloud: Cloud) -> None:
 
 def _files(corpus: Any) -> list[tuple[str, str]]:
     """What a corpus of texts names by a path, as against a data set or a tokenizer of the Hub."""
-    named = {key: corpus.get(key) for key in ("train", "validation", "test")}
-    files = [(key, source) for key, source in named.items() if isinstance(source, str) and _is_file(source)]
+    splits = ("train", "validation", "test")
+    files = [(key, source) for key in splits for source in _sources(corpus.get(key)) if sources.is_local(source)]
     tokenizer = str(corpus.get("tokenizer", ""))
     by_path = tokenizer.startswith(("/", ".", "~")) or (tokenizer != "" and Path(tokenizer).is_dir())
     return files + [("tokenizer", tokenizer)] * by_path
 
 
-def _is_file(source: str) -> bool:
-    return Path(source).expanduser().exists() or source.startswith(("/", ".", "~")) or source.count("/") != 1
+def _sources(given: Any) -> list[str]:
+    """One or several; none of a corpus that has no texts."""
+    return [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
 
 
 def _has_secrets(options: Options, cloud: Cloud) -> None:

@@ -3,17 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-BOUNDS = {
-    "cpu": (0.125, 64),
-    "memory_gib": (0.125, 336),
-    "timeout_hours": (1 / 3600, 24),
-    "retries": (0, 10),
-    "max_containers": (1, 1000),
-    "look_every": (0, 3600),
-    "patience": (1, 1e6),
-    "tokens_per_second": (1, 1e9),
-    "tokens_per_story": (1, 1e6),
-}
+from omegaconf import OmegaConf
+
+from tti.schema import check
 
 
 @dataclass(frozen=True)
@@ -21,7 +13,7 @@ class Options:
     """See the comments in the YAML. Prices are dollars an hour, of one GPU, core or GiB; throughput is of one GPU.
 
     Raises:
-        ValueError: a number is none, or outside of what Modal allows.
+        ValueError: one is not what ``conf/schema.yaml`` allows.
     """
 
     app: str
@@ -44,10 +36,7 @@ class Options:
     cancel: bool
 
     def __post_init__(self) -> None:
-        for name, (least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not least <= value <= most:
-                raise ValueError(f"hydra.launcher.{name}={value} must be a number between {least:g} and {most:g}")
+        check(OmegaConf.create({"hydra": {"launcher": vars(self)}}))
 
     @property
     def gpu_kind(self) -> str:

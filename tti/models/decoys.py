@@ -113,17 +113,19 @@ class Detector(nn.Linear):
 
 
 def detectors(stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n"]) -> nn.Linear:
-    """The linear map, with a bias, whose outputs come closest to 1 where ``on`` is 1 and to -1 elsewhere.
+    """A linear map, with a bias, that tells the tokens where ``on`` is 1 from those where it is 0.
 
-    Least squares over the tokens, with a ridge of 1e-3 of the mean variance that keeps idle directions out.
+    Its directions are those of least squares over the tokens, with a ridge of 1e-3 of the mean variance that keeps idle
+    ones out; its biases make each output positive on as many tokens as ``on`` has.
     """
-    mean = stream.mean(0)
-    centred, wanted = stream - mean, 2 * on.to(stream.dtype) - 1
+    centred, wanted = stream - stream.mean(0), on.to(stream.dtype)
     scatter = centred.T @ centred
     ridge = 1e-3 * scatter.diagonal().mean().clamp_min(torch.finfo(stream.dtype).tiny)
     weight = torch.linalg.solve(scatter + ridge * torch.eye(len(scatter)).to(scatter), centred.T @ wanted).T
+    ordered = (stream @ weight.T).sort(0, descending=True).values
+    last = on.sum(0).long().clamp(1, len(on) - 1)[None]
     made = nn.Linear(stream.shape[1], on.shape[1], device=stream.device, dtype=stream.dtype)
-    made.weight.data, made.bias.data = weight, wanted.mean(0) - weight @ mean
+    made.weight.data, made.bias.data = weight, -(ordered.gather(0, last - 1) + ordered.gather(0, last))[0] / 2
     return made
 
 

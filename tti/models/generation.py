@@ -15,22 +15,30 @@ from tti.models.stories import Separate, Stories
 
 @torch.no_grad()
 def continuation(
-    net: Network, tokens: list[int], end: int, limit: int, temperature: float, top_k: int, generator: torch.Generator
+    net: Network,
+    tokens: list[int],
+    ids: Int[Tensor, "type"],
+    end: int,
+    limit: int,
+    temperature: float,
+    top_k: int,
+    generator: torch.Generator,
 ) -> Iterator[int]:
     """Sample tokens after ``tokens`` until the end of text, ``limit`` tokens, or the end of the model's context.
 
+    Only ``ids`` are drawn, which stand for a token: a vocabulary may be padded with rows that stand for none.
     Each token runs the whole story again: stories are short, and there is one attention to trust.
     """
     tokens = list(tokens)
     for _ in range(min(limit, net.context - len(tokens))):
-        token = _draw(_whole(net, [tokens])[0].cpu(), temperature, top_k, generator)
+        token = int(ids[_draw(_whole(net, [tokens])[0].cpu()[ids], temperature, top_k, generator)])
         if token == end:
             return
         tokens.append(token)
         yield token
 
 
-def _draw(logits: Float[Tensor, "vocab"], temperature: float, top_k: int, generator: torch.Generator) -> int:
+def _draw(logits: Float[Tensor, "type"], temperature: float, top_k: int, generator: torch.Generator) -> int:
     if temperature == 0:
         return int(logits.argmax())
     best = logits.topk(min(top_k, len(logits)))

@@ -13,8 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from tti.models.network import InapplicableError
-from tti.models.symmetry import folded
+from tti.models.symmetry import InapplicableError, folded
 from tti.models.taps import Tap
 
 Draw = tuple[Tensor, float]

@@ -143,8 +143,8 @@ class Readable(Protocol):
 class Reparametrizable(Protocol):
     """A network that can be rewritten in place into another with the same logits.
 
-    Each method raises :class:`InapplicableError`, with the reason and before it changes anything, where this network
-    has no such symmetry. Hooks and optimisers that hold on to parameters do not survive a change.
+    Each method raises :class:`~tti.models.symmetry.InapplicableError`, with the reason and before it changes anything,
+    where this network has no such symmetry. Hooks and optimisers that hold on to parameters do not survive a change.
     """
 
     def permute_hidden(self, generator: torch.Generator) -> None:
@@ -170,7 +170,3 @@ class Reparametrizable(Protocol):
         Args:
             rotation: orthogonal, and the identity on the all-ones direction, which LayerNorm takes away.
         """
-
-
-class InapplicableError(ValueError):
-    """A network does not have the symmetry that it was asked for; the message says why."""

@@ -4,6 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+class InapplicableError(ValueError):
+    """A network does not have the symmetry that it was asked for; the message says why."""
+
+
 def folded(linear: nn.Linear, norm: nn.LayerNorm, rotation: Float[Tensor, "d d"]) -> nn.Linear:
     """``linear`` with the gain and bias of the LayerNorm that it reads from, for a stream in the rotated basis."""
     made = nn.Linear(linear.in_features, linear.out_features, device=rotation.device, dtype=rotation.dtype)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from tti.data.tokenizers import vocabulary_size
 from tti.evaluation_folder import Evaluation, Part
 from tti.reporting import encoding
 from tti.reporting.analysis import Analysis
@@ -116,7 +117,7 @@ def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, settings: 
 def vocabulary(run: Given) -> list[str]:
     """The text of every token of a run's tokenizer."""
     tokenizer = run.tokenizer
-    return [tokenizer.decode([token], skip_special_tokens=False) for token in range(tokenizer.get_vocab_size())]
+    return [tokenizer.decode([token], skip_special_tokens=False) for token in range(vocabulary_size(tokenizer))]
 
 
 def _write_site(browsed: Browsed, part: Part, number: int, data: Path, settings: Any) -> dict[str, Any]:

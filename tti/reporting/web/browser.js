@@ -133,6 +133,11 @@ class Pane {
     return (j) => tests.every((test) => test(j));
   }
 
+  /** The text of a token; its id where it has none, as the rows that pad a vocabulary. */
+  word(id) {
+    return this.vocabulary[id] ?? `[${id}]`;
+  }
+
   /** Draw the rows that can be seen. */
   draw(jump = false) {
     if (!this.table) return;
@@ -148,7 +153,7 @@ class Pane {
     for (let i = first; i < last; i++) {
       const j = this.order[i];
       const words = [...(this.table.types || this.table.peaks || { row: () => [] }).row(j)].slice(0, 5)
-        .filter((id) => id >= 0).map((id) => tokenText(this.vocabulary[id].trim() || this.vocabulary[id])).join("  ");
+        .filter((id) => id >= 0).map((id) => tokenText(this.word(id).trim() || this.word(id))).join("  ");
       const row = el("div", { class: "row", role: "option", "data-neuron": j, "aria-selected": String(j === this.state.neuron), onclick: () => this.show({ ...this.state, neuron: j }) },
         el("div", { class: "top" }, el("strong", {}, String(j)), el("span", {}, by ? figure(by[j]) : "")), el("div", { class: "words" }, words));
       row.style.top = `${i * ROW}px`;
@@ -210,7 +215,7 @@ class Pane {
       const inside = [...levels.keys()].filter((k) => levels[k] !== OUTSIDE);
       const scale = arrays.scale[row];
       grid.append(el("span", { class: "value" }, figure(values[i])), contextLine(
-        inside.map((k) => this.vocabulary[this.packed[places[i] - run.before + k]]), inside.map((k) => levels[k]), inside.indexOf(run.before),
+        inside.map((k) => this.word(this.packed[places[i] - run.before + k])), inside.map((k) => levels[k]), inside.indexOf(run.before),
         inside.map((k) => figure((levels[k] / 127) * scale))));
     }
     return grid.childElementCount ? grid : el("p", { class: "note" }, "none: it never fires");
@@ -222,12 +227,12 @@ class Pane {
   }
 
   types([ids, share, mean]) {
-    return bars([...ids].slice(0, 10).map((id, i) => id < 0 ? null : { word: this.vocabulary[id], size: share[i],
+    return bars([...ids].slice(0, 10).map((id, i) => id < 0 ? null : { word: this.word(id), size: share[i],
       value: `${(100 * share[i]).toFixed(1)}%${mean ? `, ${figure(mean[i])}× its mean` : ""}` }), "");
   }
 
   bars([ids, values]) {
-    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.vocabulary[id], size: Math.abs(values[i]), value: figure(values[i]) }),
+    return bars([...ids].slice(0, 8).map((id, i) => id < 0 ? null : { word: this.word(id), size: Math.abs(values[i]), value: figure(values[i]) }),
       values[0] < 0 ? "down" : "");
   }
 
