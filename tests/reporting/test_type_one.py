@@ -29,9 +29,3 @@ def test_equal_variants_are_called_different_no_more_often_than_the_level(simula
 @pytest.mark.slow
 def test_variants_at_the_margin_are_called_free_no_more_often_than_the_level(simulation):
     assert simulation.rates(FEW, 3, 1.0)["free"] < BOUND
-
-
-def test_the_page_has_the_numbers_of_the_script(simulation):
-    page = simulation.PAGE.read_text()
-    written = page.partition(simulation.BEGIN)[2].partition(simulation.END)[0]
-    assert f"Share of {simulation.EXPERIMENTS:,} simulated experiments ({len(simulation.VARIANTS)} variants" in written
