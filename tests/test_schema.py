@@ -39,7 +39,7 @@ def configurations() -> list[DictConfig]:
 
 
 def _configurations() -> Iterator[DictConfig]:
-    for command in sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "schema"):
+    for command in sorted(path.stem for path in CONF.glob("*.yaml")):
         yield composed(command, *(["data=grammar"] if command == "evaluate" else []))
     for path in sorted(CONF.glob("*/**/*.yaml")):
         group, option = path.parent.relative_to(CONF).as_posix(), path.stem
@@ -143,7 +143,7 @@ def _names(config: object, path: tuple[str, ...] = (), owner: str = "") -> Itera
 
 
 def _raw_rules() -> list[str]:
-    return [str(name) for name in OmegaConf.load(CONF / "schema.yaml")]
+    return [str(name) for name in OmegaConf.load(Path(schema.__file__).with_suffix(".yaml"))]
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def composed(command: str, arguments: list[str]) -> list[DictConfig]:
     """What a command is composed to; of a sweep, its first and its last job."""
     overrides = _without_absent_plugins([each for each in arguments if not each.startswith("-")])
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        if "-m" not in arguments:
+        if "-m" not in arguments and command != "tune":
             return [_compose(command, quoted(overrides, FREE))]
         jobs = list(_jobs(command, overrides))
         return [_compose(command, job) for job in (jobs[0], jobs[-1])]
@@ -51,7 +51,7 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
 
 def _jobs(command: str, overrides: list[str]) -> Iterator[list[str]]:
     parsed = OverridesParser.create().parse_overrides(overrides)
-    if command != "train":  # Hydra's own sweeper, all combinations
+    if command not in ("train", "tune"):  # Hydra's own sweeper, all combinations
         yield from map(list, itertools.product(*map(_values, parsed)))
         return
     fixed = [each.input_line for each in parsed if not each.is_sweep_override() and each.key_or_group != "variant"]

@@ -1,4 +1,4 @@
-"""What knobs may be: the rules of ``conf/schema.yaml``, which every command checks before anything starts."""
+"""What knobs may be: the rules of ``schema.yaml``, which every command checks before anything starts."""
 
 import math
 import operator
@@ -12,8 +12,6 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
-
-from tti.configuration import conf_dir
 
 BOUNDS = {"from": operator.ge, "above": operator.gt, "to": operator.le, "below": operator.lt}
 NOTE = re.compile(r" \(.*\)")
@@ -186,8 +184,7 @@ def _rule(path: tuple[str, ...], owner: str) -> str | None:
 
 @cache
 def _rules() -> list[tuple[re.Pattern[str], str]]:
-    path = Path(conf_dir(), "schema.yaml")
-    rules = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rules = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return [(_pattern(name), rule) for name, rule in rules.items()]
 
 

@@ -225,9 +225,8 @@ def _ngrams(data: Any, steps: int) -> dict[str, dict[str, list[float]]]:
     return {split: data.ngram_losses(split, steps) for split in data.corpus.splits if split != "train"}
 
 
-@command("train")
-def main(config: DictConfig) -> float:
-    """The command line."""
+def job(config: DictConfig) -> float:
+    """Train one configuration as a command does: what a user can mend is said in a line, an interruption in another."""
     try:
         return train(config)
     except KeyboardInterrupt as error:
@@ -241,6 +240,9 @@ def main(config: DictConfig) -> float:
         if HydraConfig.get().mode == RunMode.RUN:
             sys.exit(1)
         raise
+
+
+main = command("train")(job)
 
 
 def command_line() -> None:

@@ -13,7 +13,7 @@ class Options:
     """See the comments in the YAML. Prices are dollars an hour, of one GPU, core or GiB; throughput is of one GPU.
 
     Raises:
-        ValueError: one is not what ``conf/schema.yaml`` allows.
+        ValueError: one is not what ``tti/schema.yaml`` allows.
     """
 
     app: str
