@@ -54,30 +54,37 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["tti.benchmark", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        benchmark.main()
-    return stopped.value.code
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """The last line that the command ends with when it exits with 1."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tti.benchmark", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            benchmark.main()
+        assert stopped.value.code == 1
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return run
 
 
-def test_an_unknown_table_names_those_that_there_are(monkeypatch, tmp_path):
-    message = run(monkeypatch, "table=[loops,lops]", f"to={tmp_path}/out")
+def test_an_unknown_table_names_those_that_there_are(refused, tmp_path):
+    message = refused("table=[loops,lops]", f"to={tmp_path}/out")
     known = "loops, regularizers, objectives, overhead, evaluation, start, operations, profile"
     assert message == f"error: no table lops; there are: {known}"
 
 
-def test_no_memory_says_what_to_lower(monkeypatch, tmp_path):
+def test_no_memory_says_what_to_lower(refused, monkeypatch, tmp_path):
     def broken(*_):
         raise MemoryError("no room")
 
     monkeypatch.setattr("tti.benchmarking.operations.Operations.__call__", broken)
-    message = run(monkeypatch, *SMALL, "table=operations", f"to={tmp_path}/out")
+    message = refused(*SMALL, "table=operations", f"to={tmp_path}/out")
     assert message == "error: no room. Lower stories=3, the stories of a benchmarked step"
 
 
-def test_what_is_wrong_with_the_training_is_one_clear_line(monkeypatch, tmp_path):
-    message = run(monkeypatch, *SMALL, "stories=9", "table=operations", f"to={tmp_path}/out")
+def test_what_is_wrong_with_the_training_is_one_clear_line(refused, tmp_path):
+    message = refused(*SMALL, "stories=9", "table=operations", f"to={tmp_path}/out")
     assert message == "error: stories=9, but a step has data.stories_per_step=8"
 
 

@@ -35,7 +35,10 @@ def in_documents(page: Path) -> list[tuple[str, list[str]]]:
 
 def composed(command: str, arguments: list[str]) -> list[DictConfig]:
     """What a command is composed to; of a sweep, its first and its last job."""
-    overrides = _without_absent_plugins([each for each in arguments if not each.startswith("-")])
+    told = [
+        each for each in arguments if not each.startswith(("-", "hydra.sweeper.tuned="))
+    ]  # a file of another command
+    overrides = _without_absent_plugins(told)
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         if "-m" not in arguments and command != "tune":
             return [_compose(command, quoted(overrides, FREE))]
