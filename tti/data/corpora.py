@@ -164,13 +164,14 @@ class GrammarCorpus(Corpus):
     Some pairs of hero and place occur in validation and test only.
 
     Args:
-        train, validation, test: number of stories of each split.
+        train, validation, test: number of stories of each split; no test split where it is None.
         seed: of the stories; every split has a stream of its own.
     """
 
-    def __init__(self, train: int, validation: int, test: int, seed: int, cache_dir: str) -> None:
+    def __init__(self, train: int, validation: int, test: int | None, seed: int, cache_dir: str) -> None:
         super().__init__(cache_dir)
-        self.stories = {"train": train, "validation": validation, "test": test}
+        sizes = {"train": train, "validation": validation, "test": test}
+        self.stories = {split: size for split, size in sizes.items() if size is not None}
         self.seed = seed
         self.grammar = StoryGrammar()
 
