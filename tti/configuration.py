@@ -113,7 +113,7 @@ class Recorded:
         """
         there, here = _compared(self.config), _compared(wanted)
         there |= self._today(here.keys() - there.keys()) | self._before(wanted)
-        keys = sorted(key for key in there | here if there.get(key, MISSING) != here.get(key, MISSING))
+        keys = sorted(key for key in there | here if not _same(there.get(key, MISSING), here.get(key, MISSING)))
         return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
 
     def continued(self, wanted: DictConfig) -> DictConfig:
@@ -145,6 +145,11 @@ class Recorded:
     @cached_property
     def _composed(self) -> DictConfig:
         return _composed(self.overrides or ())
+
+
+def _same(there: Any, here: Any) -> bool:
+    """Whether they are one value; a single one stands for a list of one, as runs had it before there was a schema."""
+    return bool(there == here or [there] == here or there == [here])
 
 
 def _compared(config: DictConfig) -> dict[str, Any]:
