@@ -292,12 +292,17 @@ _assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=Non
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Compose here what a machine with a GPU composes of the same overrides."""
+    """Compose and check here as a machine with GPUs does of the same overrides."""
     token = _assumed_cuda.set(True)
     try:
         yield
     finally:
         _assumed_cuda.reset(token)
+
+
+def is_for_elsewhere() -> bool:
+    """Whether what is checked here is to run on another machine, by :func:`as_on_a_gpu`."""
+    return _assumed_cuda.get() is not None
 
 
 def _if_cuda(there: Any, elsewhere: Any) -> Any:
