@@ -113,7 +113,7 @@ class Recorded:
         """
         there, here = _compared(self.config), _compared(wanted)
         there |= self._today(here.keys() - there.keys()) | self._before(wanted)
-        keys = sorted(key for key in there | here if there.get(key, MISSING) != here.get(key, MISSING))
+        keys = sorted(key for key in there | here if not _same(there.get(key, MISSING), here.get(key, MISSING)))
         return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
 
     def continued(self, wanted: DictConfig) -> DictConfig:
@@ -145,6 +145,11 @@ class Recorded:
     @cached_property
     def _composed(self) -> DictConfig:
         return _composed(self.overrides or ())
+
+
+def _same(there: Any, here: Any) -> bool:
+    """Whether they are one value; a single one stands for a list of one, as runs had it before there was a schema."""
+    return bool(there == here or [there] == here or there == [here])
 
 
 def _compared(config: DictConfig) -> dict[str, Any]:
@@ -287,12 +292,17 @@ _assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=Non
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Compose here what a machine with a GPU composes of the same overrides."""
+    """Compose and check here as a machine with GPUs does of the same overrides."""
     token = _assumed_cuda.set(True)
     try:
         yield
     finally:
         _assumed_cuda.reset(token)
+
+
+def is_for_elsewhere() -> bool:
+    """Whether what is checked here is to run on another machine, by :func:`as_on_a_gpu`."""
+    return _assumed_cuda.get() is not None
 
 
 def _if_cuda(there: Any, elsewhere: Any) -> Any:

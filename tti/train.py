@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tti.command import INTERRUPTED, command, explained
-from tti.configuration import identity_digest
+from tti.configuration import identity_digest, is_for_elsewhere
 from tti.data.tokenizers import vocabulary_size
 from tti.loggers.protocols import Summarizing
 from tti.runs import Run, require_same
@@ -168,7 +168,7 @@ def _check_processes(config: DictConfig) -> None:
     there = torch.cuda.device_count() if on_gpus else os.cpu_count() or 1
     automatic = there if on_gpus else 1
     wanted = automatic if devices == "auto" else len(devices) if isinstance(devices, ListConfig) else devices
-    if wanted > there:
+    if wanted > there and not is_for_elsewhere():
         raise ValueError(f"trainer.devices={devices}, but this machine has {there} {'GPUs' if on_gpus else 'cores'}")
     require_divisible(config.data.stories_per_step, wanted, config.trainer.accumulate_grad_batches)
 

@@ -48,7 +48,8 @@ def compose(config: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) 
 def _check(job: Job) -> None:
     """Find out here what would end a job where it costs something."""
     try:
-        check(job.config)
+        with as_on_a_gpu():
+            check(job.config)
     except Exception as error:
         raise ValueError(f"{job.name}: {root_cause(error)}") from error
 

@@ -68,7 +68,10 @@ def test_a_given_configuration_is_not_resolved(baseline, module):
     path = baseline.folder / "baseline/config.yaml"
     path.write_text(path.read_text().replace("experiment: default", "experiment: ${oc.env:SECRET}"))
     done = baseline(*COMMANDS[module], module=module, SECRET="hunter2")
-    assert "has an interpolation, experiment: ${oc.env:SECRET}" in done.failed()
+    if module == "tti.report":  # which reads such a run as it is written
+        assert "${oc.env:SECRET}" in (done.ok().output + (baseline.folder / "report.md").read_text()).replace("\\", "")
+    else:
+        assert "has an interpolation, experiment: ${oc.env:SECRET}" in done.failed()
     assert "hunter2" not in done.output
     assert not [each for each in baseline.folder.rglob("*.md") if "hunter2" in each.read_text()]
 
@@ -103,8 +106,8 @@ def interrupted(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
     import time
     time.sleep(10)
-import tti.runs, tti.reporting.selection
-tti.runs.Run.config = property(interrupted)
+import tti.runs, tti.reporting.given
+tti.runs.Run.config = tti.reporting.given.Given.config = property(interrupted)
 """
 
 
