@@ -1,5 +1,7 @@
 """Influence is the KL of ablation to second order, 0 for what nothing reads, and what scores are weighted by."""
 
+import copy
+
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -7,7 +9,7 @@ from scipy.stats import spearmanr
 from tests.evaluation.planted import SITE, Planted, made, run
 from tti.evaluation.base import Subject, unchanged
 from tti.evaluation.causality import ablated, agreement
-from tti.evaluation.influence import fraction_in_use, influence, weighted
+from tti.evaluation.influence import fraction_in_use, influence, weighted, without
 from tti.evaluation.run_through import Rotation
 from tti.models.taps import Recorder
 
@@ -118,3 +120,13 @@ def test_idle_detectors_move_plain_scores_and_no_weighted_one(config, few_storie
             assert after[name] == pytest.approx(before[name], rel=1e-5), name
         plain = [name.replace("_weighted/", "/") for name in weighted_ones]
         assert all(abs(after[name] - before[name]) > 0.01 for name in plain)
+
+
+def test_where_predictions_are_undefined_so_is_all_influence_and_what_counts_by_it(net, chunk):
+    broken = copy.deepcopy(net)
+    with torch.no_grad():
+        broken.blocks[1].mlp.out.weight.fill_(torch.nan)
+    for found in influence(broken, broken.logits, chunk, POST, unchanged, draws=1).values():
+        assert found.isnan().all()
+        for value in (weighted(torch.ones_like(found), found), fraction_in_use(found), without(found)):
+            assert value != value

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, mean_of_all, per_neuron
-from tti.evaluation.influence import weighted
+from tti.evaluation.influence import weighted, without
 from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
 from tti.interventions.ablate import Ablation
@@ -101,7 +101,7 @@ class Causality(SitePart):
             specificity = found["ablation_specificity"]
             values[site]["ablation_specificity"] = mean_of_all(specificity)
             values[site]["ablation_specificity_weighted"] = weighted(specificity, divergence.where(influence > 0, 0))
-            values[site]["no_effect"] = float((influence == 0).double().mean())
+            values[site]["no_effect"] = without(influence)
             values[site] |= agreement(influence, divergence)
             values[site]["ablation_abs"] = float(change.mean(1).abs().mean())
             values[site]["labelled"] = float((label >= 0).any(1).double().mean())

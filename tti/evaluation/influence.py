@@ -33,8 +33,9 @@ def influence(
     uncorrelated scores of mean 0, so that the square of a story's sum of ``da . gradient``, one backward pass for all
     neurons of all sites, is right on average for the sum over its tokens, with what attention carries to later ones.
 
-    A neuron that nothing reads has exactly 0. The standard error is about ``sqrt(2 / (stories * draws))`` of a value,
-    more for a neuron that is on in few of the stories; ``causality`` compares with exact ablation.
+    A neuron that nothing reads has exactly 0; all are NaN where a prediction is. The standard error is about
+    ``sqrt(2 / (stories * draws))`` of a value, more for a neuron that is on in few of the stories; ``causality``
+    compares with exact ablation.
 
     Args:
         net: the network, in evaluation mode.
@@ -71,6 +72,11 @@ def weighted(scores: Float[Tensor, "width"], influence: Float[Tensor, "width"]) 
     return float((shares * scores.double().nan_to_num(0, 0, 0)).sum())
 
 
+def without(influence: Float[Tensor, "width"]) -> float:
+    """Share of neurons with no influence; undefined where an influence is."""
+    return float((influence == 0).double().where(influence.isfinite(), torch.nan).mean())
+
+
 def fraction_in_use(influence: Float[Tensor, "width"]) -> float:
     """``(sum i)^2 / (width sum i^2)``: 1 where all neurons have as much, 1 / width where one has all; 0 if none has."""
     squares = influence.double().square().sum()
@@ -98,6 +104,8 @@ def _scores(head: Head, hidden: Float[Tensor, "token d_model"], draws: int) -> F
     found = []
     for rows in hidden.split(ROWS):
         p = head(rows).softmax(-1)
+        mean = p @ weight
+        p = p.nan_to_num(1)  # nothing can be drawn from NaN; whatever is drawn in its place, the mean keeps it NaN
         labels = torch.multinomial(p, draws, replacement=True, generator=generator)
-        found.append(weight[labels.T] - p @ weight)
+        found.append(weight[labels.T] - mean)
     return torch.cat(found, 1)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron
-from tti.evaluation.influence import fraction_in_use, weighted
+from tti.evaluation.influence import fraction_in_use, weighted, without
 from tti.evaluation_folder import Array, Result
 from tti.metrics.firing import FiringRates, distribution
 
@@ -71,7 +71,7 @@ class Utilisation(SitePart):
                 "positive_rate": float(table["positive_rate"].mean()),
                 "density": mean_defined(table["density"]),
                 "density_weighted": weighted(table["density"], influence),
-                "no_effect": float((influence == 0).double().mean()),
+                "no_effect": without(influence),
                 "influence_fraction": fraction_in_use(influence),
                 "token_density": float(statistics.token_density / statistics.tokens),
             }
