@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from tti.command import INTERRUPTED, command, explained
 from tti.configuration import identity_digest, is_for_elsewhere
 from tti.data.tokenizers import vocabulary_size
+from tti.durable import read_checkpoint
 from tti.loggers.protocols import Summarizing
 from tti.runs import Run, require_same
 from tti.trainer_options import require_taken
@@ -98,6 +99,8 @@ def _fit(config: DictConfig, run: Run) -> float:
     task = assembled(config)
     task.identity = identity_digest(run.config)
     checkpoint = run.last_checkpoint
+    if checkpoint:
+        data.require_same_tokens(read_checkpoint(checkpoint).get(type(data).__qualname__, {}))  # type: ignore[attr-defined]
     if config.init_from and not checkpoint:
         Run(Path(config.init_from)).give_weights(task.net, data.tokenizer)  # type: ignore[attr-defined]
     trainer: Trainer = instantiate(

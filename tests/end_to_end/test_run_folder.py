@@ -228,7 +228,7 @@ def test_other_data_under_the_same_name_are_no_resumption(tti):
     given = [each for each in SMALL if not each.startswith("data.corpus")]
     given += ["data=tinystories", "data.corpus.train=train.txt", "data.corpus.validation=train.txt", "run_dir=run"]
     given += ["data.corpus.tokenizer=bpe:300"]
-    killed = "callbacks.last.max_hours=0"
+    killed = "callbacks.last.max_hours=1e-9"
     tti(*given, killed).failed()
     before = (tti.folder / "run/tokenizer.json").read_bytes()
     text.write_text("\n".join(reversed(stories)).replace("cat", "dog"))

@@ -209,7 +209,11 @@ class StoryData(LightningDataModule):
         return {"step": self.trainer.global_step, "tokens": self.digests}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stopped.
+        """Go on where the checkpoint stopped."""
+        self._first_step = state_dict["step"]
+
+    def require_same_tokens(self, state_dict: dict[str, Any]) -> None:
+        """Compare the tokens with those of a checkpoint's state, before its weights meet another vocabulary.
 
         Raises:
             ValueError: it was trained on other tokens than there are by now.
@@ -221,7 +225,6 @@ class StoryData(LightningDataModule):
                 "data.corpus or its tokenizer has changed. Put the earlier one back, or train on this one under a name "
                 "of its own (name=...)"
             )
-        self._first_step = state_dict["step"]
 
     def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:
         return DataLoader(
