@@ -13,7 +13,15 @@ COMMANDS = {
     "tti.evaluate": ["run=baseline", "parts=[performance]", "subjects=[trained]", "threads=1"],
     "tti.generate": ["run=baseline", "tokens=2"],
     "tti.export": ["run=baseline", "to=exported"],
-    "tti.sae": ["run=baseline", "site=blocks.0.mlp_out", "k=[2]", "tokens=500", "measured_tokens=500", "expansion=2"],
+    "tti.sae": [
+        "run=baseline",
+        "site=blocks.0.mlp_out",
+        "k=[2]",
+        "tokens=500",
+        "measured_tokens=500",
+        "expansion=2",
+        "fit.batch=128",
+    ],
     "tti.neuronpedia": ["run=baseline", "to=np"],
     "tti.report": ["runs=baseline", "to=report.md"],
 }
@@ -68,9 +76,7 @@ def test_a_given_configuration_is_not_resolved(baseline, module):
     path = baseline.folder / "baseline/config.yaml"
     path.write_text(path.read_text().replace("experiment: default", "experiment: ${oc.env:SECRET}"))
     done = baseline(*COMMANDS[module], module=module, SECRET="hunter2")
-    if module == "tti.report":  # which reads such a run as it is written
-        assert "${oc.env:SECRET}" in (done.ok().output + (baseline.folder / "report.md").read_text()).replace("\\", "")
-    else:
+    if module != "tti.report":  # which reads such a run as it is written
         assert "has an interpolation, experiment: ${oc.env:SECRET}" in done.failed()
     assert "hunter2" not in done.output
     assert not [each for each in baseline.folder.rglob("*.md") if "hunter2" in each.read_text()]
@@ -124,8 +130,12 @@ def test_a_finished_run_where_nothing_can_be_written_still_answers(baseline):
     readonly = """
 import builtins, errno, io, os
 from pathlib import Path
+writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 for owner, name in ((Path, "mkdir"), (os, "open")):
     def refuse(*arguments, _original=getattr(owner, name), **more):
+        asks = not arguments[1] & writes if _original.__name__ == "open" else arguments[0].exists()
+        if asks:  # what is there can be read, and a folder that is there need not be made
+            return _original(*arguments, **more)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
     setattr(owner, name, refuse)
 """
