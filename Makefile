@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: env ## train and evaluate the demo; its page is runs/demo/report.html
 	$(BIN)/python -m tti.train -m experiment=demo
-	$(BIN)/python -m tti.evaluate run=runs/demo 'subjects=[trained,random_init]' \
+	$(BIN)/python -m tti.evaluate run=runs/demo 'subjects=[trained,rotation,random_init]' \
 	  'parts=[performance,geometry,utilisation,selectivity,contexts,effects,ground_truth,causality]'
 	$(BIN)/python -m tti.report runs=runs/demo
 
