@@ -63,7 +63,7 @@ class Commands:
         """Train (or run another module), and wait for the end."""
         return self.start(*overrides, patch=patch, module=module, **environment).wait()
 
-    def real(self, *overrides: str, timeout: float = 120, **environment: str) -> Done:
+    def real(self, *overrides: str, timeout: float = 300, **environment: str) -> Done:
         """The same through a fresh interpreter, as a user would."""
         done = subprocess.run(
             [sys.executable, "-m", "tti.train", *overrides],
