@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tti.evaluation.beyond import ratio
-from tti.evaluation.causality import ROWS
+from tti.evaluation.causality import ROWS, without_each
 from tti.evaluation.knowledge import Knowledge
 from tti.evaluation.stories import Chunk, StorySet
-from tti.interventions.ablate import Ablation
 from tti.models.network import Head, Network
 
 
@@ -38,11 +37,9 @@ def divergences(
     batch = chunk.batch
     found: list[Float[Tensor, "copy token"]] = []
     whole = net(batch.tokens, batch.stories)
-    for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
+    for copies in without_each(net, chunk, site, neurons, means, at_once):
+        found.append(torch.stack([_divergence(logits, whole, each) for each in copies]))
         say(f"ablating the best detectors of {site}: {sum(len(each) for each in found)} of {len(neurons)}")
-        stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(whole.device)
-        changed = net(batch.tokens.repeat(len(some)), stories, Ablation(site, some, some_means))
-        found.append(torch.stack([_divergence(logits, whole, each) for each in changed.chunk(len(some))]))
     return torch.cat(found)
 
 

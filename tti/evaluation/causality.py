@@ -1,6 +1,6 @@
 """Causality: what the loss does when a neuron is taken away, and whether it does it where the neuron's label says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -134,15 +134,27 @@ def ablated(
     whole = batch.rows(net(batch.tokens, batch.stories))
     nll = net.loss(whole, batch.targets)[1]
     changes, divergences = [], []
-    for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
-        count = len(some)
-        stories = type(batch.stories).of(batch.stories.lengths * count).to(nll.device)
-        tap = Ablation(site, some, some_means)
-        hidden = torch.cat([batch.rows(copy) for copy in net(batch.tokens.repeat(count), stories, tap).chunk(count)])
+    for copies in without_each(net, chunk, site, neurons, means, at_once):
+        count, hidden = len(copies), torch.cat([batch.rows(copy) for copy in copies])
         changed = net.loss(hidden, batch.targets.repeat(count))[1]
         changes.append(changed.view(count, -1) - nll)
         divergences.append(torch.stack([_divergence(net, whole, each) for each in hidden.chunk(count)]))
     return torch.cat(changes), torch.cat(divergences)
+
+
+def without_each(
+    net: Network,
+    chunk: Chunk,
+    site: str,
+    neurons: Int[Tensor, "sampled"],
+    means: Float[Tensor, "sampled"],
+    at_once: int,
+) -> Iterator[Sequence[Float[Tensor, "token d_model"]]]:
+    """The hidden states of all tokens with one neuron at a time at its mean; ``at_once`` neurons in a batch."""
+    batch = chunk.batch
+    for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
+        stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(batch.tokens.device)
+        yield net(batch.tokens.repeat(len(some)), stories, Ablation(site, some, some_means)).chunk(len(some))
 
 
 def agreement(influence: Float[Tensor, "sampled"], divergence: Float[Tensor, "sampled"]) -> dict[str, float]:
