@@ -1,3 +1,3 @@
-"""Training-time interpretability: the pressure towards readable networks is part of the loss."""
+"""Training-time interpretability: objectives that make a network easier to interpret are part of its training loss."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""Formulas with known answers, shared by what is trained on and what is measured, so that the two cannot drift apart.
+"""Formulas with known answers, shared by objectives and metrics, so that the two cannot drift apart.
 
-All take sums over tokens (a Gram matrix, a table of activation mass), so that a batch and a streamed data set are
-the same computation. A value that is trained on has its gradient in closed form beside it: autograd would keep and walk
-every step in between.
+All take sums over tokens (a Gram matrix, a table of activation mass), so that a batch and a streamed data set use the
+same computation. Quantities that are trained on come with their gradient in closed form, since autograd would store and
+traverse every intermediate step.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,25 +12,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-NARROWEST_BLOCK = 128  # of a product that a processor is still busy with
+NARROWEST_BLOCK = 128  # narrowest matrix product that keeps a processor busy
 
 
 def widened(values: Tensor) -> Tensor:
-    """The values in float32 at least: what sums over tokens are taken in."""
+    """The values in float32 or wider, for sums over tokens."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def gram_matrix(acts: Float[Tensor, "token width"]) -> Float[Tensor, "width width"]:
-    """``a.T @ a`` over the tokens, with float32 products whatever autocast says: cosines near 0 need them."""
+    """``a.T @ a`` over the tokens, in float32 or wider even under autocast: cosines near 0 need the precision."""
     with torch.autocast(acts.device.type, enabled=False):
         acts = widened(acts)
         return acts.T @ acts
 
 
 def add_gram(gram: Float[Tensor, "width width"], acts: Float[Tensor, "token width"]) -> None:
-    """Add ``a.T @ a`` to the upper triangle, in place, and anything below it: :func:`mirrored` makes it whole.
+    """Add ``a.T @ a`` to the upper triangle in place, leaving the lower triangle undefined; :func:`mirrored` completes
+    it.
 
-    Half the arithmetic of :func:`gram_matrix` at large widths; products in float32 at least.
+    Takes half the arithmetic of :func:`gram_matrix` at large widths; products in float32 or wider.
     """
     with torch.autocast(acts.device.type, enabled=False):
         acts = widened(acts)
@@ -40,7 +41,7 @@ def add_gram(gram: Float[Tensor, "width width"], acts: Float[Tensor, "token widt
 
 
 def mirrored(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
-    """The symmetric matrix that has this upper triangle."""
+    """The symmetric matrix with this upper triangle."""
     return gram.triu() + gram.triu(1).T
 
 
@@ -48,9 +49,9 @@ def mirrored(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]
 
 
 def cosines(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
-    """Cosine similarity of every two neurons from the Gram matrix ``a.T @ a`` of their activations over tokens.
+    """Cosine similarity of every pair of neurons, from the Gram matrix ``a.T @ a`` of their activations over tokens.
 
-    A silent neuron has cosine 0 with every other, and with itself.
+    A silent neuron has cosine 0 with every neuron, itself included.
     """
     scale = _inverse_norms(gram)
     return gram * scale[:, None] * scale
@@ -59,13 +60,13 @@ def cosines(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
 def mean_abs_cosine(gram: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
     """Mean over ordered pairs ``i != j`` of ``|cos(a[:, i], a[:, j])|``: 0 for orthogonal neurons, 1 for equal ones.
 
-    A dead neuron counts as orthogonal to all, so killing neurons games it: read it beside the dead fraction.
+    How it can be gamed: dead neurons count as orthogonal to all others. Read it alongside the dead fraction.
     """
     return _mean_over_pairs(cosines(gram).abs())
 
 
 def weighted_mean_over_pairs(values: Float[Tensor, "width width"], weights: Float[Tensor, "width"]) -> float:
-    """Mean over ordered pairs ``i != j`` of a symmetric matrix, each weighted by ``w_i w_j``; 0 without weights."""
+    """Mean over ordered pairs ``i != j`` of a symmetric matrix, weighted by ``w_i w_j``; 0 if all weights are 0."""
     weights = weights.to(values.dtype)
     others = weights.sum() - weights
     total = weights @ others
@@ -79,10 +80,11 @@ def cosine_gradient(gram: Float[Tensor, "width width"]) -> Float[Tensor, "width 
 
 
 def rounding_error(terms: int | Tensor, dtype: torch.dtype) -> float:
-    """The relative error, at most, of a sum of so many terms of one sign, whatever the order of summation.
+    """Upper bound on the relative error of a sum of ``terms`` terms of one sign, for any order of summation.
 
-    Higham's ``gamma_n = n u / (1 - n u)``, ``u`` the unit roundoff (Accuracy and Stability of Numerical Algorithms, 2nd
-    ed. 2002, equation 3.5 for an inner product, 4.4 for a sum): no processor or library does worse.
+    Higham's ``gamma_n = n u / (1 - n u)``, with ``u`` the unit roundoff (Accuracy and Stability of Numerical
+    Algorithms, 2nd ed. 2002, equation 3.5 for an inner product, 4.4 for a sum). It holds for every processor and
+    library.
     """
     product = min(float(terms) * torch.finfo(dtype).eps / 2, 0.5)
     return product / (1 - product)
@@ -94,19 +96,19 @@ def centred(
     tokens: int | Tensor,
     rounding: float | None = None,
 ) -> Float[Tensor, "width width"]:
-    """The Gram matrix of activations less their mean over the tokens: ``tokens`` times their covariance.
+    """Gram matrix of activations minus their mean over tokens, that is, ``tokens`` times their covariance.
 
-    Of a column that is constant, ``gram`` and ``total**2 / tokens`` differ by rounding alone: by ``4 gamma`` of their
-    size to first order, ``gamma`` being :func:`rounding_error`, one for ``gram`` and two for the square of ``total``. A
-    variance within ``5 gamma`` is therefore 0 here, so that the cosines of such a neuron, which are its correlations,
-    are 0. A real variance is as small only beside a mean that is large: subtract about the mean beforehand
-    (:func:`covariance`), which changes nothing but rounding (Chan, Golub & LeVeque 1983).
+    For a constant column, ``gram`` and ``total**2 / tokens`` differ only by rounding: to first order by ``4 gamma`` of
+    their size, where ``gamma`` is :func:`rounding_error` (one for ``gram``, two for the square of ``total``). A
+    variance within ``5 gamma`` is therefore set to 0, so that the correlations of such a neuron are 0. A true variance
+    is that small only relative to a large mean; subtracting an approximate mean beforehand (:func:`covariance`) avoids
+    this and changes nothing but rounding (Chan, Golub & LeVeque 1983).
 
     Args:
         gram: ``a.T @ a``.
-        total: the sum of each neuron's activations over the tokens.
-        tokens: how many there are.
-        rounding: relative error of the two sums, at most; by default that of ``tokens`` terms in their precision.
+        total: sum of each neuron's activations over the tokens.
+        tokens: number of tokens.
+        rounding: bound on the relative error of the two sums; by default that of ``tokens`` terms in their precision.
     """
     if rounding is None:
         rounding = rounding_error(tokens, gram.dtype)
@@ -117,10 +119,10 @@ def centred(
 
 
 def covariance(acts: Float[Tensor, "token width"]) -> tuple[Float[Tensor, "width width"], Float[Tensor, "width"]]:
-    """``tokens`` times the covariance over the tokens, and the mean; in float32 at least.
+    """``tokens`` times the covariance over the tokens, and the mean; in float32 or wider.
 
     The corrected two-pass algorithm (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance",
-    equation 1.7): the rounded mean is subtracted first, and what it missed afterwards.
+    equation 1.7): subtract the rounded mean first, then correct for its rounding error.
     """
     acts = widened(acts)
     mean = acts.mean(0)
@@ -132,7 +134,7 @@ def covariance(acts: Float[Tensor, "token width"]) -> tuple[Float[Tensor, "width
 def unshifted(
     gram: Float[Tensor, "width width"], total: Float[Tensor, "width"], tokens: int, shift: Float[Tensor, "width"]
 ) -> Float[Tensor, "width width"]:
-    """``a.T @ a`` from the sums of ``a - shift``."""
+    """``a.T @ a``, from the sums of ``a - shift``."""
     cross = shift[:, None] * (total + tokens * shift / 2)
     return gram + cross + cross.T
 
@@ -140,8 +142,10 @@ def unshifted(
 def mean_squared_correlation(covariance: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
     """Mean over ordered pairs ``i != j`` of the squared Pearson correlation of two neurons, from their covariance.
 
-    From 0 (uncorrelated) to 1 (each a linear function of any other); about ``1 / (tokens - 1)`` for independent
-    neurons. Dead and constant neurons count as uncorrelated, so killing neurons games it.
+    Ranges from 0 (uncorrelated) to 1 (each a linear function of any other); about ``1 / (tokens - 1)`` for independent
+    neurons.
+
+    How it can be gamed: dead and constant neurons count as uncorrelated.
     """
     return _mean_over_pairs(cosines(covariance).square())
 
@@ -149,7 +153,7 @@ def mean_squared_correlation(covariance: Float[Tensor, "width width"]) -> Float[
 def correlation_gradient(covariance: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
     """``W`` such that the gradient of :func:`mean_squared_correlation` is ``(a - mean) @ W``.
 
-    ``covariance`` is that of :func:`centred`, not divided by the number of tokens.
+    ``covariance`` comes from :func:`centred` and is not divided by the number of tokens.
     """
     return _pull(covariance, lambda correlation: 2 * correlation)
 
@@ -179,27 +183,27 @@ def _pull(gram: Float[Tensor, "width width"], slope: Callable[[Tensor], Tensor])
     return pull
 
 
-# -- the dimensions that a layer uses, and how alike two layers are --------------------------------------------------
+# -- the dimensions that a layer uses, and the similarity of two layers ----------------------------------------------
 
 
 def participation_ratio(covariance: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
-    """``(tr C)^2 / tr(C^2)``: 1 where one direction carries all variance, ``width`` where all carry as much.
+    """``(tr C)^2 / tr(C^2)``: 1 if one direction carries all variance, ``width`` if all directions carry the same.
 
-    Invariant under rotations. Not a number where nothing varies.
+    Invariant under rotation. NaN if nothing varies.
     """
     return covariance.diagonal().sum().square() / covariance.square().sum()
 
 
 class SimilaritySums:
-    """Sums over tokens from which the debiased linear CKA of any two of several layers follows exactly.
+    """Sums over tokens that determine exactly the debiased linear CKA of every pair of several layers.
 
-    The unbiased estimator of HSIC (Song et al. 2012, equation 5) in linear CKA (Kornblith et al. 2019), which is 0 in
-    the mean for independent layers whatever the number of tokens, where the plain one is not. Its sums over pairs of
-    tokens are rewritten as sums over tokens, so that all tokens of a set count and memory is ``(all widths)**2``.
+    Uses the unbiased estimator of HSIC (Song et al. 2012, equation 5) in linear CKA (Kornblith et al. 2019). Unlike the
+    plain estimator, it averages 0 for independent layers at any number of tokens. Its sums over pairs of tokens are
+    rewritten as sums over tokens, so that all tokens of a set count and memory is ``(sum of widths)**2``.
 
     Args:
-        widths: of the layers.
-        device: of the sums.
+        widths: widths of the layers.
+        device: device of the sums.
     """
 
     def __init__(self, widths: Sequence[int], device: torch.device) -> None:
@@ -214,7 +218,7 @@ class SimilaritySums:
         self.norm_products = zeros(layers, layers)
 
     def add(self, layers: Sequence[Float[Tensor, "token width"]]) -> None:
-        """Take in some tokens. CKA does not see a shift; subtract about the mean beforehand, for rounding's sake."""
+        """Add tokens. CKA is invariant to shifts; subtract an approximate mean beforehand to reduce rounding error."""
         joined = torch.cat([widened(layer) for layer in layers], 1)
         squares = torch.stack([widened(layer).square().sum(1) for layer in layers], 1)
         self.tokens += len(joined)
@@ -225,9 +229,9 @@ class SimilaritySums:
         self.norm_products += squares.T @ squares
 
     def cka(self) -> Float[Tensor, "layer layer"]:
-        """1 for layers that are a rotation, shift and scaling of each other; about 0 for independent ones.
+        """CKA of every pair of layers: 1 up to rotation, shift and scaling; about 0 for independent layers.
 
-        Not a number for fewer than four tokens, and where a layer does not vary.
+        NaN for fewer than four tokens, and for a layer that does not vary.
         """
         n = self.tokens
         if n < 4:
@@ -274,27 +278,27 @@ def debiased_cka(x: Float[Tensor, "token width"], y: Float[Tensor, "token other"
 
 
 def total_variance(acts: Float[Tensor, "token width"]) -> Float[Tensor, ""]:
-    """``mean_t |a_t - mean|^2``: the variances of all neurons over the tokens at hand, summed."""
+    """``mean_t |a_t - mean|^2``: the variance over tokens, summed over neurons."""
     acts = widened(acts)
     return (acts - acts.mean(0)).square().sum() / len(acts)
 
 
 def squared_error(acts: Float[Tensor, "token width"], guess: Float[Tensor, "token width"]) -> Float[Tensor, ""]:
-    """``mean_t |a_t - guess_t|^2``. Over :func:`total_variance` it is 0 if perfect and 1 for the mean of the tokens."""
+    """``mean_t |a_t - guess_t|^2``. Divided by :func:`total_variance`: 0 for a perfect guess, 1 for the mean."""
     return (widened(acts) - guess).square().sum() / len(acts)
 
 
-# -- what a neuron that is on says of the token type ------------------------------------------------------------------
+# -- information about the token type in whether a neuron is on -------------------------------------------------------
 
 
 def binary_information(
     on: Float[Tensor, "type width"], total: Float[Tensor, "type"]
 ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
-    """``I(A; V)`` and ``H(A)`` in nats: A whether a neuron is on, V the token type.
+    """``I(A; V)`` and ``H(A)`` in nats, where A is whether a neuron is on and V the token type.
 
     Args:
-        on: tokens of each type on which each neuron is on.
-        total: tokens of each type.
+        on: number of tokens of each type on which each neuron is on.
+        total: number of tokens of each type.
     """
     tokens = total.sum()
     entropy = _binary_entropy(on.double().sum(0) / tokens)
@@ -306,13 +310,13 @@ def _binary_entropy(p: Float[Tensor, "*"]) -> Float[Tensor, "*"]:
     return torch.special.entr(p) + torch.special.entr(1 - p)
 
 
-# -- the token types that a neuron answers to -------------------------------------------------------------------------
+# -- the token types that a neuron responds to ------------------------------------------------------------------------
 
 
 def type_mass(
     activations: Float[Tensor, "token width"], types: Int[Tensor, "token"], n_types: int
 ) -> Float[Tensor, "type width"]:
-    """``s[v, j]``: the sum of ``|a[t, j]|`` over the tokens of type ``v``, in float32 at least."""
+    """``s[v, j]``: the sum of ``|a[t, j]|`` over the tokens of type ``v``, in float32 or wider."""
     size = widened(activations.abs())
     return size.new_zeros(n_types, size.shape[-1]).index_add_(0, types, size)
 
@@ -320,31 +324,32 @@ def type_mass(
 def type_entropy(
     mass: Float[Tensor, "type width"],
 ) -> tuple[Float[Tensor, "width"], Bool[Tensor, "width"]]:
-    """Entropy in nats of each neuron's activation mass over token types, and which neurons are active at all.
+    """Entropy in nats of each neuron's activation mass over token types, and which neurons are active.
 
-    ``H_j = log Z_j - (1/Z_j) sum_v s[v, j] log s[v, j]`` with ``Z_j = sum_v s[v, j]``: 0 for a neuron that answers to
-    one type, ``log(types)`` for one that answers to all alike. A silent neuron (``Z = 0``) has entropy 0 here and is
-    not active: leave it out of means, for it is no perfect score.
+    ``H_j = log Z_j - (1/Z_j) sum_v s[v, j] log s[v, j]`` with ``Z_j = sum_v s[v, j]``: 0 for a neuron that responds to
+    one type, ``log(types)`` for one that responds equally to all. A silent neuron (``Z = 0``) gets entropy 0 and is not
+    active: exclude it from means, since this is not a perfect score.
 
-    What games it: density (a neuron that is on everywhere by a constant has the entropy of the token distribution),
-    and the number of tokens; compare at equal token counts.
+    How it can be gamed: by density (a neuron with a constant activation has the entropy of the token distribution), and
+    by the number of tokens; compare at equal token counts.
     """
     share, log_share, _, active = _shares(mass)
     return -(share * log_share).sum(0), active
 
 
 def mean_over(values: Float[Tensor, "width"], chosen: Bool[Tensor, "width"]) -> Float[Tensor, ""]:
-    """Mean of the chosen values; 0 where none is chosen."""
+    """Mean of the chosen values; 0 if none is chosen."""
     return values.where(chosen, 0).sum() / chosen.sum().clamp_min(1)
 
 
 def type_entropy_with_gradient(
     mass: Float[Tensor, "type width"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "type width"], Bool[Tensor, "width"]]:
-    """Mean :func:`type_entropy` over active neurons, its gradient with respect to ``mass``, and which are active.
+    """Mean :func:`type_entropy` over active neurons, its gradient with respect to ``mass``, and which neurons are
+    active.
 
-    The gradient is ``(1/Z) (-log p_v - H) / (number of active neurons)`` with ``p = s / Z``; 0 where ``s = 0`` (its
-    one-sided limit is infinite, and rectified units sit there most of the time) and for silent neurons.
+    The gradient is ``(1/Z) (-log p_v - H) / (number of active neurons)`` with ``p = s / Z``. It is set to 0 for silent
+    neurons and where ``s = 0``, where its one-sided limit is infinite and rectified units sit most of the time.
     """
     share, log_share, total, active = _shares(mass)
     entropy = -(share * log_share).sum(0)
@@ -357,5 +362,5 @@ def _shares(mass: Float[Tensor, "type width"]) -> tuple[Tensor, Tensor, Tensor, 
     total = mass.sum(0)
     active = total > 0
     total = total.where(active, 1)
-    share = mass / total  # normalised before x log x: sums of very different size would cancel in `log Z - sum / Z`
+    share = mass / total  # normalise before x log x: in `log Z - sum / Z`, sums of very different size would cancel
     return share, share.clamp_min(torch.finfo(share.dtype).tiny).log(), total, active

@@ -1,7 +1,7 @@
-"""The batch that a step consumes, and the view of one forward pass that regularizers and metrics get.
+"""The batch that a step consumes, and the view of its forward pass that regularizers and metrics receive.
 
-A *row* is a token in the loss. Where a batch says which tokens those are (``Batch.scored``), the selection happens
-once, before the head and in :func:`row_activations`: whoever sees a :class:`Step` sees only rows that count.
+A *row* is a token in the loss. If a batch says which tokens those are (``Batch.scored``), they are selected once,
+before the head and in :func:`row_activations`: code that sees a :class:`Step` sees only rows that count.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,18 +21,18 @@ class Batch:
     """A flat batch of whole stories, without padding.
 
     Attributes:
-        tokens: input tokens, all of them.
-        targets: for each row the token that follows; after a story's last token, the end of text.
-        stories: where each story begins and ends, and how it attends to itself.
-        types: each row's place in a table of the vocabulary ids present, ``0 <= types < n_types``. In training of those
-            in the batch; in validation of those in the whole set, so that tables of several batches add up. Made by
-            the data loader, so that the step needs neither ``unique`` nor a table over the whole vocabulary.
-        n_types: rows of such a table.
-        target_bytes: UTF-8 bytes of the targets' text, in all; the end of text has none.
-        share: what the batch's mean losses are multiplied by, so that the mean over the micro-batches and processes
-            of an optimiser step is the mean over its rows: its rows over the average micro-batch's.
-        scored: which of ``tokens`` the rows are, in order; None: all of them.
-        labels: name -> one entry a row, of the corpus (``data.labels``).
+        tokens: all input tokens.
+        targets: for each row, the token that follows; after a story's last token, the end-of-text token.
+        stories: the layout: where each story begins and ends, and how it attends to itself.
+        types: each row's index into a table of the vocabulary ids present, ``0 <= types < n_types``. In training the
+            table covers the batch; in validation the whole set, so that tables of several batches can be added. The
+            data loader computes it, so that the step needs neither ``unique`` nor a table over the whole vocabulary.
+        n_types: number of rows of that table.
+        target_bytes: total UTF-8 bytes of the targets' text; an end-of-text token has none.
+        share: factor for the batch's mean losses, its number of rows over the average micro-batch's, with which the
+            mean over micro-batches and processes of an optimiser step is the mean over all its rows.
+        scored: indices into ``tokens`` of the rows, in order; None if every token is a row.
+        labels: the corpus's labels (``data.labels``), by name, one entry per row.
     """
 
     tokens: Int[Tensor, "token"]
@@ -46,7 +46,7 @@ class Batch:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device, non_blocking: bool = True) -> "Batch":
-        """The same batch on ``device``, copied without waiting."""
+        """The same batch on ``device``, copied asynchronously."""
         moved = self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         return replace(self, stories=self.stories.to(device), **moved)
 
@@ -59,17 +59,17 @@ class Batch:
         return moved | {"labels": {name: move(label) for name, label in self.labels.items()}}
 
     def rows(self, values: Float[Tensor, "token ..."]) -> Float[Tensor, "row ..."]:
-        """Of values for every token, those of the rows."""
+        """Select the rows from values given for every token."""
         return values if self.scored is None else values.index_select(0, self.scored)
 
     @property
     def document(self) -> Int[Tensor, "row"]:
-        """The story of the batch that each row is of."""
+        """Index of the story that each row belongs to."""
         stories = torch.repeat_interleave(torch.tensor(self.stories.lengths))
         return self.rows(stories.to(self.tokens.device, non_blocking=True))
 
     def __len__(self) -> int:
-        """Rows: tokens in the loss."""
+        """Number of rows, that is, tokens in the loss."""
         return len(self.targets)
 
 
@@ -77,10 +77,13 @@ class Batch:
 class Step:
     """One forward pass, as regularizers (with gradient) and metrics (without) see it.
 
-    ``activations`` maps each site that somebody asked for to ``[row, width]`` (``[row, head, d_head]`` inside
-    attention); a site that has other rows than tokens keeps them (``tti.models.network.Site``). ``nll`` is each row's
-    cross-entropy in nats, detached. ``notes`` collects scalars that a regularizer wants logged alongside its penalty;
-    write with :meth:`note`.
+    Attributes:
+        batch: the batch.
+        nll: each row's cross-entropy in nats, detached.
+        activations: each requested site's ``[row, width]`` (``[row, head, d_head]`` inside attention). A site whose
+            rows are not tokens keeps its own (``tti.models.network.Site``).
+        model: the network.
+        notes: scalars that a regularizer logs alongside its penalty; write with :meth:`note`.
     """
 
     batch: Batch
@@ -97,7 +100,7 @@ class Step:
 def row_activations(
     batch: Batch, sites: Mapping[str, Site], activations: Mapping[str, Float[Tensor, "token ..."]]
 ) -> dict[str, Tensor]:
-    """Of recorded activations those of the batch's rows; sites that have no row for each token stay as they are."""
+    """Recorded activations of the batch's rows; sites without a row per token stay as they are."""
     return {
         name: batch.rows(activation) if sites[name].rows == "token" else activation
         for name, activation in activations.items()

@@ -1,1 +1,1 @@
-"""Interventions: taps that change what a network goes on with at a site, or add up what passes there."""
+"""Interventions: taps that change the activations at a site, or accumulate statistics of them."""

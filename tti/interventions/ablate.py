@@ -1,4 +1,4 @@
-"""Single neurons held at a value, several of them in one batch."""
+"""Ablation of single neurons, several in one batch."""
 
 import torch
 from jaxtyping import Float, Int
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 class Ablation:
-    """A tap under which a batch holds the same stories several times, each copy with one neuron of its own held.
+    """A tap for a batch that holds the same stories several times; each copy has one neuron held at a value.
 
     Args:
-        site: where the neurons are.
-        neurons: the neuron of each copy.
-        means: what it is held at.
+        site: site of the neurons.
+        neurons: the neuron to ablate in each copy.
+        means: the value that each is held at.
     """
 
     def __init__(self, site: str, neurons: Int[Tensor, "copy"], means: Float[Tensor, "copy"]) -> None:

@@ -1,4 +1,4 @@
-"""Several sites at once, of which only some neurons are left to do what they do."""
+"""Masking of all neurons outside a circuit, at several sites at once."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Mask:
-    """A tap that holds every neuron outside ``kept`` at its mean: what remains is a circuit.
+    """A tap that holds every neuron outside ``kept`` at its mean; the neurons that remain form a circuit.
 
     Args:
-        kept: site -> which of its neurons are left as they are; other sites are.
-        means: site -> what the others are held at.
+        kept: site -> mask of the neurons left unchanged; sites not listed are left unchanged.
+        means: site -> the values at which the other neurons are held.
     """
 
     def __init__(self, kept: Mapping[str, Bool[Tensor, "width"]], means: Mapping[str, Float[Tensor, "width"]]) -> None:

@@ -1,4 +1,4 @@
-"""First and second moments of what passes a site."""
+"""First and second moments of the activations at a site."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Moments:
-    """A tap that adds up first and second moments of what is at some sites, and changes nothing."""
+    """A tap that accumulates first and second moments at some sites, without changing the activations."""
 
     def __init__(self, sites: Iterable[str]) -> None:
         self.tokens = dict.fromkeys(sites := tuple(sites), 0)

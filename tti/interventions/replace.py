@@ -1,4 +1,4 @@
-"""A site's activations replaced by what a function makes of them."""
+"""Replacement of a site's activations by a function of them."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Replacement:
-    """A tap that puts ``replace(activations)`` in the place of what is at ``site``, heads concatenated."""
+    """A tap that replaces the activations at ``site`` by ``replace(activations)``, with heads concatenated."""
 
     def __init__(self, site: str, replace: Callable[[Float[Tensor, "token width"]], Tensor]) -> None:
         self.site, self.replace = site, replace

@@ -1,4 +1,4 @@
-"""An autoencoder spliced into a network: it goes on with the reconstruction."""
+"""An autoencoder spliced into a network, which continues with the reconstruction."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +9,7 @@ from tti.interventions.replace import Replacement
 
 
 class Splice(Replacement):
-    """A tap that puts an autoencoder's reconstruction in the place of what is at ``site``, and counts as it does."""
+    """A tap that replaces activations at ``site`` by an autoencoder's reconstruction and keeps its statistics."""
 
     def __init__(self, site: str, autoencoder: SparseAutoencoder) -> None:
         super().__init__(site, self._reconstruction)

@@ -1,1 +1,1 @@
-"""The networks: pure PyTorch, each readable on one page."""
+"""Networks in pure PyTorch, each short enough to read on one page."""

@@ -1,7 +1,7 @@
-"""Cross-entropy of a linear head without ever holding all the logits.
+"""Cross-entropy of a linear head that never materialises all logits.
 
-The rows go through the head in chunks; the gradient of a chunk is made while its logits are at hand (as in the "cut"
-and Liger cross-entropies), so that memory is ``chunk x vocab`` instead of ``token x vocab``, and nothing is computed
+The rows go through the head in chunks, and each chunk's gradient is computed while its logits are in memory (as in the
+"cut" and Liger cross-entropies). Memory is ``chunk x vocab`` instead of ``token x vocab``, and nothing is computed
 twice.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Tokens at a time: few stay near a CPU's caches, but every chunk goes through the weight's whole gradient once; a GPU
-# wants large products.
+# Tokens per chunk. Small chunks stay in a CPU's caches, but each chunk passes once over the whole gradient of the
+# weight; a GPU wants large products.
 CHUNK = {"cpu": 256}
 CHUNK_ELSEWHERE = 2048
 
@@ -24,13 +24,13 @@ SoftMax = Callable[[Tensor, Tensor, torch.dtype, bool], Tensor]
 def soft_max_(
     logits: Float[Tensor, "row vocab"], target: Int[Tensor, "row 1"], dtype: torch.dtype, with_probabilities: bool
 ) -> Float[Tensor, "row 1"]:
-    """The log of each row's probability of its target, computed in ``dtype``; leaves ``logits`` overwritten, with the
-    probabilities if they are wanted.
+    """Log-probability of each row's target, computed in ``dtype``. Overwrites ``logits``, with the probabilities if
+    ``with_probabilities``.
 
-    As it stands it goes through the rows four times, and through a copy of them if they have another dtype. Compiled it
-    reads them, makes the sums, and writes.
+    Run eagerly, it makes four passes over the rows, and over a copy of them if they have another dtype. Compiled, it
+    reads them, computes the sums, and writes.
     """
-    log_p = logits.to(dtype)  # no copy where it is theirs
+    log_p = logits.to(dtype)  # no copy if the dtypes are equal
     torch.log_softmax(log_p, -1, out=log_p)
     of_target = log_p.gather(-1, target)
     if with_probabilities:
@@ -44,10 +44,11 @@ def linear_cross_entropy(
     targets: Int[Tensor, "token"],
     soft_max_: SoftMax = soft_max_,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
-    """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)``, and each token's own, detached.
+    """Mean cross-entropy in nats of ``softmax(hidden @ weight.T)``, and the cross-entropy of each token, detached.
 
-    Under autocast the products run in its dtype; soft-max, sums and the weight's gradient in the weight's. The mean can
-    be differentiated once, and may be scaled by anything. ``soft_max_`` may be a compiled one.
+    Under autocast the matrix products run in its dtype; the softmax, the sums and the gradient of the weight use the
+    weight's dtype. The mean can be differentiated once, and may be scaled by any factor. ``soft_max_`` may be a
+    compiled function.
     """
     return _LinearCrossEntropy.apply(hidden, weight, targets, soft_max_, torch.is_grad_enabled())
 
@@ -62,14 +63,15 @@ class _LinearCrossEntropy(Function):
         h, w = hidden.to(dtype), weight.to(dtype)
         nll = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
         rows = max(1, min(len(targets), CHUNK.get(device, CHUNK_ELSEWHERE)))
-        # The large buffers are made once: fresh ones for every chunk cost a CPU a third of its time in page faults.
+        # Large buffers are allocated once: allocating them per chunk costs a CPU a third of its time in page faults.
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
         if with_gradient:
-            # Products of another dtype are added up in the weight's through a buffer; of its own, the first overwrites.
+            # With another dtype, products are accumulated in the weight's dtype through a buffer; otherwise the first
+            # product overwrites.
             grad_product = None if dtype == weight.dtype else torch.empty_like(w)
             make = torch.zeros_like if grad_product is not None or not len(targets) else torch.empty_like
             grad_hidden, grad_weight = torch.empty_like(h), make(weight)
-        each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products costs nothing
+        each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products is free
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
@@ -93,7 +95,7 @@ class _LinearCrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        # In place: a fresh copy of the weight's gradient costs more than scaling it. A second backward is refused, as
-        # autograd sees that what was saved has changed.
+        # In place: copying the weight's gradient costs more than scaling it. Autograd refuses a second backward pass,
+        # since it sees that the saved tensors have changed.
         grad_hidden, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None, None

@@ -1,7 +1,7 @@
-"""Decoys: hidden neurons that answer to tokens and write nothing, next to those of another MLP.
+"""Decoys: hidden neurons that respond to tokens but write nothing, added to those of another MLP.
 
-Whatever score they raise does not measure what a network does: the audit adds some to a finished network, and
-``experiment=decoys`` trains some to please.
+A score that decoys raise does not measure what the network computes. The gaming audit adds decoys to a trained network,
+and ``experiment=decoys`` trains decoys to raise scores.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from tti.models.taps import Tap
 
 
 class WithDecoys(FeedForward):
-    """An MLP with idle neurons concatenated to its own at the sites ``pre`` and ``post``; what it writes is the MLP's.
+    """An MLP with idle neurons concatenated to its own at the sites ``pre`` and ``post``; its output is unchanged.
 
-    To the last digit: the MLP never reads them, and they read a detached stream. Those alone stand at the site
-    ``decoys``, before their non-linearity.
+    The output is equal to the last digit, since the MLP never reads the decoys; they read a detached residual stream.
+    The site ``decoys`` holds the decoys alone, before their non-linearity.
 
     Args:
-        mlp: the one that does the work.
-        reader: from the residual stream to the decoys' pre-activations.
-        activation: of the decoys.
+        mlp: the MLP that computes the output.
+        reader: linear map from the residual stream to the decoys' pre-activations.
+        activation: the decoys' activation function.
     """
 
     def __init__(self, mlp: FeedForward, reader: nn.Linear, activation: Callable[[Tensor], Tensor]) -> None:
@@ -53,7 +53,7 @@ class WithDecoys(FeedForward):
         return self.mlp.weights_per_token + self.reader.weight.numel()
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
-        """Nothing, where the decoys are."""
+        """The MLP's output weights, with zero columns for the decoys."""
         written = self.mlp.writes(site)
         if written is None or site != "post":
             return written
@@ -84,16 +84,17 @@ class WithDecoys(FeedForward):
 
 
 class DecoyMLP(WithDecoys):
-    """A dense MLP with decoys that can be trained, by ``regularizer=decoys``; nothing else reaches them.
+    """A dense MLP with decoys that ``regularizer=decoys`` can train; no other gradient reaches them.
 
-    They are optimised and clipped apart from the network, whose training is the dense one's to the last digit.
+    The decoys are optimised and clipped separately, so the rest of the network trains exactly as with a dense MLP, to
+    the last digit.
 
     Args:
         d_model: width of the residual stream.
         d_ff: hidden units of the dense MLP.
-        activation: of both.
-        decoys: how many.
-        learning_rate: of the decoys.
+        activation: activation function of the MLP and the decoys.
+        decoys: number of decoys.
+        learning_rate: learning rate of the decoys.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class DecoyMLP(WithDecoys):
 
 
 class Detector(nn.Linear):
-    """A linear map with a learning rate and clipping of its own (``tti.modules.protocols.Tuned``)."""
+    """A linear map with its own learning rate and gradient clipping (``tti.modules.protocols.Tuned``)."""
 
     def __init__(self, d_model: int, width: int, learning_rate: float) -> None:
         super().__init__(d_model, width)
@@ -113,10 +114,10 @@ class Detector(nn.Linear):
 
 
 def detectors(stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n"]) -> nn.Linear:
-    """A linear map, with a bias, that tells the tokens where ``on`` is 1 from those where it is 0.
+    """A linear map with bias that separates the tokens where ``on`` is 1 from those where it is 0.
 
-    Its directions are those of least squares over the tokens, with a ridge of 1e-3 of the mean variance that keeps idle
-    ones out; its biases make each output positive on as many tokens as ``on`` has.
+    Directions come from least squares over the tokens, with a ridge of 1e-3 times the mean variance, which suppresses
+    idle directions. Each bias makes its output positive on as many tokens as ``on`` contains.
     """
     centred, wanted = stream - stream.mean(0), on.to(stream.dtype)
     scatter = centred.T @ centred
@@ -132,5 +133,5 @@ def detectors(stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n
 def with_detectors(
     mlp: FeedForward, stream: Float[Tensor, "token d_model"], on: Float[Tensor, "token n"]
 ) -> WithDecoys:
-    """The MLP with idle neurons that are on where ``on`` says, as far as what the MLP reads tells it."""
+    """The MLP with idle neurons that fire where ``on`` is 1, as far as a linear map of the MLP's input can tell."""
     return WithDecoys(mlp, detectors(stream, on), relu)

@@ -1,4 +1,4 @@
-"""Text from a network: sampled token by token, or the most probable continuation of many prompts at once."""
+"""Text generation: sampling token by token, or greedy decoding of many prompts at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ def continuation(
     top_k: int,
     generator: torch.Generator,
 ) -> Iterator[int]:
-    """Sample tokens after ``tokens`` until the end of text, ``limit`` tokens, or the end of the model's context.
+    """Sample tokens after ``tokens`` until an end-of-text token, ``limit`` tokens, or the end of the model's context.
 
-    Only ``ids`` are drawn, which stand for a token: a vocabulary may be padded with rows that stand for none.
-    Each token runs the whole story again: stories are short, and there is one attention to trust.
+    Only ``ids``, the ids that stand for a token, are sampled: a padded vocabulary also has rows that stand for none.
+    Every token re-runs the whole story: stories are short, and this keeps a single implementation of attention.
     """
     tokens = list(tokens)
     for _ in range(min(limit, net.context - len(tokens))):
@@ -48,14 +48,15 @@ def _draw(logits: Float[Tensor, "type"], temperature: float, top_k: int, generat
 
 @torch.no_grad()
 def greedy(net: Network, prompts: Sequence[Sequence[int]], end: int, limit: int) -> list[list[int]]:
-    """The continuation of each prompt by the most probable token, again and again.
+    """The greedy continuation of each prompt: the most probable token, repeatedly.
 
-    Each ends before ``end`` (which is left out), after ``limit`` tokens, or where the network's context does.
+    A continuation stops before ``end`` (which is not returned), after ``limit`` tokens, or at the end of the network's
+    context.
 
     Args:
-        net: the network, in evaluation mode. Where its attention is the layout's, keys and values are remembered, so
-            that a step costs one token a prompt; others run every story again.
-        prompts: token ids, one at least in each; of any lengths.
+        net: the network, in evaluation mode. If its attention is the layout's, keys and values are cached, so that a
+            step costs one token per prompt; other networks re-run every story.
+        prompts: token ids of each prompt, at least one, of any length.
     """
     stories = [list(prompt) for prompt in prompts]
     room = [min(len(prompt) + limit, net.context) for prompt in prompts]
@@ -72,7 +73,7 @@ def greedy(net: Network, prompts: Sequence[Sequence[int]], end: int, limit: int)
 
 
 def _whole(net: Network, stories: Sequence[Sequence[int]]) -> Float[Tensor, "story vocab"]:
-    """What each story's last token predicts."""
+    """Next-token logits after each story's last token."""
     lengths = [len(story) for story in stories]
     return _last(net, stories, Separate.of(lengths))
 
@@ -80,7 +81,7 @@ def _whole(net: Network, stories: Sequence[Sequence[int]]) -> Float[Tensor, "sto
 def _new(
     net: Network, stories: Sequence[Sequence[int]], going: Sequence[int], cache: "Cache"
 ) -> Float[Tensor, "story vocab"]:
-    """The same, of some of the stories, by their tokens that the cache has not seen."""
+    """The same for the stories ``going``, computed from the tokens that the cache has not seen."""
     new = [stories[i][cache.sizes[i] :] for i in going]
     return _last(net, new, cache.longer(going, [len(tokens) for tokens in new]))
 
@@ -92,10 +93,10 @@ def _last(net: Network, tokens: Sequence[Sequence[int]], layout: Stories) -> Flo
 
 
 class Cache:
-    """Keys and values of some stories, layer by layer, ``[story, capacity, head, d_head]`` each.
+    """Keys and values of some stories, ``[story, capacity, head, d_head]`` for each layer.
 
     Attributes:
-        sizes: tokens of each story that it has seen.
+        sizes: number of cached tokens of each story.
     """
 
     def __init__(self, stories: int, capacity: int) -> None:
@@ -104,7 +105,7 @@ class Cache:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def longer(self, stories: Sequence[int], lengths: Sequence[int]) -> "Growing":
-        """The layout of so many new tokens of these stories."""
+        """The layout of the next ``lengths`` tokens of these stories."""
         starts = [self.sizes[i] for i in stories]
         for i, length in zip(stories, lengths, strict=True):
             self.sizes[i] += length
@@ -114,7 +115,7 @@ class Cache:
     def layer(
         self, number: int, k: Float[Tensor, "token head d_head"], v: Float[Tensor, "token head d_head"]
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer; made when it is asked for first."""
+        """Keys and values of a layer, allocated on first use."""
         if number == len(self.layers):
             shape = len(self.sizes), self.capacity
             self.layers.append((k.new_zeros(*shape, *k.shape[1:]), v.new_zeros(*shape, *v.shape[1:])))
@@ -123,11 +124,12 @@ class Cache:
 
 @dataclass(frozen=True)
 class Growing(Stories):
-    """New tokens of stories, which attend to one another and to what a cache has of their stories; for one pass.
+    """New tokens of stories, which attend to each other and to the cached tokens of their story. Valid for one forward
+    pass.
 
     Attributes:
-        stories: which of the cache's stories these are.
-        cache: which gets the new keys and values.
+        stories: indices of these stories in the cache.
+        cache: the cache that receives the new keys and values.
         layers: counts the layers, each of which attends once.
     """
 
@@ -137,7 +139,7 @@ class Growing(Stories):
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Self:
-        raise NotImplementedError("a cache makes them: Cache.longer")
+        raise NotImplementedError("only a cache can make this layout: Cache.longer")
 
     def attend(self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float) -> Float[Tensor, "token head d_head"]:
         q, k, v = qkv.unbind(1)
@@ -157,7 +159,7 @@ class Growing(Stories):
 
     @property
     def _places(self) -> tuple[Int[Tensor, "token"], Int[Tensor, "token"]]:
-        """Row and column of each token in a rectangle of the new tokens."""
+        """Row and column of each token in a padded rectangle of the new tokens."""
         device = self.positions.device
         row = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths)).to(device)
         column = torch.cat([torch.arange(length) for length in self.lengths]).to(device)

@@ -1,6 +1,6 @@
 """A GPT-2 style decoder over flat batches of stories, with a tap at every named site.
 
-Site names are TransformerLens' without ``hook_`` (``docs/sites.md`` lists them with their shapes).
+Site names are TransformerLens' names without ``hook_``; ``docs/sites.md`` lists them with their shapes.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from tti.models.symmetry import folded, neutral
 from tti.models.taps import Recorder, Tap, kind_of, no_tap, scoped
 
 INIT_STD = 0.02  # GPT-2's
-BASE_WIDTH = 384  # of the base model, at which the two rules of initialisation agree
+BASE_WIDTH = 384  # of the base model, where both initialisation rules agree
 
 
 class Attention(nn.Module):
-    """Multi-head causal attention within each story; ``dropout`` acts on the attention weights."""
+    """Multi-head causal attention within each story; ``dropout`` applies to the attention weights."""
 
     def __init__(self, d_model: int, n_heads: int, dropout: float, bias: bool = False) -> None:
         super().__init__()
@@ -59,22 +59,26 @@ class Block(nn.Module):
 
 
 class GPT(Network):
-    """Decoder with learned positions, biased LayerNorms, and the embedding tied to the head.
+    """A decoder with learned positions, LayerNorms with bias, and the embedding tied to the head.
+
+    Weights are drawn from N(0, init_std^2), biases are 0, and weights that write into the residual stream are divided
+    by ``sqrt(2 * n_layers)`` (Radford et al. 2019, section 2.3).
 
     Args:
-        vocab_size: token types.
-        context: most tokens of a story that the model can see.
+        vocab_size: number of token types.
+        context: maximum number of tokens of a story.
+        n_layers: number of blocks.
+        d_model: width of the residual stream.
+        n_heads: attention heads per block.
         mlp: makes a block's MLP from ``d_model`` (a class of ``tti.models.mlp`` with its other arguments bound).
-        dropout: on the embedding and on what attention and MLP write into the residual stream.
-        attention_dropout: on the attention weights; off by default (0.1 in ``model=original``).
-        bias: of attention's linears, which only models from elsewhere have (``tti.huggingface.gpt2``); an MLP has its
-            own say.
+        dropout: dropout on the embedding and on the outputs of attention and MLP.
+        attention_dropout: dropout on the attention weights; off by default (0.1 in ``model=original``).
+        bias: whether attention's linear maps have biases, as in external GPT-2 models (``tti.huggingface.gpt2``); an
+            MLP decides for itself.
         init_std: standard deviation of the initial weights. ``None`` scales it with the width, ``0.02 * sqrt(384 /
-            d_model)``, so that pre-activations are as large in a narrow model as in the base model. (At a fixed 0.02 a
-            narrow model's GELUs begin nearly linear, and whatever bends them seems to lower the loss.)
-
-    Weights are drawn from N(0, init_std^2), biases are 0, and what writes into the residual stream is divided by
-    ``sqrt(2 * n_layers)`` (Radford et al. 2019, section 2.3).
+            d_model)``, so that pre-activations have the same size in a narrow model as in the base model. (With a fixed
+            0.02, a narrow model's GELUs start nearly linear, and anything that makes them less so seems to lower the
+            loss.)
 
     Raises:
         ValueError: ``d_model`` is not a multiple of ``n_heads``.
@@ -111,7 +115,7 @@ class GPT(Network):
     def forward(
         self, tokens: Int[Tensor, "token"], layout: Stories, tap: Tap = no_tap
     ) -> Float[Tensor, "token d_model"]:
-        """The final hidden state of every token, after the last LayerNorm: what the head reads."""
+        """Final hidden state of every token, after the last LayerNorm: the input of the head."""
         x = tap("embed", self.embed(tokens)) + tap("pos_embed", self.pos_embed(layout.positions))
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
@@ -119,17 +123,17 @@ class GPT(Network):
         return tap("ln_final.normalized", self.ln_final(x))
 
     def logits(self, hidden: Float[Tensor, "token d_model"]) -> Float[Tensor, "token vocab"]:
-        """The head. For single tokens; a loss over many takes :meth:`loss`, which never holds all of this."""
+        """Logits of the head, for few tokens; a loss over many takes :meth:`loss`, which never holds all logits."""
         return hidden @ self.embed.weight.T
 
     def loss(
         self, hidden: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "token"]]:
-        """Mean cross-entropy in nats, and every token's own, detached."""
+        """Mean cross-entropy in nats, and each token's cross-entropy, detached."""
         return linear_cross_entropy(hidden, self.embed.weight, targets, self._soft_max)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """``torch.compile`` the forward pass, and the soft-max of the loss."""
+        """Apply ``torch.compile`` to the forward pass and to the softmax of the loss."""
         super().compile(*args, **kwargs)
         self._soft_max = torch.compile(soft_max_, *args, **kwargs)
 
@@ -139,14 +143,15 @@ class GPT(Network):
 
     @property
     def operations_per_token(self) -> int:
-        """``6 (P + V d)``: P weights of the blocks that a token is multiplied with, V token types, d ``d_model``."""
+        """``6 (P + V d)``, with P the weights of the blocks that multiply a token, V token types, d ``d_model``."""
         weights = sum(_attention_weights(block) + block.mlp.weights_per_token for block in self._blocks)
         return 6 * (weights + self.embed.weight.numel())
 
-    # -- its weights, site by site ----------------------------------------------------------------------------------
+    # -- weights by site
+    # ------------------------------------------------------------------------------------------------
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
-        """What each neuron of a site adds to the residual stream; the identity at sites in the stream's own basis."""
+        """Output weights of each neuron of a site; the identity at sites in the residual stream's own basis."""
         kind = kind_of(site)
         if kind.startswith("mlp."):
             return self._block(site).mlp.writes(kind.removeprefix("mlp."))
@@ -157,7 +162,7 @@ class GPT(Network):
         return torch.eye(self.embed.embedding_dim, device=self.device)
 
     def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
-        """The weights of an MLP's neurons; None for all other sites."""
+        """Input weights of an MLP's neurons; None for all other sites."""
         kind = kind_of(site)
         return self._block(site).mlp.reads(kind.removeprefix("mlp.")) if kind.startswith("mlp.") else None
 
@@ -172,7 +177,8 @@ class GPT(Network):
     def _block(self, site: str) -> Block:
         return self._blocks[int(site.split(".")[1])]
 
-    # -- the same function in other weights -------------------------------------------------------------------------
+    # -- equivalent reparametrisations
+    # -----------------------------------------------------------------------------------
 
     def permute_hidden(self, generator: torch.Generator) -> None:
         for mlp in self._mlps():
@@ -195,7 +201,7 @@ class GPT(Network):
         self.__dict__.pop("sites", None)  # widths have changed
 
     def rotate_residual(self, rotation: Float[Tensor, "d_model d_model"]) -> Head:
-        """LayerNorms' gains and biases are folded into the weights that read from them, which get a bias by that."""
+        """Fold LayerNorms' gains and biases into the weights that read them, which gain a bias, and rotate."""
         head, bias = self.embed.weight * self.ln_final.weight, self.embed.weight @ self.ln_final.bias
         for block in self._blocks:
             block.attn.qkv = folded(block.attn.qkv, block.ln1, rotation)
@@ -215,7 +221,7 @@ class GPT(Network):
     # -- initialisation ---------------------------------------------------------------------------------------------
 
     def _initialise(self, std: float) -> None:
-        """Draw all weights in three rounds, so that all that a dense model has begins alike with any MLP."""
+        """Draw all weights in three rounds, so that the weights shared with a dense model start equal under any MLP."""
         small = std / (2 * len(self.blocks)) ** 0.5
         embeddings = Draws(first=[(self.embed.weight, std), (self.pos_embed.weight, std)])
         rounds = [embeddings, *(each for block in self._blocks for each in _draws(block, std, small))]

@@ -1,4 +1,4 @@
-"""An MLP whose hidden neurons each stand behind a gate that training can close: L0 regularisation."""
+"""An MLP with a gate on every hidden neuron that training can close: L0 regularisation."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,14 @@ TEMPERATURE = 2 / 3  # beta
 class HardConcreteGates(nn.Module):
     """Hard-concrete gates (Louizos, Welling & Kingma 2018, equations 10 to 13), independent of the input.
 
-    A gate is ``clamp(stretch(sigmoid((logit(u) + log_alpha) / beta)), 0, 1)`` with ``u`` uniform, one draw an optimiser
-    step for all its tokens (the paper draws one a data point or a mini-batch). In evaluation it is
-    ``clamp(stretch(sigmoid(log_alpha)), 0, 1)``, exactly 0 below ``log_alpha = -2.398``.
+    A gate is ``clamp(stretch(sigmoid((logit(u) + log_alpha) / beta)), 0, 1)`` with ``u`` uniform, drawn once per
+    optimiser step for all its tokens (the paper draws once per data point or mini-batch). In evaluation it is
+    ``clamp(stretch(sigmoid(log_alpha)), 0, 1)``, which is exactly 0 below ``log_alpha = -2.398``.
 
     Args:
-        width: gates.
-        learning_rate: of ``log_alpha``. At the network's, a gate would hardly move within a short run.
+        width: number of gates.
+        learning_rate: learning rate of ``log_alpha``. At the network's learning rate, gates would hardly move within a
+            short run.
     """
 
     noise: Tensor
@@ -31,28 +32,28 @@ class HardConcreteGates(nn.Module):
     def __init__(self, width: int, learning_rate: float) -> None:
         super().__init__()
         self.log_alpha = nn.Parameter(torch.zeros(width))
-        self.register_buffer("noise", torch.zeros(width), persistent=False)  # logit(u); drawn anew before every step
+        self.register_buffer("noise", torch.zeros(width), persistent=False)  # logit(u), redrawn before every step
         self.optimizer_settings = {"lr": learning_rate, "weight_decay": 0.0}
 
     def draw(self, generator: torch.Generator) -> None:
-        """Take the noise of one optimiser step."""
+        """Draw the noise of one optimiser step."""
         uniform = torch.rand(len(self.noise), generator=generator)
         self.noise.copy_(uniform.logit(eps=1e-6), non_blocking=True)
 
     def forward(self) -> Float[Tensor, "width"]:
-        """The gates, from 0 (closed) to 1 (open)."""
+        """The gates' values, from 0 (closed) to 1 (open)."""
         smooth = torch.sigmoid((self.noise + self.log_alpha) / TEMPERATURE if self.training else self.log_alpha)
         return (smooth * (HIGH - LOW) + LOW).clamp(0, 1)
 
     def open_probability(self) -> Float[Tensor, "width"]:
-        """The probability that each gate is not exactly 0 in training (equation 12): 0.83 at the beginning."""
+        """Probability that each gate is not exactly 0 in training (equation 12); initially 0.83."""
         return torch.sigmoid(self.log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
 
 
 class HardConcreteMLP(MLP):
     """A dense MLP with a gate on every hidden neuron, and the site ``open``: each gate's probability of being open.
 
-    ``open`` has one row, ``[1, d_ff]``, since gates do not depend on the token. ``regularizer=l0`` reads it.
+    ``open`` has one row, ``[1, d_ff]``, since the gates do not depend on the token. ``regularizer=l0`` reads it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What tells the weights of one network from another's."""
+"""A digest of a network's weights."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def weights_digest(net: nn.Module) -> str:
-    """Twelve characters that stand for all weights, wherever they lie."""
+    """A digest of all weights in twelve hexadecimal characters, whatever device they are on."""
     state = hashlib.sha256()
     for name, weight in sorted(net.state_dict().items()):
         state.update(name.encode())

@@ -1,7 +1,7 @@
-"""The exchangeable MLPs of a transformer block.
+"""Interchangeable MLPs of a transformer block.
 
-:class:`FeedForward` is the contract. :class:`MLP` is one with an input and an output matrix; a subclass of it says only
-what happens in the hidden layer.
+:class:`FeedForward` is the contract. :class:`MLP` implements it with an input and an output matrix; its subclasses
+define only the hidden layer.
 """
 
 from abc import ABC, abstractmethod
@@ -21,12 +21,13 @@ Draw = tuple[Tensor, float]
 
 
 class Draws(NamedTuple):
-    """The initialisation of a part's weights, in the order of the draws.
+    """How a module's weights are initialised, in the order of the draws.
 
-    The network draws everybody's ``first``, then everybody's ``again`` (weights that write into the residual stream,
-    with a smaller standard deviation), then everybody's ``added``. What an MLP has and a dense one lacks goes into
-    ``added``. An MLP without the dense one's matrices makes a :class:`DenseMLP` that is none of its modules, and adds
-    to the draws of that, so that everything outside begins as in every other variant.
+    The network draws the ``first`` of all modules, then the ``again`` of all modules (weights that write into the
+    residual stream, with a smaller standard deviation), then the ``added`` of all modules. Weights that a dense MLP
+    does not have go into ``added``. An MLP without the dense MLP's matrices creates a :class:`DenseMLP` that is not
+    registered as a submodule, and extends its draws, so that everything outside the MLP starts as in every other
+    variant.
     """
 
     first: list[Draw]
@@ -35,59 +36,60 @@ class Draws(NamedTuple):
 
 
 class FeedForward(nn.Module, ABC):
-    """Maps ``[token, d_model]`` to ``[token, d_model]`` and answers for its own weights.
+    """Maps ``[token, d_model]`` to ``[token, d_model]``, and describes its own weights.
 
-    Sites are named within the MLP: ``post``, where its owner says ``blocks.3.mlp.post``. The hidden layer stands at
-    ``pre`` (before the non-linearity) and ``post`` (what writes into the residual stream).
+    Sites are named relative to the MLP: ``post`` for the network's ``blocks.3.mlp.post``. The hidden layer is at
+    ``pre`` (before the non-linearity) and ``post`` (the input of the output matrix).
     """
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
-        """What is added to the residual stream."""
+        """The MLP's output, which is added to the residual stream."""
 
     @abstractmethod
     def draws(self, std: float, residual_std: float) -> Draws:
-        """The initialisation: every matrix with ``std``, those that write into the stream with ``residual_std``."""
+        """Initialisation: ``residual_std`` for matrices that write into the residual stream, ``std`` for the rest."""
 
     @property
     @abstractmethod
     def weights_per_token(self) -> int:
-        """Entries of the matrices that a token is multiplied with; of a mixture of experts, those of its experts."""
+        """Entries of the matrices that multiply a token; in a mixture of experts, of the experts it uses."""
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
-        """What each neuron of a site adds to the residual stream, one column a neuron; None if it does not."""
+        """Output weights of each neuron of a site, one column per neuron; None if it does not write out."""
         return None
 
     def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
-        """The weights with which each neuron of a site reads the residual stream; None if it has none."""
+        """Input weights of each neuron of a site, one row per neuron; None if it does not read the residual stream."""
         return None
 
-    # -- the same function in other weights; an InapplicableError where there is no such symmetry ---------------------
+    # -- equivalent reparametrisations; an InapplicableError if the MLP lacks the symmetry
+    # -------------------------------
 
     @property
     def width(self) -> int:
-        """Hidden neurons, for :meth:`permute`."""
+        """Number of hidden neurons, for :meth:`permute`."""
         raise InapplicableError(f"{type(self).__name__} has no single hidden layer")
 
     def permute(self, order: Int[Tensor, "width"]) -> None:
-        """Put the hidden neurons into another order."""
-        raise InapplicableError(f"{type(self).__name__} has no order of hidden neurons to change")
+        """Reorder the hidden neurons."""
+        raise InapplicableError(f"{type(self).__name__} has no hidden neurons to permute")
 
     def rescale(self, factor: float) -> None:
-        """Multiply hidden activations by ``factor``, and divide what they write by it."""
+        """Multiply hidden activations by ``factor``, and divide their output weights by it."""
         raise InapplicableError(f"{type(self).__name__} has no hidden activations to rescale")
 
     def duplicate(self) -> None:
-        """Have every hidden neuron twice, each copy writing half."""
-        raise InapplicableError(f"{type(self).__name__} has no hidden neurons to copy")
+        """Duplicate every hidden neuron; each copy writes half."""
+        raise InapplicableError(f"{type(self).__name__} has no hidden neurons to duplicate")
 
     def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
-        """Read and write in a rotated basis of the stream, with the gain and bias of ``norm`` folded in."""
+        """Read and write in a rotated basis of the residual stream, with the gain and bias of ``norm`` folded in."""
         raise InapplicableError(f"{type(self).__name__} cannot be rewritten in another basis")
 
 
 class MLP(FeedForward):
-    """``out(hidden(inp(x)))``, by default without biases. Subclasses say what happens in the hidden layer."""
+    """``out(hidden(inp(x)))``, by default without biases. Subclasses define ``hidden``."""
 
     def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], bias: bool = False) -> None:
         super().__init__()
@@ -100,7 +102,7 @@ class MLP(FeedForward):
 
     @abstractmethod
     def hidden(self, pre: Float[Tensor, "token d_ff"]) -> Float[Tensor, "token d_ff"]:
-        """What the output matrix reads, from what the input matrix wrote."""
+        """Activations that the output matrix reads, computed from the pre-activations."""
 
     def draws(self, std: float, residual_std: float) -> Draws:
         inp, out = self.inp.weight, self.out.weight
@@ -145,17 +147,17 @@ class MLP(FeedForward):
 
 
 class DenseMLP(MLP):
-    """GPT-2's MLP: every hidden unit takes part. ``activation`` is a function such as ``torch.nn.functional.gelu``."""
+    """GPT-2's MLP: every hidden unit is used. ``activation`` is a function such as ``torch.nn.functional.gelu``."""
 
     def hidden(self, pre: Tensor) -> Tensor:
         return self.activation(pre)
 
 
 class TopKMLP(MLP):
-    """Keeps, per token, the ``keep`` fraction of hidden units that are largest in magnitude, and zeroes the others.
+    """Keeps, per token, the ``keep`` fraction of hidden units with the largest magnitude, and zeroes the others.
 
-    The gradient passes through the kept units only. Of equal magnitudes those that ``torch.topk`` picks are kept, so
-    that exactly ``round(keep * d_ff)`` units (at least one) are open.
+    Gradients pass through the kept units only. Ties are broken by ``torch.topk``, so that exactly ``round(keep *
+    d_ff)`` units (at least one) are kept.
 
     Raises:
         ValueError: ``keep`` is not in (0, 1].
@@ -173,9 +175,9 @@ class TopKMLP(MLP):
         return torch.zeros_like(post).scatter(-1, kept, post.gather(-1, kept))
 
     def duplicate(self) -> None:
-        raise InapplicableError("copies would compete for the places of top-k")
+        raise InapplicableError("duplicates would compete for the top-k places")
 
 
 def gelu_tanh(pre: Tensor) -> Tensor:
-    """GELU as GPT-2 computes it (``gelu_new``): by a hyperbolic tangent, up to 5e-4 from the exact one."""
+    """GELU as GPT-2 computes it (``gelu_new``): the tanh approximation, within 5e-4 of the exact function."""
     return gelu(pre, approximate="tanh")

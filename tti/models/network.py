@@ -1,4 +1,4 @@
-"""The contract of a network: everything that training and evaluation may ask of one."""
+"""The contract of a network: everything that training and evaluation may ask of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ Head = Callable[[Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]]
 
 @dataclass(frozen=True)
 class Site:
-    """A named activation.
+    """A named activation (hook point).
 
     Attributes:
-        width: numbers in a row, over all heads together.
-        rows: what its rows are: one for each ``token`` of the batch, one for each ``document``, or one row ``once``,
-            whatever the batch (the gates of ``model/mlp=hard_concrete``).
+        width: numbers per row, over all heads together.
+        rows: what a row stands for: ``token`` (one row per token of the batch), ``document`` (one per document), or
+            ``once`` (a single row, such as the gates of ``model/mlp=hard_concrete``).
     """
 
     width: int
@@ -32,15 +32,15 @@ class Site:
 
 
 class Network(nn.Module, ABC):
-    """Maps a flat batch of tokens to hidden states, and those to predictions; calls a tap at every named site.
+    """Maps a flat batch of tokens to hidden states, and hidden states to predictions; calls a tap at every named site.
 
-    A network whose weights can be read site by site is :class:`Readable` too; one that can be rewritten without
-    changing its function is :class:`Reparametrizable`. Both are found by their methods.
+    A network whose weights can be read by site is also :class:`Readable`; one that can be rewritten without changing
+    its function is also :class:`Reparametrizable`. Both are recognised by their methods.
 
     Attributes:
-        context: most tokens of a document that it can see.
-        attends_by_layout: whether all attention is ``layout.attend``, so that a layout may remember keys and values
-            (``tti.models.generation``).
+        context: maximum number of tokens of a document.
+        attends_by_layout: whether all attention goes through ``layout.attend``, so that a layout can cache keys and
+            values (``tti.models.generation``).
     """
 
     context: int
@@ -49,50 +49,50 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def vocab_size(self) -> int:
-        """Rows of the head: the number of token types."""
+        """Number of token types: the rows of the head."""
 
     @property
     @abstractmethod
     def operations_per_token(self) -> int:
-        """Floating-point operations of a training step per token: forward and backward products with weights.
+        """Floating-point operations of a training step per token: forward and backward matrix products with weights.
 
-        Attention over positions is left out, and so are recomputation and regularizers.
+        Attention over positions, recomputation and regularizers are left out.
         """
 
     @abstractmethod
     def forward(
         self, tokens: Int[Tensor, "token"], layout: Stories, tap: Tap = no_tap
     ) -> Float[Tensor, "token d_model"]:
-        """The final hidden state of every token: what the head reads."""
+        """Final hidden state of every token: the input of the head."""
 
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """The head, for any rows of the hidden state."""
+        """Logits for any rows of the hidden state."""
 
     @abstractmethod
     def loss(
         self, hidden: Float[Tensor, "row d_model"], targets: Int[Tensor, "row"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "row"]]:
-        """Mean cross-entropy in nats, and each row's own, detached."""
+        """Mean cross-entropy in nats, and each row's cross-entropy, detached."""
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def widths(self) -> dict[str, int]:
-        """Site -> numbers in a row."""
+        """Width of each site, by name."""
         return {name: site.width for name, site in self.sites.items()}
 
     @cached_property
     def sites(self) -> Mapping[str, Site]:
-        """Every site in the order of the forward pass.
+        """Every site, in the order of the forward pass.
 
         Found by running two documents of one and two tokens, so that the list cannot drift from the forward pass.
 
         Raises:
-            ValueError: a site has another number of rows than one for each token, one for each document, or one.
+            ValueError: a site's rows are neither one per token, nor one per document, nor a single one.
         """
         found: dict[str, Site] = {}
 
@@ -117,56 +117,56 @@ def _described(site: str, activation: Tensor) -> Site:
     if len(activation) not in ROWS:
         raise ValueError(
             f"the site {site} has {len(activation)} rows for {len(LENGTHS)} documents of {sum(LENGTHS)} tokens; a site "
-            "has one row for each token, one for each document, or one in all"
+            "must have one row per token, one per document, or a single row"
         )
     return Site(activation[0].numel(), ROWS[len(activation)])
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """A network whose neurons' weights are known."""
+    """A network that exposes the weights of its neurons."""
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
-        """What each neuron of a site adds to the residual stream, one column a neuron; None if it does not."""
+        """Output weights of each neuron of a site, one column per neuron; None if it does not write out."""
 
     def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
-        """The weights with which each neuron of a site reads the residual stream, one row a neuron; None without."""
+        """Input weights of each neuron of a site, one row per neuron; None if it has none."""
 
     def direct_logits(self, directions: Float[Tensor, "d_model n"]) -> Float[Tensor, "vocab n"]:
-        """What directions in the residual stream add to the logits through the final norm and the head.
+        """Change in the logits per unit of each direction of the residual stream, through the final norm and the head.
 
-        The norm's standard deviation counts as 1.
+        The norm's standard deviation is taken as 1.
         """
 
 
 @runtime_checkable
 class Reparametrizable(Protocol):
-    """A network that can be rewritten in place into another with the same logits.
+    """A network that can be rewritten in place without changing its logits.
 
-    Each method raises :class:`~tti.models.symmetry.InapplicableError`, with the reason and before it changes anything,
-    where this network has no such symmetry. Hooks and optimisers that hold on to parameters do not survive a change.
+    If the network lacks the symmetry, the method raises :class:`~tti.models.symmetry.InapplicableError` with the
+    reason, before changing anything. Hooks and optimisers that hold references to parameters do not survive a change.
     """
 
     def permute_hidden(self, generator: torch.Generator) -> None:
-        """The hidden neurons of every MLP in another order."""
+        """Permute the hidden neurons of every MLP."""
 
     def rescale_hidden(self, factor: float) -> None:
-        """Hidden activations times ``factor``, and what they write divided by it."""
+        """Multiply hidden activations by ``factor``, and divide their output weights by it."""
 
     def duplicate_hidden(self) -> None:
-        """Every hidden neuron twice, each copy writing half; widths change."""
+        """Duplicate every hidden neuron, each copy writing half; widths change."""
 
     def add_idle_hidden(self, tokens: Int[Tensor, "token"], layout: Stories, on: Float[Tensor, "token n"]) -> None:
-        """Add to every MLP hidden neurons that write nothing, one for each column of ``on``; widths change.
+        """Add hidden neurons that write nothing to every MLP, one per column of ``on``; widths change.
 
         Args:
             tokens, layout: documents.
-            on: 1 at those of their tokens on which the neuron should be on, as nearly as a linear map can; else 0.
+            on: 1 at the tokens on which the neuron should fire, as nearly as a linear map can achieve; 0 elsewhere.
         """
 
     def rotate_residual(self, rotation: Float[Tensor, "d_model d_model"]) -> Head:
-        """Another basis of the residual stream; the head is the returned one from then on.
+        """Change the basis of the residual stream; afterwards, the returned function is the head.
 
         Args:
-            rotation: orthogonal, and the identity on the all-ones direction, which LayerNorm takes away.
+            rotation: orthogonal, and the identity on the all-ones direction, which LayerNorm removes.
         """

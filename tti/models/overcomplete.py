@@ -1,4 +1,4 @@
-"""MLPs whose output is written through an overcomplete dictionary: sparsity in the model itself."""
+"""MLPs whose output is written through an overcomplete dictionary: sparsity built into the model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,19 +14,19 @@ from tti.models.taps import Tap, scoped
 
 
 class Overcomplete(MLP):
-    """``out(hidden(inp(dense(x))))``: a dense MLP, then a wide ReLU layer, without biases, that reads what it wrote.
+    """``out(hidden(inp(dense(x))))``: a dense MLP followed by a wide ReLU layer without biases that reads its output.
 
-    The wide layer is a dictionary in the network's only path: what the MLP writes is a sum of ``out``'s columns. It
-    stands at the usual sites, ``pre`` and ``post``, so that what is trained on or measured of an MLP's neurons is so of
-    the dictionary; those of the dense MLP are ``dense.pre`` and ``dense.post``. Nothing here makes it sparse: that is
-    the regularizer's (``l1``, ``decoder_l1``), or the subclass'.
+    The wide layer is a dictionary on the network's only path: the output is a sum of ``out``'s columns. The dictionary
+    takes the usual sites, ``pre`` and ``post``, so that objectives and measurements of an MLP's neurons apply to it;
+    the sites of the dense MLP are ``dense.pre`` and ``dense.post``. Sparsity comes from a regularizer (``l1``,
+    ``decoder_l1``) or from the subclass.
 
     Args:
         d_model: width of the residual stream.
         d_ff: hidden units of the dense MLP.
-        activation: of the dense MLP.
-        expansion: width of the dictionary over ``d_model``.
-        settings: of the class beside this one that says what happens in the wide layer.
+        activation: activation function of the dense MLP.
+        expansion: width of the dictionary divided by ``d_model``.
+        settings: further arguments of the class that defines the wide layer.
 
     Raises:
         ValueError: ``expansion`` is not positive.
@@ -37,7 +37,7 @@ class Overcomplete(MLP):
     ) -> None:
         if expansion <= 0:
             raise ValueError(f"expansion={expansion} of the dictionary over d_model={d_model} must be above 0")
-        with torch.random.fork_rng(devices=[]):  # so that all else begins as with a dense MLP alone
+        with torch.random.fork_rng(devices=[]):  # keeps the random state that a dense MLP alone would leave
             super().__init__(d_model, round(expansion * d_model), relu, **settings)
         self.dense = DenseMLP(d_model, d_ff, activation)
 
@@ -45,7 +45,7 @@ class Overcomplete(MLP):
         return super().forward(self.dense(x, scoped(tap, "dense")), tap)
 
     def draws(self, std: float, residual_std: float) -> Draws:
-        """The dense MLP's as if it stood alone, but that not it but the dictionary writes into the stream."""
+        """The dense MLP's draws, except that the dictionary, not the dense MLP, writes into the residual stream."""
         added = [(self.inp.weight, std), (self.out.weight, residual_std)]
         return self.dense.draws(std, std)._replace(added=added)
 
@@ -54,7 +54,7 @@ class Overcomplete(MLP):
         return self.dense.weights_per_token + super().weights_per_token
 
     def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
-        """Only the dense MLP reads the residual stream."""
+        """Input weights of the dense MLP's neurons: only these read the residual stream."""
         return self.dense.reads(site.removeprefix("dense.")) if site.startswith("dense.") else None
 
     def rotate(self, norm: nn.LayerNorm, rotation: Float[Tensor, "d_model d_model"]) -> None:
@@ -63,8 +63,8 @@ class Overcomplete(MLP):
 
 
 class OvercompleteMLP(Overcomplete, DenseMLP):
-    """Every latent that ReLU leaves on takes part."""
+    """Uses every latent that ReLU leaves active."""
 
 
 class OvercompleteTopKMLP(Overcomplete, TopKMLP):
-    """Keeps, per token, the ``keep`` fraction of the dictionary that is largest."""
+    """Keeps, per token, the ``keep`` fraction of the dictionary with the largest magnitude."""

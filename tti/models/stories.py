@@ -1,15 +1,16 @@
-"""How the stories of a batch lie one behind the other, and how each attends to itself only.
+"""Layouts: how the stories of a batch are packed, and how each attends only to itself.
 
-A batch is *flat*: the tokens of all its stories in one row, ``[token]``, with no padding anywhere. Everything in the
-network but attention treats tokens one by one and never notices. Attention is where stories must not see each other;
-a layout object does it, chosen by configuration:
+A batch is *flat*: the tokens of all its stories are concatenated in one row, ``[token]``, without padding. Everything
+except attention works token by token. Attention must keep stories apart; a layout object, chosen by configuration, does
+that:
 
-* ``Separate`` runs one causal attention per story: no wasted arithmetic, fastest on a CPU (``docs/architecture.md``).
-* ``Grouped`` sorts stories by length into a few groups, pads within a group for the attention only, and drops the
-  padding again: a few large kernels with shapes that a compiler can treat as dynamic, for GPUs. Padding stands behind a
-  story, so that a causal query never sees it.
+* ``Separate`` runs one causal attention call per story: no wasted arithmetic, fastest on a CPU
+  (``docs/architecture.md``).
+* ``Grouped`` sorts stories by length into a few groups, pads within each group for attention only, and drops the
+  padding again: a few large kernels, with shapes that a compiler can treat as dynamic, for GPUs. Padding comes after a
+  story, so a causal query never sees it.
 
-Both give the same numbers as padded single stories, with or without dropout on the attention weights.
+Both give the same result as padded single stories, with or without dropout on the attention weights.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class Stories(ABC):
-    """Layout of a flat batch. ``lengths`` are the stories' token counts; ``positions`` start at 0 in every story."""
+    """Layout of a flat batch: ``lengths`` of the stories in tokens, and ``positions``, from 0 in each story."""
 
     lengths: tuple[int, ...]
     positions: Int[Tensor, "token"]
@@ -33,14 +34,14 @@ class Stories(ABC):
     @classmethod
     @abstractmethod
     def of(cls, lengths: Sequence[int]) -> Self:
-        """The layout of stories with these lengths, in this order, on the host."""
+        """The layout of stories with these lengths, in this order, in host memory."""
 
     @abstractmethod
     def attend(self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float) -> Float[Tensor, "token head d_head"]:
-        """Causal attention of every story to itself, scaled by ``1/sqrt(d_head)``."""
+        """Causal attention of each story to itself, scaled by ``1/sqrt(d_head)``."""
 
     def to(self, device: torch.device) -> Self:
-        """The same layout with its index tensors on ``device`` (copied without waiting)."""
+        """The same layout with its index tensors on ``device``, copied asynchronously."""
         return self._moved(lambda index: index.to(device, non_blocking=True))
 
     def pin(self) -> Self:
@@ -54,7 +55,7 @@ class Stories(ABC):
 
 @dataclass(frozen=True)
 class Separate(Stories):
-    """One attention call a story."""
+    """One attention call per story."""
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Self:
@@ -66,9 +67,9 @@ class Separate(Stories):
 
 @dataclass(frozen=True)
 class Grouped(Stories):
-    """At most ``groups`` attention calls, each over a rectangle of stories of about the same length.
+    """At most ``groups`` attention calls, each over a padded rectangle of stories of similar length.
 
-    ``slot`` is each token's row in the rectangles laid one behind the other; ``shapes`` their (stories, length).
+    ``slot`` is each token's row in the concatenated rectangles; ``shapes`` are their (stories, length).
     """
 
     slot: Int[Tensor, "token"]

@@ -1,8 +1,8 @@
-"""Activation taps: the named sites of a model, how to choose them, and how to record them.
+"""Activation taps: a model's named sites, how to select them, and how to record them.
 
-A *tap* is a function ``(site, tensor) -> tensor`` that the model calls at every named site with the activation there,
-going on with what comes back. Recording, ablating a neuron and splicing an autoencoder in are therefore one mechanism,
-and an untapped model pays nothing for it.
+A *tap* is a function ``(site, tensor) -> tensor``. The model calls it at every named site with the activation there,
+and continues with the returned tensor. Recording, ablation and splicing in an autoencoder therefore use one mechanism,
+and a model without taps pays nothing for it.
 """
 
 import fnmatch
@@ -20,12 +20,12 @@ def no_tap(site: str, activation: Tensor) -> Tensor:
 
 
 def scoped(tap: Tap, scope: str) -> Tap:
-    """``tap`` with ``scope.`` before every site, for a part of a model that does not know where it stands."""
+    """``tap`` with ``scope.`` prefixed to every site, for a module that does not know its place in the model."""
     return lambda site, activation: tap(f"{scope}.{site}", activation)
 
 
 class Recorder:
-    """A tap that keeps the activations of ``sites`` in ``activations``, unchanged and attached to the graph."""
+    """A tap that stores the activations of ``sites`` in ``activations``, unchanged and attached to the graph."""
 
     def __init__(self, sites: Iterable[str]) -> None:
         self.sites = frozenset(sites)
@@ -38,15 +38,15 @@ class Recorder:
 
 
 def natural(site: str) -> list[int | str]:
-    """Sorting key under which ``blocks.10`` follows ``blocks.9``."""
+    """Sort key that places ``blocks.10`` after ``blocks.9``."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", site)]
 
 
 def choose(patterns: str | Iterable[str], names: Iterable[str], what: str = "site") -> tuple[str, ...]:
-    """Those of a model's names (of sites, or of ``what`` else) that match a glob (or any of several), in natural order.
+    """The names that match a glob (or any of several), in natural order; ``what`` says in the message what they name.
 
     Raises:
-        ValueError: a pattern matches nothing; the message lists those there are.
+        ValueError: a pattern matches nothing; the message lists the available names.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names, chosen = list(names), set[str]()
@@ -68,5 +68,5 @@ def layer_of(site: str) -> str:
 
 
 def kind_of(site: str) -> str:
-    """``blocks.3.mlp.post`` -> ``mlp.post``: what the site is, whichever layer it is in."""
+    """``blocks.3.mlp.post`` -> ``mlp.post``: the kind of site, without its layer."""
     return re.sub(r"^blocks\.\d+\.", "", site)
