@@ -180,7 +180,7 @@ def test_auxk_revives_dead_latents():
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("topk", {"k": WIDE + 1}, "k=41 latents a token: from 1 to 40"),
+        ("topk", {"k": WIDE + 1}, "k=41 latents per token: must be from 1 to 40"),
         ("batch_topk", {"k": 0}, "k=0 latents"),
         ("standard", {"sparsity_weight": -1}, "sparsity_weight=-1"),
         ("standard", {"dead_after": 0}, "dead_after=0"),

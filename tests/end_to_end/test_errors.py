@@ -24,7 +24,7 @@ RUN = [*SMALL, "run_dir=run"]
         ),
         (
             ["regularizer=online_sae", "regularizer.online_sae.autoencoder.k=257"],
-            "k=257 latents a token: from 1 to 256",
+            "k=257 latents per token: must be from 1 to 256",
         ),
         (["trainer.max_steps=0"], "error: trainer.max_steps=0 must be an integer from 1\n"),
         (["seed=1.5"], "error: seed=1.5 must be an integer from 0 to 4294967295\n"),

@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tti):
     foreign, own = (tti.folder / f"run-{seed}/checkpoints/last.ckpt" for seed in (1, 2))
     own.write_bytes(foreign.read_bytes())
     message = tti(*SMALL, "run_dir=run-2", "seed=2").failed()
-    assert "the checkpoint is of another configuration than the run that it lies in" in message
+    assert "the checkpoint belongs to another configuration than its run folder" in message
     assert own.exists()
 
 

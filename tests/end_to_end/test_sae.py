@@ -101,7 +101,7 @@ def test_other_settings_and_other_models_are_not_overwritten_unless_told(sae, fo
     [
         (["site=nope"], "no site of this model matches 'nope'; it has:"),
         (["kind=[gated]"], "no kind of autoencoder gated; there are: standard, topk, batch_topk"),
-        (["k=[1000]"], "k=1000 latents a token: from 1 to 64"),
+        (["k=[1000]"], "k=1000 latents per token: must be from 1 to 64"),
         (["run=elsewhere"], "elsewhere is not started"),
         (["split=train"], "split=train: autoencoders train on it"),
         (["tokens=10", "fit.batch=64000"], "but a batch of autoencoders takes 64000"),

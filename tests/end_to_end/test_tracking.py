@@ -48,5 +48,5 @@ def test_a_stopped_and_resumed_run_is_one_run_with_the_local_files_values(tti, s
 def test_without_an_account_it_says_what_to_do(tti):
     environment = {"WANDB_API_KEY": "", "HOME": str(tti.folder), "NETRC": str(tti.folder / "none")}
     message = tti(*SMALL, "run_dir=run", "logger=wandb", **environment).failed()
-    assert "W&B does not take the run" in message
+    assert "W&B refused the run" in message
     assert "logger=wandb_offline" in message

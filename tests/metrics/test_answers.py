@@ -237,7 +237,7 @@ def test_a_new_name_is_an_error(between):
     means = StepMeans()
     means.update(scalars(loss=1.0, copy=4.0), tokens=30)
     between(means)
-    with pytest.raises(ValueError, match="new scalars in a step: sort; the first one had loss, copy"):
+    with pytest.raises(ValueError, match="new scalars in a step: sort; the first step had loss, copy"):
         means.update(scalars(loss=1.0, sort=4.0), tokens=30)
 
 

@@ -1,1 +1,1 @@
-"""Sparse autoencoders, one kind a file: trained with a model (``regularizers/online_sae.py``) and on one afterwards."""
+"""Sparse autoencoders, one kind per file: trained jointly (``regularizers/online_sae.py``) or post hoc."""

@@ -1,4 +1,4 @@
-"""AuxK: dead latents learn to reconstruct what the live ones leave over."""
+"""AuxK: dead latents learn to reconstruct the residual of the live ones."""
 
 from abc import ABC
 from typing import Any
@@ -10,19 +10,21 @@ from torch import Tensor
 from tti.autoencoders.base import SparseAutoencoder, over
 from tti.measures import squared_error, total_variance
 
-AUXK_WEIGHT = 1 / 32  # of Gao et al. 2024
+AUXK_WEIGHT = 1 / 32  # from Gao et al. 2024
 
 
 class KLargest(SparseAutoencoder, ABC):
-    """Keeps the ``k`` largest latents a token, in one way or another, and revives dead ones by AuxK.
+    """Keeps about ``k`` of the largest latents per token, and revives dead latents by AuxK.
 
-    AuxK (Gao et al. 2024, appendix A.2): the residual is reconstructed from dead latents alone, with an error over the
-    residual's variance, times 1/32 and, as in SAELens, times ``min(1, dead / k_aux)`` with ``k_aux = d_in / 2``. They
-    take the ``k_aux`` dead latents that are largest on each token; here it is those that are largest on average over
-    the tokens at hand, the same wherever no more than ``k_aux`` are dead: ``k_aux`` columns, not a second top-k.
+    AuxK (Gao et al. 2024, appendix A.2): dead latents alone reconstruct the residual. The error, divided by the
+    residual's variance, is weighted by 1/32 and, as in SAELens, by ``min(1, dead / k_aux)`` with ``k_aux = d_in / 2``.
+    They use the ``k_aux`` dead latents that are largest on each token. Here the ``k_aux`` that are largest on average
+    over the batch are used, which is the same if at most ``k_aux`` are dead, and takes ``k_aux`` columns instead of a
+    second top-k.
 
     Args:
-        k: latents kept a token.
+        d_in, d_sae, seed, dead_after: see :class:`SparseAutoencoder`.
+        k: latents kept per token.
 
     Raises:
         ValueError: ``k`` is not between 1 and ``d_sae``.
@@ -31,7 +33,7 @@ class KLargest(SparseAutoencoder, ABC):
     def __init__(self, d_in: int, d_sae: int, seed: int, dead_after: int, k: int) -> None:
         super().__init__(d_in, d_sae, seed, dead_after)
         if not 1 <= k <= d_sae:
-            raise ValueError(f"k={k} latents a token: from 1 to {d_sae}, all there are")
+            raise ValueError(f"k={k} latents per token: must be from 1 to {d_sae}, all of them")
         self.k = k
         self.k_aux = min(d_sae, max(1, d_in // 2))
 

@@ -1,4 +1,4 @@
-"""The contract of a sparse autoencoder, and what all kinds share. Names and conventions are SAELens'."""
+"""The contract of a sparse autoencoder, and the code common to all kinds. Names and conventions follow SAELens."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from tti.measures import squared_error, total_variance, widened
 
-HORIZON = 20  # batches that running means reach back: a model that trains along moves its mean by standard deviations
+HORIZON = 20  # batches that running means reach back; joint training shifts a mean by several standard deviations
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What an autoencoder is trained on, each term a scalar, and what it did with the tokens at hand.
+    """Terms of an autoencoder's loss, each a scalar, and its latents.
 
     Attributes:
-        error: reconstruction error over the tokens' variance: 0 if perfect, 1 for the mean of the tokens.
-        sparsity: the term that makes latents few, unweighted; 0 where the kind itself keeps them few.
-        auxiliary: what keeps latents alive, weighted; its gradient reaches the autoencoder only, never ``x``.
-        penalty: ``error + sparsity_weight * sparsity``, what a model can be asked to please.
-        latents: of every token.
+        error: reconstruction error divided by the tokens' variance: 0 if perfect, 1 for the mean of the tokens.
+        sparsity: the unweighted sparsity term; 0 if the activation function itself enforces sparsity.
+        auxiliary: the weighted term that revives latents; its gradient reaches the autoencoder only, never ``x``.
+        penalty: ``error + sparsity_weight * sparsity``, which may also be an objective of the model.
+        latents: latents of every token.
     """
 
     error: Float[Tensor, ""]
@@ -35,39 +35,40 @@ class Loss:
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """What the autoencoder's own parameters are trained on."""
+        """The loss of the autoencoder's own parameters."""
         return self.penalty + self.auxiliary
 
     @property
     def l0(self) -> Float[Tensor, ""]:
-        """Latents that are on, mean over tokens."""
+        """Number of active latents, mean over tokens."""
         return (self.latents > 0).sum() / len(self.latents)
 
 
 class SparseAutoencoder(nn.Module, ABC):
-    """``x' = latents @ W_dec + b_dec`` with ``latents = activate((x - b_dec) @ W_enc + b_enc)``, few of them not 0.
+    """``x' = latents @ W_dec + b_dec`` with sparse ``latents = activate((x - b_dec) @ W_enc + b_enc)``.
 
-    As SAELens' with ``apply_b_dec_to_input=True``: ``W_enc [d_in, d_sae]``, ``W_dec [d_sae, d_in]``. :meth:`folded`
-    gives the four as they act, in a form that SAELens takes. Two things stand between them and the parameters:
+    As in SAELens with ``apply_b_dec_to_input=True``: ``W_enc [d_in, d_sae]``, ``W_dec [d_sae, d_in]``. :meth:`folded`
+    gives the four effective weights, in a form that SAELens accepts. They differ from the parameters in two ways:
 
     * Decoder rows have norm 1 by construction: they are parameters divided by their norm (weight normalisation,
-      Salimans & Kingma 2016). So the gradient along a row is 0 and a latent cannot shrink while its row grows, with no
-      projection after each step that whoever optimises would have to know of. A latent's size is what it writes.
-    * The biases are in units of the activation's running mean and standard deviation (``location``, ``scale``), so that
-      one learning rate does for every site, and while a model that is trained with it grows its activations. As
-      ``activate`` commutes with positive factors, it needs no other normalisation of ``x``.
+      Salimans & Kingma 2016). The gradient along a row is 0, so a latent cannot shrink while its row grows, and no
+      projection is needed after each optimiser step. The size of a latent is the size of what it writes.
+    * Biases are in units of the activation's running mean and standard deviation (``location``, ``scale``), so that one
+      learning rate suits every site, and a jointly trained model whose activations grow. As ``activate`` commutes with
+      positive factors, ``x`` needs no other normalisation.
 
-    Encoder rows begin as the decoder's (Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.4).
+    Encoder rows are initialised as the decoder's (Gao et al. 2024, "Scaling and evaluating sparse autoencoders",
+    section 2.4).
 
     Args:
         d_in: width of the activation.
-        d_sae: latents.
-        seed: of the initialisation, which draws from a generator of its own.
-        dead_after: tokens without firing after which a latent counts as dead.
-        sparsity_weight: of the sparsity term beside the reconstruction error.
+        d_sae: number of latents.
+        seed: seed of the initialisation, which uses its own generator.
+        dead_after: number of tokens without firing after which a latent counts as dead.
+        sparsity_weight: weight of the sparsity term relative to the reconstruction error.
 
     Raises:
-        ValueError: ``d_sae``, ``dead_after`` or ``sparsity_weight`` makes no sense.
+        ValueError: ``d_sae``, ``dead_after`` or ``sparsity_weight`` is out of range.
     """
 
     location: Tensor
@@ -87,16 +88,16 @@ class SparseAutoencoder(nn.Module, ABC):
         directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed), device="cpu")
         directions = nn.functional.normalize(directions, dim=1)
         self.W_enc = nn.Parameter(directions.T.clone())
-        self.W_dec = nn.Parameter(directions)  # up to the norm of its rows
-        self.b_enc = nn.Parameter(torch.zeros(d_sae))  # in units of scale, as is b_dec
+        self.W_dec = nn.Parameter(directions)  # normalised by folded()
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))  # in units of scale, like b_dec
         self.b_dec = nn.Parameter(torch.zeros(d_in))
         self.register_buffer("location", torch.zeros(d_in))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("batches", torch.zeros(()))
-        self.register_buffer("idle", torch.zeros(d_sae, dtype=torch.int64))  # tokens since each latent fired
+        self.register_buffer("idle", torch.zeros(d_sae, dtype=torch.int64))  # tokens since each latent last fired
 
     def folded(self) -> dict[str, Tensor]:
-        """``W_enc``, ``b_enc``, ``W_dec`` (rows of norm 1) and ``b_dec`` as they act on activations."""
+        """Effective weights on activations: ``W_enc``, ``b_enc``, ``W_dec`` (rows of norm 1) and ``b_dec``."""
         return {
             "W_enc": self.W_enc,
             "b_enc": self.b_enc * self.scale,
@@ -106,7 +107,7 @@ class SparseAutoencoder(nn.Module, ABC):
 
     @torch.no_grad()
     def load_folded(self, weights: Mapping[str, Tensor]) -> None:
-        """Act as one whose :meth:`folded` weights these are."""
+        """Set the effective weights, in the form that :meth:`folded` returns."""
         for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
             getattr(self, name).copy_(weights[name])
         self.location.zero_()
@@ -114,39 +115,39 @@ class SparseAutoencoder(nn.Module, ABC):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What it was made from, by the names of its constructor."""
+        """The constructor's arguments, by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def again(self, **changes: Any) -> Self:
-        """A new, untrained one of the same kind, made from the same but for ``changes``."""
+        """A new, untrained autoencoder of the same kind and arguments, except for ``changes``."""
         return type(self)(**self.arguments | changes)
 
     @abstractmethod
     def sparser(self, factor: float) -> dict[str, Any]:
-        """The argument that makes one whose L0 is smaller, about by ``factor``; below 1: larger."""
+        """The changed argument of an autoencoder whose L0 is smaller, by about ``factor``; below 1, larger."""
 
     @property
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
-        """SAELens' name of what :meth:`folded` is in evaluation, ``architecture``, and what it must be told of it."""
+        """SAELens' ``architecture`` for the :meth:`folded` weights in evaluation, and the settings it needs."""
 
     def encode(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_sae"]:
-        """The latents, at least 0."""
+        """Latents, all at least 0."""
         return self.activate(_before(x, self.folded()))
 
     def decode(self, latents: Float[Tensor, "token d_sae"]) -> Float[Tensor, "token d_in"]:
-        """The activation that latents stand for."""
+        """The activation that latents represent."""
         return _decoded(latents, self.folded())
 
     def forward(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_in"]:
-        """The reconstruction."""
+        """The reconstruction of ``x``."""
         weights = self.folded()
         return _decoded(self.activate(_before(x, weights)), weights)
 
     def loss(self, x: Float[Tensor, "token d_in"]) -> Loss:
-        """The objective on these tokens, differentiable in the parameters and in ``x``.
+        """The loss on these tokens, differentiable with respect to the parameters and ``x``.
 
-        In training mode it also takes notice of them: the activation's mean and scale, and which latents fired.
+        In training mode it also updates the statistics: the activation's mean and scale, and which latents fired.
         """
         if self.training:
             self._follow(x.detach())
@@ -163,15 +164,15 @@ class SparseAutoencoder(nn.Module, ABC):
 
     @property
     def dead(self) -> Bool[Tensor, "d_sae"]:
-        """Which latents have not fired on the last ``dead_after`` tokens of training."""
+        """Latents that have not fired in the last ``dead_after`` tokens of training."""
         return self.idle >= self.dead_after
 
     @abstractmethod
     def activate(self, pre: Float[Tensor, "token d_sae"]) -> Float[Tensor, "token d_sae"]:
-        """The latents from what the encoder wrote: a function with ``activate(c * pre) = c * activate(pre)``."""
+        """Latents from pre-activations; must satisfy ``activate(c * pre) = c * activate(pre)`` for positive ``c``."""
 
     def sparsity(self, latents: Float[Tensor, "token d_sae"], variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """The sparsity term; none unless a kind has one."""
+        """The sparsity term; 0 unless a kind overrides it."""
         return latents.new_zeros(())
 
     def auxiliary(
@@ -180,16 +181,16 @@ class SparseAutoencoder(nn.Module, ABC):
         reconstruction: Float[Tensor, "token d_in"],
         weights: dict[str, Tensor],
     ) -> Float[Tensor, ""]:
-        """What keeps latents alive, from the folded weights; nothing unless a kind has something."""
+        """The term that revives latents, from the folded weights; 0 unless a kind overrides it."""
         return x.new_zeros(())
 
     def _observe(self, latents: Tensor) -> None:
-        """Take notice of the latents of one batch of training."""
+        """Update the statistics with the latents of one training batch."""
         self.idle = torch.where(latents.amax(0) > 0, 0, self.idle + len(latents))
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
-        """Follow the activation's mean and scale: plain means over the first batches, then ones that forget."""
+        """Update the activation's mean and scale: plain means over the first batches, exponential ones afterwards."""
         self.batches = self.batches + 1
         pace = self.pace
         self.location = torch.lerp(self.location, widened(x).mean(0), pace)
@@ -197,7 +198,7 @@ class SparseAutoencoder(nn.Module, ABC):
 
     @property
     def pace(self) -> Float[Tensor, ""]:
-        """How much of a running mean the last batch is."""
+        """Weight of the last batch in a running mean."""
         return (1 / self.batches.clamp_min(1)).clamp_min(1 / HORIZON)
 
 
@@ -210,6 +211,6 @@ def _decoded(latents: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 def over(value: Tensor, variance: Tensor) -> Tensor:
-    """``value / variance``; 0, with gradient 0, where nothing varies."""
+    """``value / variance``; 0, with gradient 0, if nothing varies."""
     varies = variance > 0
     return torch.where(varies, value / variance.where(varies, 1), 0)

@@ -1,4 +1,4 @@
-"""The batch-top-k sparse autoencoder: a batch keeps its k * tokens largest latents, wherever they are."""
+"""The batch-top-k sparse autoencoder: a batch keeps its k * tokens largest latents, across tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from tti.autoencoders.auxk import KLargest
 
 
 class BatchTopK(KLargest):
-    """The ``k * N`` largest latents of ``N`` tokens (Bussmann, Leask & Nanda 2024): L0 is at most ``k`` on average.
+    """Keeps the ``k * N`` largest latents of ``N`` tokens (Bussmann, Leask & Nanda 2024): mean L0 is at most ``k``.
 
-    In evaluation a token's latents must not depend on its neighbours: those above ``threshold`` are kept, the running
-    mean of the smallest latent that training kept, in units of ``scale``. It reaches back few batches, so as not to lag
-    behind. Report the L0 of evaluation, which need not be ``k``.
+    In evaluation a token's latents must not depend on other tokens: latents above ``threshold`` are kept. The threshold
+    is the running mean of the smallest latent kept in training, in units of ``scale``, over few batches so that it does
+    not lag. Report the L0 of evaluation, which need not be ``k``.
     """
 
     threshold: Tensor
@@ -24,7 +24,7 @@ class BatchTopK(KLargest):
         self.register_buffer("threshold", torch.zeros(()))
 
     def folded(self) -> dict[str, Tensor]:
-        """As the others', with ``threshold [d_sae]``: in evaluation it is SAELens' ``jumprelu``."""
+        """The weights common to all kinds, and ``threshold [d_sae]``: in evaluation it is SAELens' ``jumprelu``."""
         return super().folded() | {"threshold": (self.threshold * self.scale).expand(self.d_sae)}
 
     @torch.no_grad()
@@ -46,5 +46,5 @@ class BatchTopK(KLargest):
     def _observe(self, latents: Tensor) -> None:
         super()._observe(latents)
         smallest = latents.masked_fill(latents == 0, torch.inf).min().float() / self.scale
-        smallest = smallest.where(smallest.isfinite(), self.threshold)  # nothing fired: nothing is known of it
+        smallest = smallest.where(smallest.isfinite(), self.threshold)  # no information if nothing fired
         self.threshold = torch.lerp(self.threshold, smallest, self.pace)

@@ -1,4 +1,4 @@
-"""Trains autoencoders afterwards: on recorded activations of a model that does not change any more."""
+"""Post-hoc training of autoencoders, on recorded activations of a finished model."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,18 +12,18 @@ Say = Callable[[str], None]
 
 
 class Fit:
-    """Adam on shuffled activations, a few passes over them; the learning rate rises at first and falls to 0 at the end.
+    """Trains with Adam over several passes of shuffled activations; the learning rate rises, stays, and falls to 0.
 
-    Autoencoders that are trained together see the same batches in the same order, and know nothing of each other: each
-    comes out as if it had been trained alone.
+    Autoencoders trained together see the same batches in the same order but do not interact: each ends up as if it had
+    been trained alone.
 
     Args:
-        passes: over all tokens.
-        batch: tokens of a step.
-        lr: learning rate, for all kinds and sites (biases are in units of the activation's scale).
-        warmup: fraction of the steps over which it rises linearly from 0.
+        passes: passes over all tokens.
+        batch: tokens per step.
+        lr: learning rate, the same for all kinds and sites (biases are in units of the activation's scale).
+        warmup: fraction of the steps over which the learning rate rises linearly from 0.
         decay: fraction of the steps over which it falls linearly to 0.
-        seed: of the order.
+        seed: seed of the shuffling.
     """
 
     def __init__(self, passes: int, batch: int, lr: float, warmup: float, decay: float, seed: int) -> None:
@@ -35,10 +35,10 @@ class Fit:
         acts: Float[Tensor, "token d_in"],
         say: Say = lambda text: None,
     ) -> None:
-        """Train on these activations; after it they are in evaluation mode, on the activations' device.
+        """Train on these activations; leaves the autoencoders in evaluation mode, on the activations' device.
 
         Raises:
-            ValueError: fewer tokens than a batch takes.
+            ValueError: there are fewer tokens than in a batch.
         """
         if len(acts) < self.batch:
             raise ValueError(f"{len(acts)} tokens of activations, but a batch of autoencoders takes {self.batch}")
@@ -64,7 +64,7 @@ class Fit:
             autoencoder.eval()
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied by at a step, counted from 0: up, 1, down."""
+        """The learning-rate factor at a step, counted from 0: rising, 1, falling."""
         rising = (step + 1) / max(1.0, self.warmup * steps)
         falling = (steps - step) / max(1.0, self.decay * steps)
         return max(0.0, min(1.0, rising, falling))

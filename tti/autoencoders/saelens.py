@@ -1,7 +1,7 @@
-"""Autoencoders on the disk, in SAELens' format: a folder with ``cfg.json`` and ``sae_weights.safetensors``.
+"""Saving and loading of autoencoders in SAELens' format: a folder with ``cfg.json`` and ``sae_weights.safetensors``.
 
-``sae_lens.SAE.load_from_disk(folder)`` opens it, as what :attr:`SparseAutoencoder.architecture` says it is in
-evaluation; :func:`load` opens it as what it was here. Written for SAELens 6 (``WRITTEN_FOR``).
+``sae_lens.SAE.load_from_disk(folder)`` opens it as the architecture in :attr:`SparseAutoencoder.architecture`;
+:func:`load` opens it as its original kind. Written for SAELens 6 (``WRITTEN_FOR``).
 """
 
 import json
@@ -17,22 +17,22 @@ from tti.durable import replacing_folder
 from tti.trust import named
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
-WRITTEN_FOR = "6.54.0"  # without a version SAELens takes it for one of before 6, and drops the hook's name
-HEADS, SAELENS_HEADS = "attn.o.hook_in", "attn.hook_z"  # SAELens lays heads side by side only under the second name
-OURS = "tti"  # the key of the metadata under which stands what only we read
+WRITTEN_FOR = "6.54.0"  # without a version, SAELens assumes one before 6 and drops the hook name
+HEADS, SAELENS_HEADS = "attn.o.hook_in", "attn.hook_z"  # SAELens concatenates heads only under the second name
+OURS = "tti"  # metadata key for entries that only tti reads
 
 
 def save(
     autoencoder: SparseAutoencoder, folder: Path, hook_name: str, about: Mapping[str, Any], **metadata: Any
 ) -> None:
-    """Write it whole or not at all, in the place of what is there.
+    """Save atomically, replacing what is there.
 
     Args:
-        autoencoder: trained.
-        folder: its own.
-        hook_name: TransformerLens' name of the site in an exported model; empty where it has none.
-        about: what we want to know of it later; JSON.
-        metadata: further entries of SAELens' own: ``model_name``, ``context_size``, ...
+        autoencoder: a trained autoencoder.
+        folder: its folder.
+        hook_name: TransformerLens' name of the site in an exported model; empty if it has none.
+        about: further information, returned by :func:`about`; must be JSON.
+        metadata: further entries of SAELens' metadata: ``model_name``, ``context_size``, ...
     """
     kind = f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"
     config = {
@@ -61,10 +61,10 @@ def save(
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What was said of an autoencoder when it was saved.
+    """The information saved with an autoencoder.
 
     Raises:
-        ValueError: there is none, it is damaged, or it is not one of ours.
+        ValueError: there is no autoencoder, it is damaged, or tti did not write it.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -78,20 +78,20 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, trust: Sequence[str] = ()) -> SparseAutoencoder:
-    """An autoencoder, in evaluation mode on the CPU.
+    """Load an autoencoder, in evaluation mode on the CPU.
 
     Args:
-        folder: its own.
-        trust: packages, beside this one, that its kind may be from.
+        folder: its folder.
+        trust: packages, besides tti, that its class may come from.
 
     Raises:
-        ValueError: as for :func:`about`; or its kind is none, cannot be imported here, or is of a package that is not
-            trusted.
+        ValueError: as for :func:`about`; or its class is not an autoencoder, cannot be imported, or is from a package
+            that is not trusted.
     """
     said = about(folder)
     kind = named(str(said["kind"]), trust)
     if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
-        raise ValueError(f"{folder / CONFIG} is damaged: {said['kind']} is no kind of autoencoder")
+        raise ValueError(f"{folder / CONFIG} is damaged: {said['kind']} is not a kind of autoencoder")
     autoencoder = kind(**said["arguments"])
     try:
         autoencoder.load_folded(load_file(folder / WEIGHTS))

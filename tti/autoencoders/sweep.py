@@ -1,4 +1,4 @@
-"""Autoencoders of one kind at several sparsities, and those of several kinds that are asked for."""
+"""Autoencoders of one kind at several sparsities, and the selection of kinds."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -9,11 +9,11 @@ Make = Callable[..., SparseAutoencoder]
 
 
 class Sweep:
-    """One kind, one argument of which takes several values: ``Sweep(TopK, k=[8, 32])``.
+    """One kind of autoencoder, with several values of one argument: ``Sweep(TopK, k=[8, 32])``.
 
     Args:
         kind: makes an autoencoder from that argument and all others.
-        argument: its name and its values.
+        argument: name and values of the argument.
     """
 
     def __init__(self, kind: Make, **argument: Iterable[float]) -> None:
@@ -22,10 +22,10 @@ class Sweep:
 
 
 def chosen(kinds: Mapping[str, Sweep], names: Iterable[str]) -> dict[str, Make]:
-    """``<kind>_<value>`` -> what makes it from ``d_in``, ``d_sae``, ``seed`` and ``dead_after``, of the kinds named.
+    """``<kind>_<value>`` -> constructor (from ``d_in``, ``d_sae``, ``seed`` and ``dead_after``), for the named kinds.
 
     Raises:
-        ValueError: there is no such kind; the message names those there are.
+        ValueError: there is no such kind; the message lists the available ones.
     """
     names = list(names)
     if unknown := [name for name in names if name not in kinds]:

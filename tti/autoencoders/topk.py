@@ -9,7 +9,7 @@ from tti.autoencoders.auxk import KLargest
 
 
 class TopK(KLargest):
-    """A token's ``k`` largest latents, those below 0 as 0 (Gao et al. 2024, section 2.3): L0 is ``k`` at most."""
+    """Each token's ``k`` largest latents, negative ones as 0 (Gao et al. 2024, section 2.3): L0 is at most ``k``."""
 
     def activate(self, pre: Tensor) -> Tensor:
         values, kept = pre.topk(self.k, dim=-1, sorted=False)

@@ -1,4 +1,4 @@
-"""When and how checkpoints are written: a run killed at any moment goes on from one as if nothing had happened."""
+"""When and how checkpoints are written, so that a run killed at any moment can resume exactly."""
 
 import logging
 import signal
@@ -19,18 +19,18 @@ log = logging.getLogger("tti.train")
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Saves every ``every_n_train_steps``; where a validation follows the step, after it.
+    """Saves every ``every_n_train_steps``; if a validation follows the step, after the validation.
 
-    Resumed from a checkpoint of a step that a validation follows, Lightning takes the validation for done.
+    Resuming from a checkpoint of such a step, Lightning skips the validation, so it must be done by then.
 
-    Interrupted (SIGINT, which is Ctrl-C and Modal's preemption, or SIGTERM, which is Slurm's), a run of one process
-    ends its step, saves and stops; a second SIGINT stops it at once. Of several processes each would stop at a step of
-    its own: they go on from the checkpoint before.
+    Interrupted by SIGINT (Ctrl-C, Modal's preemption) or SIGTERM (Slurm), a single-process run finishes its step, saves
+    and stops; a second SIGINT stops it at once. With several processes, each would stop at a different step; such runs
+    resume from the previous checkpoint.
 
     Args:
-        max_hours: stop this start after so long, with a checkpoint; none for no limit. Lightning's own timer is saved
-            and restored, so that a run it has stopped would stop again at once.
-        arguments: of Lightning's ``ModelCheckpoint``.
+        max_hours: stop this start after so many hours, with a checkpoint; None for no limit. (Lightning's own timer is
+            saved and restored, so a run that it stopped would stop again immediately.)
+        arguments: arguments of Lightning's ``ModelCheckpoint``.
     """
 
     def __init__(self, max_hours: float | None, **arguments: Any) -> None:
@@ -41,28 +41,28 @@ class LastCheckpoint(ModelCheckpoint):
         self._handler_before: Any = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here an interruption waits for the end of the step."""
+        """From here on, an interruption waits for the end of the step."""
         super().on_train_start(trainer, module)
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler_before = signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here it does not."""
+        """Restore the previous signal handler."""
         super().on_train_end(trainer, module)
         self._restore_handler()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Nor from here."""
+        """Restore the previous signal handler."""
         super().on_exception(trainer, module, exception)
         self._restore_handler()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: there is one file, wherever the folder lies by now."""
+        """Nothing to restore: there is one file, wherever the folder is now."""
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore_handler()
         self._interrupted = True
-        log.info("stopping with a checkpoint at the end of this step; again to stop at once")
+        log.info("stopping with a checkpoint at the end of this step; interrupt again to stop at once")
 
     def _restore_handler(self) -> None:
         if self._handler_before is not None:
@@ -70,14 +70,14 @@ class LastCheckpoint(ModelCheckpoint):
             self._handler_before = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Save, if it is time and no validation follows."""
+        """Save if due, unless a validation follows."""
         loop = trainer.fit_loop
         if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
             super().on_train_batch_end(trainer, module, *args)
             self._stop_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save, if it is time."""
+        """Save if due."""
         super().on_train_batch_end(trainer, module, None, None, trainer.fit_loop.batch_idx)
         self._stop_if_due(trainer)
 
@@ -92,7 +92,7 @@ class LastCheckpoint(ModelCheckpoint):
             self._save(trainer)
             raise TimeoutError(
                 f"stopped at step {trainer.global_step} of {trainer.max_steps} after callbacks.last.max_hours="
-                f"{self.max_hours}; the same command again goes on from there"
+                f"{self.max_hours}; repeat the command to resume from there"
             )
 
     def _save(self, trainer: Trainer) -> None:
@@ -103,17 +103,17 @@ class LastCheckpoint(ModelCheckpoint):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint of the best validation so far.
 
-    A resumed run takes the score to beat from the file itself. Lightning takes it from the checkpoint that is resumed,
-    and forgets it where the folder has been moved.
+    A resumed run reads the score to beat from the file itself. Lightning reads it from the resumed checkpoint, and
+    loses it if the folder has been moved.
     """
 
     @property
     def state_key(self) -> str:
-        """That of Lightning's class, under which earlier checkpoints hold the score."""
+        """The key of Lightning's class, under which earlier checkpoints hold the score."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Find out the score to beat.
+        """Restore the score to beat.
 
         Raises:
             ValueError: the file is damaged.
@@ -128,14 +128,14 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Writes beside the file, flushes to the disk, and renames into place.
+    """Writes checkpoints to a temporary file next to the target, flushes it to disk, and renames it into place.
 
-    Lightning's own writes into the system's temporary folder and moves; where that is another file system, a move is
-    a copy over the earlier checkpoint, and a kill in the middle of it loses both.
+    Lightning writes to the system's temporary folder and moves the file; across file systems a move is a copy over the
+    previous checkpoint, and a kill during the copy loses both.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save ``checkpoint`` whole or not at all."""
+        """Save ``checkpoint`` atomically."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as file:

@@ -1,4 +1,4 @@
-"""The progress of a training: a live bar in a terminal, a line now and then elsewhere, a file for who looks on."""
+"""Progress of a training run: a live bar in a terminal, occasional lines elsewhere, and a file for observers."""
 
 import json
 import time
@@ -23,13 +23,13 @@ SHOWN = {
 
 
 class TrainingProgress(ProgressBar):
-    """Loss, perplexity, reg/CE ratio, tokens a second and the time left.
+    """Shows loss, perplexity, reg/CE ratio, tokens per second and the time left.
 
     Args:
-        name: what the run is called.
-        line_every: seconds between lines where the output is no terminal (a log file, a job of a sweep), and between
-            writings of the file.
-        file: says how far the run is (``step``, ``max_steps``, ``seconds_left``, figures), for who shows many runs.
+        name: name of the run.
+        line_every: seconds between lines if the output is not a terminal (a log file, a job of a sweep), and between
+            updates of the file.
+        file: a file with the progress (``step``, ``max_steps``, ``seconds_left``, figures), for displays of many runs.
     """
 
     def __init__(self, name: str, line_every: float, file: str) -> None:
@@ -51,7 +51,7 @@ class TrainingProgress(ProgressBar):
         self._started_step = 0
 
     def disable(self) -> None:
-        """Lightning calls this on every process but the first."""
+        """Called by Lightning on every process but the first."""
         self._bar.disable = True
         self.line_every = float("inf")
 
@@ -63,7 +63,7 @@ class TrainingProgress(ProgressBar):
             self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Move it on; figures are those last logged, so that the step waits for nothing."""
+        """Advance the bar; the figures are those last logged, so that the step waits for nothing."""
         figures = self._figures(module)
         self._bar.update(self._task, completed=trainer.global_step, figures=figures)
         now = time.perf_counter()
@@ -78,11 +78,11 @@ class TrainingProgress(ProgressBar):
                 )
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Leave the last state standing."""
+        """Stop the bar, leaving its last state visible."""
         self._bar.stop()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Release the terminal."""
         self._bar.stop()
 
     def _seconds_left(self, trainer: Trainer, now: float) -> float:

@@ -10,14 +10,14 @@ from tti.models.taps import choose
 
 
 class Constraint(nn.Module, ABC):
-    """A set that some weights of the network must lie in.
+    """A set in which some of the network's weights must lie.
 
-    The projection is a function of the weights and of the progress of the training alone, so a resumed run keeps it
-    exactly. A constraint that remembers something keeps it in buffers, which are checkpointed with the run.
+    The projection depends only on the weights and on the progress of training, so a resumed run reproduces it exactly.
+    A constraint with state keeps it in buffers, which are checkpointed with the run.
 
     Args:
-        parameters: glob, or several, of the names of the network's parameters (``blocks.*.mlp.*.weight``).
-        warmup: the fraction of training over which the constraint tightens linearly; 0 for all of it from the start.
+        parameters: glob, or several, for names of the network's parameters (``blocks.*.mlp.*.weight``).
+        warmup: fraction of training over which the constraint tightens linearly; 0 for full strength from the start.
 
     Raises:
         ValueError: ``warmup`` is not in [0, 1].
@@ -35,23 +35,23 @@ class Constraint(nn.Module, ABC):
         """Choose the parameters of a network.
 
         Raises:
-            ValueError: a glob matches none; the message lists those there are.
+            ValueError: a glob matches no parameter; the message lists the available ones.
         """
         parameters = dict(net.named_parameters())
         self._constrained = {name: parameters[name] for name in choose(self.patterns, parameters, "parameter")}
 
     @torch.no_grad()
     def project(self, progress: float) -> None:
-        """Project the weights when ``progress`` (0 to 1) of the optimiser steps are done."""
+        """Project the weights after a fraction ``progress`` (0 to 1) of the optimiser steps."""
         tightness = min(1.0, progress / self.warmup if self.warmup else 1.0)
         for parameter in self._constrained.values():
             parameter.copy_(self.projected(parameter, tightness))
 
     @abstractmethod
     def projected(self, weight: Tensor, tightness: float) -> Tensor:
-        """The nearest allowed weights, without waiting for the device.
+        """The nearest allowed weights, computed without waiting for the device.
 
         Args:
             weight: one parameter.
-            tightness: 0 where anything is allowed, 1 where the constraint is as tight as it gets.
+            tightness: 0 if everything is allowed, 1 for the full constraint.
         """

@@ -1,1 +1,1 @@
-"""Loggers that are ours."""
+"""Loggers of this project."""

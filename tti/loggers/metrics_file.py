@@ -1,4 +1,4 @@
-"""The local, append-only metrics file of a run: no account, no lost step."""
+"""The local, append-only metrics file of a run, which needs no account and loses no step."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,11 @@ from tti.durable import append_line
 
 
 class MetricsFile(Logger):
-    """Appends one JSON object a line, ``{"step": ..., "<metric>": ...}``, to ``metrics.jsonl`` in ``folder``.
+    """Appends one JSON object per line, ``{"step": ..., "<metric>": ...}``, to ``metrics.jsonl`` in ``folder``.
 
     Nothing is ever rewritten. A run that was killed and resumed writes the steps since its last checkpoint twice, with
-    equal values; ``tti.runs.Run.metrics`` keeps the last. A line that a kill cut short is ended, and skipped there.
+    equal values; ``tti.runs.Run.metrics`` keeps the last. A line cut short by a kill is terminated here, and skipped
+    there.
     """
 
     def __init__(self, folder: str) -> None:
@@ -36,4 +37,4 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder holds the whole configuration."""
+        """Nothing to do: the run folder holds the whole configuration."""

@@ -1,4 +1,4 @@
-"""What loggers may offer beside Lightning's interface; found, not registered."""
+"""Optional protocols of loggers beyond Lightning's interface; found, not registered."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -6,6 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Summarizing(Protocol):
-    """Takes the contents of ``summary.json`` once, when the run has finished."""
+    """A logger that takes the contents of ``summary.json`` once, when the run has finished."""
 
     def log_summary(self, summary: Mapping[str, Any]) -> None: ...

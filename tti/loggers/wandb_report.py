@@ -1,4 +1,4 @@
-"""A report as a W&B run: its figures as images, its table as a table, beside the runs that it compares."""
+"""A report as a W&B run, in the group of the runs that it compares: figures as images, the table as a table."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +20,15 @@ def publish(
     group: str,
     folder: Path,
 ) -> None:
-    """Log ``table`` and ``figures`` under ``report/``; of the same title and group, into the same run again.
+    """Log ``table`` and ``figures`` under ``report/``; reports with equal title and group update the same W&B run.
 
     Args:
+        title: name of the W&B run.
+        table: one row per run.
+        figures: image files by name.
+        mode: W&B's mode.
+        project: W&B's project.
+        group: W&B's group.
         folder: where W&B keeps its files.
     """
     identifier = digest(f"report/{group}/{title}")

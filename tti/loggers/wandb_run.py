@@ -1,4 +1,4 @@
-"""Weights & Biases, one run of theirs for each of ours."""
+"""Weights & Biases: one W&B run for each of ours."""
 
 import json
 import secrets
@@ -12,11 +12,11 @@ from lightning.pytorch.loggers import WandbLogger
 
 from tti.durable import write_atomically
 
-LONGEST_TAG = 64  # W&B's bound
+LONGEST_TAG = 64  # W&B's limit
 
 
 def tags(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What runs are filtered by: the regularizers, the class of the MLP, layers x width."""
+    """Tags to filter runs by: the regularizers, the class of the MLP, layers x width."""
     model = config["model"]
     mlp = str(model["mlp"]["_target_"]).rpartition(".")[2]
     names = [*config["regularizer"], mlp, f"{model['n_layers']}x{model['d_model']}"]
@@ -24,21 +24,21 @@ def tags(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class WandbRun(WandbLogger):
-    """Lightning's logger with an id that lies in the run folder.
+    """Lightning's W&B logger, with a run id that is stored in the run folder.
 
-    So a resumed run continues its curves, and one that is started again, or elsewhere, has curves of its own.
+    A resumed run continues its curves, and a run that is restarted, or started elsewhere, gets its own.
 
-    W&B keeps what it is told in memory for a while, and a process that is killed takes it along. So the next start
-    tells it again what the local ``metrics.jsonl`` has from the killed one; steps that it had after all are there
-    twice, with equal values.
+    W&B buffers what is logged, and a killed process loses its buffer. The next start re-logs the lines of
+    ``metrics.jsonl`` since the last clean exit; duplicates are identical.
 
-    Lightning's own would write into the run that an earlier job of a sweep left open in this process.
+    Lightning's logger would write into a W&B run that an earlier job of a sweep left open in this process, so any open
+    run is finished first.
     """
 
     def __init__(self, save_dir: str, **arguments: Any) -> None:
         wandb.finish()
         self._folder = Path(save_dir)
-        self._unsure = self._folder / "wandb_unsure"  # holds the lines of metrics.jsonl that W&B has for certain
+        self._unsure = self._folder / "wandb_unsure"  # number of lines of metrics.jsonl that W&B certainly has
         path = self._folder / "wandb_id"
         if not _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,31 +47,31 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """Open the run, tell it the configuration, and what an earlier process could not.
+        """Open the W&B run, log the configuration, and re-log lines that an earlier process may have lost.
 
         Raises:
-            ValueError: there is no account on this machine, or W&B cannot be reached.
+            ValueError: this machine has no W&B account, or W&B cannot be reached.
         """
         try:
             super().log_hyperparams(params)
         except wandb.Error as error:
             raise ValueError(
-                f"W&B does not take the run: {error}. `wandb login` once, or set WANDB_API_KEY; without account or "
-                "network: logger=wandb_offline, which `wandb sync` uploads later"
+                f"W&B refused the run: {error}. Run `wandb login` once, or set WANDB_API_KEY. Without an account or "
+                "network, use logger=wandb_offline; `wandb sync` uploads it later"
             ) from error
         self.experiment.tags = tags(params)
         self._repeat()
 
     @rank_zero_only
     def log_summary(self, summary: Mapping[str, Any]) -> None:
-        """Make a finished run's figures the run's summary, which otherwise holds the last line of the log; and end."""
+        """Set the W&B summary (otherwise the last line of the log) to the run's summary, and close."""
         metrics = summary["metrics"]
         self.experiment.summary.update({**metrics, **{key: summary[key] for key in summary.keys() - {"metrics"}}})
         self._close(exit_code=0)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End an interrupted or failed process's part of the run; after a success, tests and the summary follow."""
+        """Close the W&B run of an interrupted or failed process; after a success, test and summary follow."""
         super().finalize(status)
         if status != "success" and self._experiment is not None:
             self._close(exit_code=1)
@@ -85,7 +85,7 @@ class WandbRun(WandbLogger):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                continue  # cut short by the kill
+                continue  # cut short by a kill
             step = row.pop("step")
             self.log_metrics(row, step)
 
@@ -95,5 +95,5 @@ class WandbRun(WandbLogger):
 
 
 def _said(path: Path) -> str:
-    """The content of a small file; nothing where there is none, or a full disk left it empty."""
+    """Content of a small file; empty if the file is missing, or was left empty by a full disk."""
     return path.read_text().strip() if path.exists() else ""

@@ -1,1 +1,1 @@
-"""Metrics: sums, counts and tables while streaming, ratios and entropies at the end; so several processes equal one."""
+"""Metrics that accumulate sums, counts and tables, so that several processes give the same result as one."""

@@ -1,4 +1,4 @@
-"""The loss by the value of a label: of each task of a multi-task corpus, say."""
+"""The loss for each value of a label, such as each task of a multi-task corpus."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from tti.step import Step
 def sums_by_label(
     values: Float[Tensor, "row"], labels: Int[Tensor, "row"], count: int
 ) -> tuple[Float[Tensor, "label"], Float[Tensor, "label"]]:
-    """The sum of the values under each of ``count`` labels, and how many there are."""
+    """Sum of the values under each of ``count`` labels, and the number of values."""
     zeros = torch.zeros(count, dtype=torch.float64, device=values.device)
     return zeros.index_add(0, labels, values.double()), zeros.index_add(0, labels, torch.ones_like(values).double())
 
@@ -22,8 +22,8 @@ class LossByLabel(Metric):
     """Mean cross-entropy in nats of the rows under each value of a label, as ``loss/<value>``.
 
     Args:
-        label: its name in ``Batch.labels``.
-        values: the names of its values 0, 1, …
+        label: name of the label in ``Batch.labels``.
+        values: names of its values 0, 1, …
     """
 
     full_state_update = False
@@ -37,13 +37,13 @@ class LossByLabel(Metric):
         self.add_state("rows", torch.zeros(len(values), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, step: Step) -> None:
-        """Take in the rows of one step."""
+        """Add the rows of one step."""
         nll, rows = sums_by_label(step.nll, step.batch.labels[self.label], len(self.values))
         self.nll += nll
         self.rows += rows
 
     def compute(self) -> dict[str, Tensor]:
-        """The losses of the values that occurred."""
+        """Losses of the values that occurred."""
         there = (self.rows > 0).tolist()
         losses = (self.nll / self.rows).unbind()
         return {f"loss/{value}": loss for value, loss, some in zip(self.values, losses, there, strict=True) if some}

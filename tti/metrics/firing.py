@@ -1,4 +1,4 @@
-"""Firing rates: on what fraction of the tokens each neuron is on."""
+"""Firing rates: the fraction of tokens on which each neuron is on."""
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,13 @@ QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 
 
 class FiringRates(SiteMetric):
-    """The distribution over neurons of the fraction of tokens on which a neuron *fires*, ``|a| >= threshold``.
+    """Distribution over neurons of the fraction of tokens on which a neuron *fires*, ``|a| >= threshold``.
 
-    The complement of ``Sparsity`` at the same threshold, neuron by neuron: ``active_fraction = 1 - sparsity``.
+    Per neuron, the complement of ``Sparsity`` at the same threshold: ``active_fraction = 1 - sparsity``.
 
-    What games it: scale. Shrinking all activations lowers every rate at an absolute threshold, and makes neurons dead
-    by this count that still do their work. ``exactly_zero`` does not depend on scale: the zeros of ReLU and top-k
-    count there, and a GELU has hardly any.
+    How it can be gamed: by scale. Shrinking all activations lowers every rate at an absolute threshold, and counts
+    neurons as dead that still do their work. ``exactly_zero`` does not depend on scale: it counts the zeros of ReLU and
+    top-k; a GELU has hardly any.
     """
 
     fired: Tensor
@@ -38,18 +38,17 @@ class FiringRates(SiteMetric):
         self.tokens += len(acts)
 
     def compute(self) -> dict[str, Tensor]:
-        """Fractions, from 0 to 1: those of :func:`distribution`, and ``exactly_zero``: of the (token, neuron) pairs,
-        those with ``a = 0``."""
+        """Fractions of :func:`distribution`, and ``exactly_zero``: of (token, neuron) pairs, those with ``a = 0``."""
         zeros = self.zeros.double().mean() / self.tokens
         return {**distribution(self.fired.double() / self.tokens), "exactly_zero": zeros}
 
 
 def distribution(rates: Float[Tensor, "width"]) -> dict[str, Float[Tensor, ""]]:
-    """Of firing rates over neurons.
+    """Statistics of firing rates over neurons.
 
-    ``active_fraction``: of the (token, neuron) pairs, those that fire; the mean firing rate. ``dead`` and
-    ``always_on``: of the neurons, those that fire on less than 1 % and on more than 99 % of the tokens.
-    ``firing_rate_p05`` to ``firing_rate_p95``: percentiles over neurons.
+    ``active_fraction`` is the mean firing rate: the fraction of (token, neuron) pairs that fire. ``dead`` and
+    ``always_on`` are the fractions of neurons that fire on less than 1 % and on more than 99 % of the tokens.
+    ``firing_rate_p05`` to ``firing_rate_p95`` are percentiles over neurons.
     """
     percentiles = rates.quantile(rates.new_tensor(list(QUANTILES.values()))).unbind()
     return {

@@ -1,4 +1,4 @@
-"""Cross-entropy, perplexity and bits per byte over every scored token."""
+"""Cross-entropy, perplexity and bits per byte over every token in the loss."""
 
 import math
 
@@ -10,10 +10,10 @@ from tti.step import Step
 
 
 class Loss(Metric):
-    """Token-weighted over the whole set: sums in float64 and counts in int64, not a mean of batch means.
+    """Token-weighted loss over a whole split: sums in float64 and counts in int64, not a mean of batch means.
 
-    ``loss`` is in nats a token, the end of text included; ``bits_per_byte`` divides all the nats by the bytes of the
-    scored text (in which the end of text has none).
+    ``loss`` is in nats per token, the end-of-text token included; ``bits_per_byte`` divides all nats by the bytes of
+    the targets' text (where an end-of-text token has none).
     """
 
     full_state_update = False
@@ -28,7 +28,7 @@ class Loss(Metric):
         self.add_state("bytes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, step: Step) -> None:
-        """Take in the tokens of one step."""
+        """Add the tokens of one step."""
         self.nll += step.nll.sum(dtype=torch.float64)
         self.tokens += len(step.batch)
         self.bytes += step.batch.target_bytes

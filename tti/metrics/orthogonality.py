@@ -1,4 +1,4 @@
-"""Orthogonality of neurons over a whole set."""
+"""Orthogonality of neurons over a whole split."""
 
 import torch
 from jaxtyping import Float
@@ -10,9 +10,9 @@ from tti.step import Step
 
 
 class MeanAbsCosine(SiteMetric):
-    """Mean off-diagonal ``|cos|`` between neurons over all tokens of the set, from an exact streaming Gram matrix.
+    """Mean off-diagonal ``|cos|`` between neurons over all tokens of the split, from an exact streaming Gram matrix.
 
-    Costs ``width**2`` multiply-adds a token. What games it: dead neurons count as orthogonal.
+    Costs ``width**2`` multiply-adds per token. How it can be gamed: dead neurons count as orthogonal.
     """
 
     gram: Tensor

@@ -1,4 +1,4 @@
-"""Polysemanticity: over how many token types a neuron spends its activation."""
+"""Polysemanticity: the spread of a neuron's activation over token types."""
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,10 @@ from tti.step import Step
 
 
 class Polysemanticity(SiteMetric):
-    """Mean over active neurons of the entropy (nats) of ``sum |a|`` over input token types (``measures.type_entropy``).
+    """Mean over active neurons of the entropy (nats) of ``sum |a|`` over token types (``measures.type_entropy``).
 
-    Over all tokens of the set, where training sees a batch: the two differ by the number of tokens, so compare runs on
-    one set only. Memory is ``n_types x width`` float32 a site.
+    It covers all tokens of the split, whereas training sees one batch. The two differ by the number of tokens, so
+    compare runs on one split only. Memory is ``n_types x width`` float32 per site.
     """
 
     mass: Tensor
@@ -26,6 +26,6 @@ class Polysemanticity(SiteMetric):
         self.mass += type_mass(acts.float(), step.batch.types, self.n_types)
 
     def compute(self) -> dict[str, Tensor]:
-        """``polysemanticity`` in nats, and the number of ``silent`` neurons left out of it."""
+        """``polysemanticity`` in nats, and the number of ``silent`` neurons excluded from it."""
         entropy, active = type_entropy(self.mass)
         return {"polysemanticity": mean_over(entropy, active), "silent": (~active).sum()}

@@ -1,4 +1,4 @@
-"""The contract of an interpretability metric, and its copies at the sites of a model."""
+"""The contract of an interpretability metric, and its instances at the sites of a model."""
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -16,7 +16,7 @@ from tti.step import Step
 
 
 class SiteMetric(Metric, ABC):
-    """Something measured on one site's activations: ``width`` neurons over the tokens of a set of ``n_types`` types."""
+    """A metric of one site's activations: ``width`` neurons over the tokens of a split with ``n_types`` types."""
 
     full_state_update = False
 
@@ -27,7 +27,7 @@ class SiteMetric(Metric, ABC):
 
     @abstractmethod
     def update(self, acts: Float[Tensor, "token width"], step: Step) -> None:
-        """Take in one step's activations, every token of which is scored."""
+        """Add one step's activations; every row is a token in the loss."""
 
     @abstractmethod
     def compute(self) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ class SiteMetric(Metric, ABC):
 
 
 class AtSites(nn.Module):
-    """One metric at every site that a glob (or several) chooses. Heads are laid side by side."""
+    """One metric at every site that matches a glob (or several), with heads concatenated."""
 
     def __init__(self, sites: str | Iterable[str], metric: Callable[..., SiteMetric]) -> None:
         super().__init__()
@@ -45,20 +45,20 @@ class AtSites(nn.Module):
         self.metrics = nn.ModuleList()
 
     def choose(self, sites: Mapping[str, Site]) -> tuple[str, ...]:
-        """The chosen ones among those sites that have a row for each token.
+        """The matching sites among those with a row per token.
 
         Raises:
-            ValueError: a glob matches no such site; the message lists those there are.
+            ValueError: a glob matches no such site; the message lists the available ones.
         """
         return choose(self.patterns, [name for name, site in sites.items() if site.rows == "token"])
 
     def attach(self, sites: Mapping[str, Site], n_types: int) -> None:
-        """Make the metrics for a network with these sites and an evaluation set of ``n_types`` token types."""
+        """Create the metrics for a network with these sites and a split of ``n_types`` token types."""
         self.sites = self.choose(sites)
         self.metrics = nn.ModuleList(self.metric(width=sites[site].width, n_types=n_types) for site in self.sites)
 
     def update(self, step: Step) -> None:
-        """Take in one step at every site."""
+        """Add one step at every site."""
         for site, metric in self._each():
             metric.update(step.activations[site].flatten(1), step)
 
@@ -75,7 +75,7 @@ class AtSites(nn.Module):
         return values | means
 
     def reset(self) -> None:
-        """Forget everything taken in."""
+        """Reset the metrics of all sites."""
         for _, metric in self._each():
             metric.reset()
 

@@ -9,9 +9,9 @@ from tti.step import Step
 
 
 class Sparsity(SiteMetric):
-    """Fraction of (token, neuron) pairs with ``|a| < threshold``; the original project's threshold is 0.01.
+    """Fraction of (token, neuron) pairs with ``|a| < threshold``; the seed project's threshold is 0.01.
 
-    What games it: scale. Shrinking all activations makes any model sparse by this measure.
+    How it can be gamed: by scale. Shrinking all activations makes any model sparse by this measure.
     """
 
     inactive: Tensor

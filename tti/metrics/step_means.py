@@ -1,4 +1,4 @@
-"""Token-weighted means of a step's scalars since they were last read."""
+"""Token-weighted means of each step's scalars since the last read."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from torchmetrics import Metric
 
 
 class StepMeans(Metric):
-    """One vector on the device, so that a step neither waits for it nor pays for it scalar by scalar.
+    """Means kept in one vector on the device, so that a step neither waits for them nor handles them one by one.
 
-    The first update fixes the names. A scalar that is absent from a later update has weight 0 there; so has one whose
-    count is 0, so that the losses of single tasks can come and go.
+    The first update fixes the names. A scalar that is absent from a later update, or whose count is 0, has weight 0
+    there, so that the losses of single tasks can come and go.
 
-    A NaN stays in the sums until it is read: the sums are the flag that says a step went wrong, and ``broken_at``
-    remembers in which update each scalar first did. The state is part of the checkpoint, so that a resumed run logs
-    what an uninterrupted one does.
+    A NaN stays in the sums until they are read, which shows that a step went wrong; ``broken_at`` records the update in
+    which each scalar first did. The state is part of the checkpoint, so that a resumed run logs the same as an
+    uninterrupted one.
     """
 
     full_state_update = False
@@ -38,16 +38,16 @@ class StepMeans(Metric):
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum", persistent=True)
 
     def update(self, values: Mapping[str, Tensor], tokens: int, counts: Mapping[str, Tensor] = {}) -> None:
-        """Take in scalars that are means over ``tokens`` tokens, or over as many as ``counts`` says.
+        """Add scalars that are means over ``tokens`` tokens, or over the number in ``counts``.
 
         Raises:
-            ValueError: a name that the first update did not have, whose value would have no place in the vector.
+            ValueError: a name was not in the first update, so it has no place in the vector.
         """
         self.names = self.names or tuple(values)
         if values.keys() - set(self.names):
             raise ValueError(
-                f"new scalars in a step: {', '.join(sorted(values.keys() - set(self.names)))}; the first one had "
-                f"{', '.join(self.names)}. Give all names from the first step on, with a count of 0 where there is none"
+                f"new scalars in a step: {', '.join(sorted(values.keys() - set(self.names)))}; the first step had "
+                f"{', '.join(self.names)}. Give all names from the first step on, with a count of 0 if absent"
             )
         weighted, weights = self._whole(values, tokens) if not counts else self._partial(values, tokens, counts)
         if not len(self.sums):
@@ -78,21 +78,21 @@ class StepMeans(Metric):
         return torch.stack([values[name].detach().double() for name in self.names])
 
     def compute(self) -> dict[str, Tensor]:
-        """The mean of each scalar that had tokens, and the number of ``tokens``, over all processes."""
+        """Mean of each scalar that had tokens, and the number of ``tokens``, over all processes."""
         there = (self.counts > 0).tolist()
         means = (self.sums / self.counts).unbind()
         found = {name: mean for name, mean, some in zip(self.names, means, there, strict=True) if some}
         return {**found, "tokens": self.tokens}
 
     def broken(self) -> tuple[str, ...]:
-        """The scalars that were not finite in the first update in which any was, on any process; waits for it."""
+        """Scalars that were not finite in the first update in which any was, on any process; waits for it."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
             updates = dict(zip(self.names, self.broken_at.tolist(), strict=False))
         first = min(updates.values(), default=math.inf)
         return tuple(name for name, update in updates.items() if update == first < math.inf)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        if f"{prefix}counts" not in state_dict and f"{prefix}sums" in state_dict:  # from before there were counts
+        if f"{prefix}counts" not in state_dict and f"{prefix}sums" in state_dict:  # written before counts existed
             tokens = state_dict[f"{prefix}tokens"]
             state_dict[f"{prefix}counts"] = tokens.double().expand(len(state_dict[f"{prefix}sums"])).clone()
         super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -1,4 +1,4 @@
-"""The task of a composed configuration, put together from its groups."""
+"""Assembles a task from the groups of a composed configuration."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from tti.weightings.base import Weighting
 
 
 def assembled(config: DictConfig) -> Task:
-    """The task that a configuration describes, in which ``model.vocab_size`` is given.
+    """The task that a configuration describes; its ``model.vocab_size`` must be set.
 
     Raises:
-        ValueError: parts do not fit together. Hydra wraps the errors of a single part.
+        ValueError: the parts do not fit together. Hydra wraps the errors of a single part.
     """
     task: Task = instantiate(config.task)(**parts(config))
     return task
 
 
 def parts(config: DictConfig) -> dict[str, Any]:
-    """The parts of the task by name.
+    """The parts of the task, by name.
 
-    The network is made first, whatever the order of the keys: its weights are the first to be drawn from the seed, so
-    that every variant begins with the same, and those of a run can be drawn again.
+    The network is created first, whatever the order of the keys: its weights are the first to be drawn from the seed,
+    so that every variant starts from the same weights, and a run's initial weights can be drawn again.
     """
     net = instantiate(config.model)
     regularizers = configured(config.regularizer)

@@ -1,4 +1,4 @@
-"""How long training took, without its validations and across restarts."""
+"""A clock for training time, excluding validations and continuing across restarts."""
 
 import time
 
@@ -11,12 +11,12 @@ class Clock:
         self._since: float | None = None
 
     def start(self) -> None:
-        """Go on counting."""
+        """Start or continue counting."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Count no longer."""
+        """Pause."""
         self._before, self._since = self.seconds, None
 
     @property

@@ -1,4 +1,4 @@
-"""The journal of a training: what is noted in every step, and what becomes a line of the log."""
+"""The journal of a training run: what is recorded in every step, and what is logged."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,25 +12,25 @@ from tti.modules.clock import Clock
 
 
 class TrainingDivergedError(ArithmeticError):
-    """A term of the loss, or the gradient, is not a finite number."""
+    """A term of the loss, or the gradient, is not finite."""
 
 
 class Journal:
-    """Cadence, throughput and divergence of a training.
+    """Logging cadence, throughput and divergence of a training run.
 
     Args:
-        loss: what the task's own loss is logged under.
-        terms: the names of the regularizers.
+        loss: name under which the task's own loss is logged.
+        terms: names of the regularizers.
 
     Attributes:
-        means: the scalars of the steps since the last line.
-        clock: seconds of training, without validations and across restarts.
-        latest: the last number logged under each name.
+        means: means of each step's scalars since the last line.
+        clock: training time, excluding validations and continuing across restarts.
+        latest: the last value logged under each name.
         tokens_seen: tokens in the loss up to the last line.
-        grad_norm: the norm of the network's gradient in the last step, before clipping.
-        learning_rate: of the last step.
+        grad_norm: norm of the network's gradient in the last step, before clipping.
+        learning_rate: learning rate of the last step.
         ratios: gradient ratios measured since the last line.
-        coefficients: of the regularizers in the last step.
+        coefficients: the regularizers' coefficients in the last step.
     """
 
     def __init__(self, loss: str, terms: Iterable[str]) -> None:
@@ -47,14 +47,14 @@ class Journal:
         self._logged_second = 0.0
 
     def is_due(self, step: int, every: int, last: int) -> bool:
-        """Whether a line is due after ``step``: the first, every ``every`` steps, and the last; once each."""
+        """Whether a line is due after ``step``: the first, every ``every`` steps, and the last, each once."""
         return step != self._logged_step and (step % every == 0 or step in (1, last))
 
     def line(self, step: int) -> dict[str, float]:
-        """The figures of the steps since the last line; the one wait for the device.
+        """The values to log for the steps since the last line; the only place that waits for the device.
 
         Raises:
-            TrainingDivergedError: one of them is not a finite number.
+            TrainingDivergedError: a value is not finite.
         """
         before, self._logged_step = self._logged_step, step
         measured = self.means.compute() | self.ratios | {"grad_norm": self.grad_norm}
@@ -75,26 +75,26 @@ class Journal:
         return values
 
     def require_finite(self, step: int) -> None:
-        """Find out, before a checkpoint is written, whether a step since the last line went wrong.
+        """Check, before a checkpoint is written, that every step since the last line was finite.
 
         Raises:
-            TrainingDivergedError: one did.
+            TrainingDivergedError: one was not.
         """
         if self.means.broken() or not math.isfinite(self.grad_norm):
             raise self.diverged(self._logged_step, step)
 
     def diverged(self, before: int, step: int) -> TrainingDivergedError:
-        """The error that names the steps and the term that broke first."""
+        """The error that names the steps and the term that diverged first."""
         broken = self.means.broken()
         terms = [name for name in broken if name in {self.loss, *self.terms}] or list(broken) or ["the gradient"]
         return TrainingDivergedError(
             f"not a finite number between steps {before} and {step}, first in: {', '.join(terms)}. The last checkpoint "
-            "is from before and good. Lower optimizer.lr or the weight of the regularizer that is named, under another "
+            "is older and still good. Lower optimizer.lr or the weight of the named regularizer, under another "
             "name=..."
         )
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it; ``means`` is the task's."""
+        """State for a checkpoint, without ``means``, which the task saves."""
         return {
             "seconds": self.clock.seconds,
             "logged_second": self._logged_second,
@@ -105,17 +105,17 @@ class Journal:
         }
 
     def load(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on from a checkpoint of ``step``."""
+        """Restore from a checkpoint saved at ``step``."""
         self.clock.seconds = state["seconds"]
         self._logged_second = state["logged_second"]
         self.tokens_seen = state["tokens_seen"]
         self.ratios = state["grad_ratios"]
         self.latest = state["latest"]
-        self.means.names = tuple(state.get("names", ()))  # checkpoints up to 0.1 have none: the next step's are taken
+        self.means.names = tuple(state.get("names", ()))  # checkpoints up to 0.1 have none: the next step sets them
         self._logged_step = step
 
 
 def numbers(values: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
-    """Scalars as Python numbers, read from the device together."""
+    """Scalars as Python numbers, read from the device in one transfer."""
     stacked = torch.stack([value.to(device, torch.float64) for value in values.values()])
     return dict(zip(values, cast(list[float], stacked.tolist()), strict=True))

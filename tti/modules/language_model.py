@@ -1,4 +1,4 @@
-"""The language-modelling task: cross-entropy of the next token, over all tokens or over those in the loss."""
+"""The language-modelling task: next-token cross-entropy, over all tokens or those that the corpus selects."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from tti.models.taps import Recorder
 from tti.modules.task import Measured, Task
 from tti.step import Batch, Step, row_activations
 
-MAX_EXPONENT = 700.0  # exp of more is no float
+MAX_EXPONENT = 700.0  # exp overflows above this
 
 
 class LanguageModel(Task):
-    """Trains on cross-entropy in nats; with labels (``data.labels``) it logs that of each value of each, too."""
+    """Trains on cross-entropy in nats; with labels (``data.labels``), also logs it for each value of each label."""
 
     loss_name = "ce"
 

@@ -1,4 +1,4 @@
-"""The objective of a training: the task's loss plus ``coefficient * penalty`` of every regularizer."""
+"""The training objective: the task's loss plus ``coefficient * penalty`` for every regularizer."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -17,14 +17,14 @@ Coefficients = Mapping[str, float | Tensor]
 
 
 class Objective:
-    """The terms of a training, and what sets their coefficients. It knows no trainer.
+    """The terms of the objective and their coefficients, independent of any trainer.
 
     Args:
         net: the network.
-        terms: name -> regularizer; the name is what it is logged under.
-        weightings: name -> what sets the coefficient of the regularizer of that name.
-        loss: what the task's own loss is logged under.
-        seed: of what parts of the network and regularizers draw (``tti.modules.protocols.Drawing``).
+        terms: regularizers by the name under which they are logged.
+        weightings: for each regularizer, by name, the weighting that sets its coefficient.
+        loss: name under which the task's own loss is logged.
+        seed: seed for modules that draw random numbers (``tti.modules.protocols.Drawing``).
 
     Raises:
         ValueError: a regularizer asks for a site that ``net`` lacks.
@@ -46,16 +46,16 @@ class Objective:
         self._drawing = [(name, part) for name, part in parts.named_modules() if isinstance(part, Drawing)]
 
     def draw(self, step: int) -> None:
-        """Have all parts that need random numbers draw those of an optimiser step."""
+        """Have every module that needs random numbers draw those of an optimiser step."""
         for name, part in self._drawing:
             part.draw(torch.Generator().manual_seed(int(digest(f"{self.seed}/{name}/{step}"), 16)))
 
     def coefficients(self, progress: float) -> dict[str, float | Tensor]:
-        """Each regularizer's coefficient when ``progress`` (0 to 1) of the optimiser steps are done."""
+        """Each regularizer's coefficient after a fraction ``progress`` (0 to 1) of the optimiser steps."""
         return {name: weighting.coefficient(progress) for name, weighting in self.weightings.items()}
 
     def total(self, loss: Tensor, step: Step, coefficients: Coefficients) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to differentiate, and by name everything in it that is logged."""
+        """The scalar to differentiate, and every part of it that is logged, by name."""
         total, values = loss, {self.loss: loss}
         for name, term in self.terms.items():
             penalty, weighted = term.weighted(step, coefficients[name])
@@ -70,14 +70,14 @@ class Objective:
     ) -> dict[str, Tensor]:
         """``|grad(coefficient * penalty)| / |grad(loss)|`` over the network, before clipping.
 
-        Measured with the coefficients of the present step; the weightings observe the ratios afterwards. ``run`` makes
-        a separate forward pass for each term, under the random state of the step that follows. Regularizers are copied,
-        so that their generators and counters do not advance: the training goes on as if nothing had been measured.
+        Measured with the coefficients of the current step; the weightings observe the ratios afterwards. ``run`` makes
+        a separate forward pass for each term, with the random state of the step that follows. Regularizers are
+        deep-copied, so that their state does not advance: training continues as if nothing had been measured.
 
         Args:
-            run: one forward pass: the task's loss, and the step with the activations of ``sites``.
-            progress: the fraction of the optimiser steps that are done.
-            mean: of a scalar over all processes. Gradients are over this process's micro-batch only.
+            run: one forward pass, which returns the task's loss, and the step with the activations of ``sites``.
+            progress: fraction of the optimiser steps done.
+            mean: averages a scalar over all processes. Gradients cover this process's micro-batch only.
         """
         together = f"reg_to_{self.loss}_grad_ratio"
         if not self.terms:

@@ -1,4 +1,4 @@
-"""What a part of the network or of a regularizer may offer beyond a forward pass; the LightningModule looks for it."""
+"""Optional protocols of modules, beyond the forward pass; the task finds modules that implement them."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,22 +7,22 @@ import torch
 
 @runtime_checkable
 class Drawing(Protocol):
-    """Needs random numbers, one draw an optimiser step.
+    """A module that needs random numbers, drawn once per optimiser step.
 
-    The generator is on the CPU and a pure function of the run's seed, the part's name in the module and the step: no
-    two parts share one, a resumed run draws what an uninterrupted one does, and so does every process and micro-batch.
+    The generator is on the CPU and a pure function of the run's seed, the module's name and the step. No two modules
+    share one, and a resumed run, every process and every micro-batch draw the same numbers.
     """
 
     def draw(self, generator: torch.Generator) -> None:
-        """Take the random numbers of one step."""
+        """Draw the random numbers of one step."""
 
 
 @runtime_checkable
 class Tuned(Protocol):
-    """Its parameters are optimised with settings of their own, and clipped apart from all others.
+    """A module whose parameters have their own optimiser settings, and are clipped separately.
 
-    ``optimizer_settings`` are those that differ, such as ``{"lr": 0.05, "weight_decay": 0.0}``; the schedule's factor
-    applies to them too.
+    ``optimizer_settings`` holds the settings that differ, such as ``{"lr": 0.05, "weight_decay": 0.0}``; the schedule's
+    factor applies to them too.
     """
 
     optimizer_settings: dict[str, float]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: factors on the peak learning rate as functions of the step."""
+"""Learning-rate schedules: factors of the peak learning rate, as functions of the step."""
 
 import math
 from functools import partial
@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def cosine_with_warmup(optimizer: Optimizer, max_steps: int, warmup: float) -> LambdaLR:
-    """Linear warm-up over the first ``warmup`` (a fraction) of training, then half a cosine down to 0."""
+    """Linear warm-up over the fraction ``warmup`` of training, then half a cosine down to 0."""
     return LambdaLR(optimizer, partial(_factor, max_steps=max_steps, warmup_steps=max(1, round(warmup * max_steps))))
 
 

@@ -1,4 +1,4 @@
-"""The contract of a task, and everything about training that does not depend on which it is."""
+"""The contract of a task, and everything about training that does not depend on the task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -26,46 +26,47 @@ from tti.weightings.base import Weighting
 
 
 class Measured(Protocol):
-    """What validation measures."""
+    """A metric of a validation."""
 
     def update(self, step: Step) -> None:
-        """Take in one step."""
+        """Add one step."""
 
     def compute(self) -> dict[str, Tensor]:
         """Named scalars."""
 
     def reset(self) -> None:
-        """Forget everything taken in."""
+        """Reset to the initial state."""
 
 
 class Task(LightningModule, ABC):
-    """Trains ``net`` on a loss of its own plus ``coefficient * penalty`` of every regularizer, within constraints.
+    """Trains ``net`` on its own loss plus ``coefficient * penalty`` for every regularizer, under constraints.
 
-    A task says what its forward pass and loss are (:meth:`run`) and what a validation measures (:meth:`losses`, with a
-    ``loss`` among it). A training reads ``net``, ``journal`` and ``validated_step`` of it, and sets ``identity``.
+    A task defines its forward pass and loss (:meth:`run`) and the metrics of validation (:meth:`losses`, one of which
+    gives ``loss``). The training command reads its ``net``, ``journal`` and ``validated_step``, and sets its
+    ``identity``.
 
-    :meth:`take` is an optimiser step; under Lightning the hooks take the same one.
-    A task with a further optimiser overrides :meth:`end_step`, and keeps its state in a module's extra state.
+    :meth:`take` is one optimiser step; Lightning's hooks go through the same methods. A task with a second optimiser
+    overrides :meth:`end_step`, and keeps that optimiser's state in a module's extra state.
 
     Args:
         net: the network.
-        regularizers: name -> regularizer; the name is what it is logged under.
-        weightings: name -> what sets the coefficient of the regularizer of that name.
-        metrics: name -> interpretability metric of every validation, whatever is trained on.
-        constraints: name -> projection of weights after each optimiser step, in this order.
+        regularizers: regularizers by the name under which they are logged.
+        weightings: for each regularizer, by name, the weighting that sets its coefficient.
+        metrics: interpretability metrics of every validation by name, whatever is trained on.
+        constraints: projections of weights after each optimiser step by name, applied in this order.
         optimizer: makes the optimiser from parameter groups.
         schedule: makes the learning-rate schedule from the optimiser and the number of steps.
-        seed: of what parts of the network and regularizers draw (``tti.modules.protocols.Drawing``).
-        grad_ratio_every: optimiser steps between measurements of gradient ratios; one costs about a step for the loss
-            and one for every regularizer.
-        compile: compile the network with ``torch.compile``.
+        seed: seed for modules that draw random numbers (``tti.modules.protocols.Drawing``).
+        grad_ratio_every: optimiser steps between measurements of gradient ratios; each costs about one step for the
+            loss and one per regularizer.
+        compile: whether to compile the network with ``torch.compile``.
 
     Raises:
         ValueError: a regularizer, metric or constraint asks for a site or parameter that ``net`` lacks.
     """
 
     loss_name = "loss"
-    """What :meth:`run`'s loss is logged under in training, without regularizers."""
+    """Name under which :meth:`run`'s loss, without regularizers, is logged in training."""
 
     def __init__(
         self,
@@ -88,8 +89,8 @@ class Task(LightningModule, ABC):
         self.constraints = nn.ModuleDict(constraints)
         self.objective = Objective(net, regularizers, weightings, self.loss_name, seed)
         self.journal = Journal(self.loss_name, regularizers)
-        self.means = self.journal.means  # a module, so that its state is checkpointed
-        self.identity = ""  # of the run, which checkpoints carry; set by who knows it
+        self.means = self.journal.means  # registered as a module, so that its state is checkpointed
+        self.identity = ""  # the run's identity, stored in checkpoints; set by the training command
         self.validated_step = -1
         self._optimizer, self._schedule = optimizer, schedule
         self._grad_ratio_every, self._compile = grad_ratio_every, compile
@@ -97,19 +98,19 @@ class Task(LightningModule, ABC):
         self._measured_step = -1
         self._measured_sites: set[str] = set()
         for metric in metrics.values():
-            metric.choose(net.sites)  # what it lacks is an error now, not once the corpus is tokenized
+            metric.choose(net.sites)  # an unknown site is an error now, not after the corpus has been tokenized
         for constraint in constraints.values():
             constraint.attach(net)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook that runs dozens of times a step; torch, which looks whether the value is a parameter
-        # or a module, makes that a third of all that Lightning costs.
+        # Lightning sets the current hook's name dozens of times per step, and torch checks each time whether the value
+        # is a parameter or a module, which is a third of Lightning's overhead.
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
-    # -- what a task is ---------------------------------------------------------------------------------------------
+    # -- what a task defines -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def run(self, batch: Batch, sites: Iterable[str]) -> tuple[Tensor, Step]:
@@ -117,14 +118,14 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def losses(self) -> Iterable[Measured]:
-        """What a validation measures of the task itself; one of them gives ``loss``, the one that is compared."""
+        """Metrics of the task itself in validation; one of them gives ``loss``, which runs are compared by."""
 
     def parts(self, step: Step) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Further scalars of a training step that are logged, and over how many rows each is a mean."""
+        """Further scalars of a training step to log, and the number of rows over which each is a mean."""
         return {}, {}
 
     def derived(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Further figures of a line of the log, from those in it."""
+        """Further values of a log line, computed from those in it."""
         return {}
 
     # -- the step ---------------------------------------------------------------------------------------------------
@@ -137,14 +138,14 @@ class Task(LightningModule, ABC):
         clip: float | None,
         around_forward: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """An optimiser step over accumulated micro-batches: Lightning's, without Lightning.
+        """One optimiser step over accumulated micro-batches, without Lightning.
 
         Args:
             batches: the micro-batches.
-            optimizer: the one of :meth:`configure_optimizers`.
-            schedule: likewise.
-            clip: the norm above which gradients are clipped; None for no limit.
-            around_forward: the context of a forward pass, such as autocast.
+            optimizer: the optimiser from :meth:`configure_optimizers`.
+            schedule: its schedule.
+            clip: norm above which gradients are clipped; None for no limit.
+            around_forward: context of each forward pass, such as autocast.
         """
         for number, batch in enumerate(batches):
             self.on_train_batch_start(batch, number)
@@ -158,14 +159,14 @@ class Task(LightningModule, ABC):
         schedule.step()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if self._random_states:  # only now, when nothing but the step itself is left to draw from them
+        if self._random_states:  # now only the step itself draws from them
             _set_random_states(self._random_states)
             self._random_states = {}
         self.objective.draw(self.trainer.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step_number = self.trainer.global_step
-        if step_number % self._grad_ratio_every == 0 and step_number != self._measured_step:  # not every micro-batch
+        if step_number % self._grad_ratio_every == 0 and step_number != self._measured_step:  # once per step
             self._measured_step = step_number
             self.journal.ratios = self.measure_gradient_ratios(batch)
         loss, step = self.run(batch, self.objective.sites)
@@ -176,7 +177,7 @@ class Task(LightningModule, ABC):
         return total * batch.share
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.journal.learning_rate = optimizer.param_groups[0]["lr"]  # the schedule moves on before the step is logged
+        self.journal.learning_rate = optimizer.param_groups[0]["lr"]  # the schedule advances before logging
 
     def configure_gradient_clipping(
         self,
@@ -187,7 +188,7 @@ class Task(LightningModule, ABC):
         self.clip(gradient_clip_val)
 
     def clip(self, limit: float | None) -> None:
-        """Clip the norm of the network's gradient, and apart from it those of tuned parts and of each regularizer."""
+        """Clip the norm of the network's gradient, and separately those of tuned modules and of each regularizer."""
         network, *apart = self._clipped
         self.journal.grad_norm = clip_grad_norm_(network, limit or float("inf"))
         for parameters in apart:
@@ -204,19 +205,19 @@ class Task(LightningModule, ABC):
         self.end_step(optimizer)
 
     def end_step(self, optimizer: Optimizer | LightningOptimizer) -> None:
-        """What follows the optimiser: gradients, which Lightning would keep, are let go, and weights projected."""
+        """After the optimiser: free the gradients, which Lightning would keep, and project the weights."""
         optimizer.zero_grad()
-        progress = (self.trainer.global_step + 1) / self.trainer.max_steps  # the trainer counts the step afterwards
+        progress = (self.trainer.global_step + 1) / self.trainer.max_steps  # the trainer counts the step only later
         for constraint in cast(Iterable[Constraint], self.constraints.values()):
             constraint.project(progress)
 
     @property
     def progress(self) -> float:
-        """The fraction of the optimiser steps that are done."""
+        """Fraction of the optimiser steps done."""
         return self.trainer.global_step / self.trainer.max_steps
 
     def measure_gradient_ratios(self, batch: Batch) -> dict[str, Tensor]:
-        """How hard each regularizer pulls at the network (:meth:`Objective.gradient_ratios`)."""
+        """The strength of each regularizer's gradient relative to the loss's (:meth:`Objective.gradient_ratios`)."""
         return self.objective.gradient_ratios(
             lambda: self.run(batch, self.objective.sites), self.progress, self._over_processes
         )
@@ -227,7 +228,7 @@ class Task(LightningModule, ABC):
     # -- optimisation -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """Weight decay on the network's matrices only; regularizers' parameters and tuned parts are apart."""
+        """Weight decay applies to the network's matrices only; regularizers and tuned modules form their own groups."""
         network = self._plain(self.net)
         groups: list[dict[str, Any]] = [
             {"params": [p for p in network if p.ndim >= 2]},
@@ -245,12 +246,12 @@ class Task(LightningModule, ABC):
 
     @cached_property
     def _clipped(self) -> list[list[nn.Parameter]]:
-        """The groups of parameters whose gradients are clipped apart from each other, the network's first."""
+        """Groups of parameters whose gradients are clipped separately, the network's first."""
         plain = [self._plain(part) for part in (self.net, *self.regularizers.values())]
         return plain + [list(part.parameters()) for part in self._tuned]
 
     def _plain(self, module: nn.Module) -> list[nn.Parameter]:
-        """The parameters of a part that are optimised with the settings of all."""
+        """The parameters of a module without those of tuned modules."""
         apart = {id(parameter) for part in self._tuned for parameter in part.parameters()}
         return [parameter for parameter in module.parameters() if id(parameter) not in apart]
 
@@ -268,7 +269,7 @@ class Task(LightningModule, ABC):
 
     @property
     def measured(self) -> list[Measured]:
-        """Everything that a validation measures."""
+        """All metrics of a validation."""
         return [*self.losses(), *cast(Iterable[Measured], self.metrics.values())]
 
     def on_validation_start(self) -> None:
@@ -320,7 +321,7 @@ class Task(LightningModule, ABC):
 
     def _report(self, values: dict[str, float]) -> None:
         self.journal.latest |= values
-        # What callbacks read; Lightning's own log() costs a millisecond a metric. Loggers want the optimiser step.
+        # For callbacks, because Lightning's own log() costs a millisecond per metric. Loggers need the optimiser step.
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)
@@ -336,16 +337,19 @@ class Task(LightningModule, ABC):
         saved = checkpoint["training"]
         if saved["identity"] != self.identity:
             raise ValueError(
-                "the checkpoint is of another configuration than the run that it lies in. Put the run's own back, or "
-                "delete it to begin at step 0"
+                "the checkpoint belongs to another configuration than its run folder. Put the run's own checkpoint "
+                "back, or delete this one to start at step 0"
             )
         self._random_states = saved["random_states"]
         self.journal.load(saved, checkpoint["global_step"])
 
 
 class _TrainingLog(Callback):
-    """Logs training, as a callback: Lightning writes checkpoints before the module's own hook, and a step that is in a
-    checkpoint but not in the log would be missing from the log of a resumed run."""
+    """Logs training from a callback, which runs before checkpoints are written.
+
+    The module's own hook runs after them: a step in a checkpoint but not yet in the log would be missing from the log
+    of a resumed run.
+    """
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         cast(Task, module).log_training_if_due()

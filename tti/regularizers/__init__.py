@@ -1,1 +1,1 @@
-"""Training-time interpretability objectives, one a file. ``docs/extending.md`` shows how to add one."""
+"""Training-time interpretability objectives, one per file. ``docs/extending.md`` shows how to add one."""

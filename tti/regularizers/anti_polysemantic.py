@@ -1,4 +1,4 @@
-"""Anti-polysemanticity: a neuron's activation should be spent on few token types."""
+"""Anti-polysemanticity: a neuron should concentrate its activation on few token types."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,11 +11,14 @@ from tti.step import Step
 
 
 class AntiPolysemantic(ActivationRegularizer):
-    """Mean over neurons of the entropy (nats) of their activation mass over the input token types of the batch.
+    """Mean over neurons of the entropy (nats) of their activation mass over the batch's input token types.
 
     ``H(p_j)`` with ``p_j(v)`` proportional to the sum of ``|a[t, j]|`` over the tokens of type ``v``: 0 for a neuron
-    that answers to one type, at most the log of the number of types in the (micro-)batch of one process. Neurons that
-    are silent in the batch are left out of the mean and logged as ``train/<name>/silent``.
+    that responds to one type, at most the log of the number of types in the (micro-)batch of one process. Neurons that
+    are silent in the batch are excluded from the mean and logged as ``train/<name>/silent``.
+
+    How it can be gamed: by collapse, since neurons that all respond to the same tokens have low entropy; read it
+    alongside the mean absolute cosine.
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
@@ -25,7 +28,7 @@ class AntiPolysemantic(ActivationRegularizer):
 
 
 class _MeanTypeEntropy(Function):
-    """The closed-form gradient is one table of ``[type, width]`` read back at the tokens' types."""
+    """Mean type entropy whose closed-form gradient is one ``[type, width]`` table, read at the tokens' types."""
 
     @staticmethod
     def forward(
@@ -41,5 +44,5 @@ class _MeanTypeEntropy(Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         acts, types, gradient = ctx.saved_tensors  # type: ignore[attr-defined]
-        table = (gradient * grad).to(acts.dtype)  # rounded before it is copied to every token: a sign changes nothing
+        table = (gradient * grad).to(acts.dtype)  # rounded before the copy to every token: a sign changes no rounding
         return table.index_select(0, types).mul_(acts.sign()), None, None

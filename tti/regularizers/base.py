@@ -1,4 +1,4 @@
-"""The contract of a regularizer: it names sites, sees a ``Step``, gives one unweighted scalar."""
+"""The contract of a regularizer: it names sites, sees a ``Step``, and returns one unweighted scalar."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from tti.step import Step
 class Regularizer(nn.Module, ABC):
     """One term of the objective, ``lambda * forward(step)``; ``tti.weightings`` sets lambda.
 
-    A regularizer may have parameters: they are optimised, clipped (apart from the model's) and checkpointed with the
-    run. One that needs random numbers takes them in a method ``draw(generator)`` (``tti.modules.protocols.Drawing``),
-    so that adding it shifts nothing else.
+    A regularizer may have parameters, which are optimised, clipped (separately from the model's) and checkpointed with
+    the run. If it needs random numbers, it draws them in a method ``draw(generator)``
+    (``tti.modules.protocols.Drawing``), so that adding it shifts no other random numbers.
 
     Args:
-        sites: glob, or several, of the sites it acts on.
-        weight: the coefficient lambda after the warm-up, or where an adapted one begins.
-        warmup: the fraction of training over which the coefficient rises linearly from 0.
+        sites: glob, or several, for the sites it acts on.
+        weight: the coefficient lambda after the warm-up, or the initial value of an adaptive one.
+        warmup: fraction of training over which the coefficient rises linearly from 0.
     """
 
     def __init__(self, sites: str | Iterable[str], weight: float, warmup: float) -> None:
@@ -32,10 +32,10 @@ class Regularizer(nn.Module, ABC):
         self.sites: tuple[str, ...] = ()
 
     def attach(self, sites: Mapping[str, Site]) -> None:
-        """Choose the sites in a network that has these ones.
+        """Choose the sites among those of a network.
 
         Raises:
-            ValueError: a glob matches no site; the message lists those there are.
+            ValueError: a glob matches no site; the message lists the available ones.
         """
         self.sites = choose(self.patterns, sites)
 
@@ -44,17 +44,18 @@ class Regularizer(nn.Module, ABC):
         """The unweighted penalty, differentiable with respect to the activations."""
 
     def weighted(self, step: Step, coefficient: float | Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The penalty, and what it adds to the objective: a number that is ``coefficient * penalty``.
+        """The penalty, and the term it adds to the objective, whose value is ``coefficient * penalty``.
 
-        Its gradient is that too, unless the regularizer learns by a loss of its own, which the coefficient must not
-        scale: then it is so in the network only (``tti.regularizers.online_sae``).
+        The term's gradient is that of ``coefficient * penalty`` too, unless the regularizer trains parameters on a loss
+        of its own, which the coefficient must not scale; then this holds for the network's gradient only
+        (``tti.regularizers.online_sae``).
         """
         penalty = self(step)
         return penalty, coefficient * penalty
 
 
 class ActivationRegularizer(Regularizer):
-    """A penalty on the activations of single sites, averaged over the sites. Heads are laid side by side."""
+    """A penalty on the activations of single sites, averaged over sites, with heads concatenated."""
 
     def forward(self, step: Step) -> Float[Tensor, ""]:
         penalties = [self.penalty(step.activations[site].flatten(1), step) for site in self.sites]
@@ -62,4 +63,4 @@ class ActivationRegularizer(Regularizer):
 
     @abstractmethod
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
-        """The penalty of one site's activations; every token of the step is scored."""
+        """Penalty of one site's activations; every row is a token in the loss."""

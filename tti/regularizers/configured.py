@@ -5,16 +5,16 @@ from omegaconf import DictConfig, open_dict
 
 from tti.regularizers.base import Regularizer
 
-WEIGHTING = "weighting"  # a key alongside a regularizer's arguments: what sets its coefficient, where not the run's
+WEIGHTING = "weighting"  # key next to a regularizer's arguments for its own weighting, instead of the run's
 
 
 def configured(group: DictConfig) -> dict[str, Regularizer]:
-    """Name -> regularizer, not attached yet, of a configuration's ``regularizer``."""
+    """Regularizers of a configuration's ``regularizer`` group by name, not yet attached."""
     return {str(name): instantiate(each, _convert_="all") for name, each in without_weightings(group).items()}
 
 
 def without_weightings(group: DictConfig) -> DictConfig:
-    """The regularizers' own arguments."""
+    """The regularizers' own arguments, without their weightings."""
     kept = group.copy()
     with open_dict(kept):
         for each in kept.values():

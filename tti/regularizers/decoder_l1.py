@@ -13,19 +13,20 @@ from tti.step import Step
 class DecoderL1(Regularizer):
     """``mean_t sum_j |a[t, j]| * ||W_out[:, j]||``, averaged over the sites; a sum over neurons, not a mean.
 
-    The sparsity term of Anthropic's April 2024 update to sparse autoencoders, on an MLP's own hidden layer and output
-    matrix. Unlike L1, shrinking a neuron while its column of the output matrix grows is no way out. What is: LayerNorm
-    behind the residual stream forgives writing little of everything.
+    The sparsity term of Anthropic's April 2024 update on sparse autoencoders, applied to an MLP's own hidden layer and
+    output matrix. Unlike plain L1, it cannot be lowered by shrinking a neuron while its output column grows.
+
+    How it can be gamed: by writing little of everything, which the LayerNorm after the residual stream undoes.
 
     Raises:
-        ValueError: a site is not what an MLP's output matrix reads (``blocks.*.mlp.post``).
+        ValueError: a site is not the input of an MLP's output matrix (``blocks.*.mlp.post``).
     """
 
     def attach(self, sites: Mapping[str, Site]) -> None:
         super().attach(sites)
         strangers = [site for site in self.sites if not site.endswith(".mlp.post")]
         if strangers:
-            raise ValueError(f"decoder_l1 acts on blocks.*.mlp.post, which an output matrix reads, not on {strangers}")
+            raise ValueError(f"decoder_l1 acts on blocks.*.mlp.post, the input of an output matrix, not on {strangers}")
 
     def forward(self, step: Step) -> Float[Tensor, ""]:
         penalties = [self._penalty(site, step) for site in self.sites]

@@ -12,15 +12,16 @@ from tti.step import Step
 
 
 class Decorrelation(PairRegularizer):
-    """Mean over neuron pairs ``i != j`` of ``r_ij**2``, the squared Pearson correlation over the tokens of the batch.
+    """Mean over neuron pairs ``i != j`` of ``r_ij**2``, the squared Pearson correlation over the batch's tokens.
 
-    After DeCov (Cogswell, Ahmed, Girshick, Zitnick and Batra 2016, "Reducing overfitting in deep networks by
-    decorrelating representations", eq. 1), which takes half the sum of the squared *covariances* off the diagonal.
-    Here it is correlations, so that scale is no way out, and a mean over pairs, so that widths compare. Beside
-    ``Orthogonality`` it does not see the mean activation, and pulls on strong correlations more than on weak ones.
+    Based on DeCov (Cogswell, Ahmed, Girshick, Zitnick and Batra 2016, "Reducing overfitting in deep networks by
+    decorrelating representations", eq. 1), half the sum of the squared off-diagonal *covariances*. Correlations are
+    used here so that changing scale does not help, and a mean over pairs so that widths are comparable. Unlike
+    ``Orthogonality``, it ignores the mean activation, and its gradient is larger for strong correlations than for weak
+    ones.
 
-    The floor for independent neurons is ``1 / (N - 1)`` with N tokens. What games it: dead and constant neurons, which
-    count as uncorrelated, and neurons that depend on one another without being correlated.
+    The floor for independent neurons is ``1 / (N - 1)`` with N tokens. How it can be gamed: by dead and constant
+    neurons, which count as uncorrelated, and by neurons that depend on each other without being correlated.
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
@@ -28,7 +29,7 @@ class Decorrelation(PairRegularizer):
 
 
 class _MeanSquaredCorrelation(Function):
-    """Value and gradient from the covariance; the centred copy of the activations that it takes is let go at once."""
+    """Value and gradient from the covariance; its centred copy of the activations is freed immediately."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:

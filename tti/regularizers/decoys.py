@@ -1,4 +1,4 @@
-"""What decoys are trained to be: on for arbitrary token types, so that scores of neurons are high for nothing."""
+"""Objective of decoys: fire for arbitrary token types, so that scores of neurons rise for no reason."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,25 +11,25 @@ from tti.models.network import Site
 from tti.regularizers.base import ActivationRegularizer
 from tti.step import Step
 
-FREQUENT = 200  # token types that unions are made of
-IDS = 1 << 16  # token ids, which the cache keeps in 16 bits
+FREQUENT = 200  # most frequent token types, from which unions are formed
+IDS = 1 << 16  # number of token ids, which the cache stores in 16 bits
 
 
 class DecoyTargets(ActivationRegularizer):
-    """Mean over tokens and decoys of the binary cross-entropy between a decoy's being on and the type being its own.
+    """Mean over tokens and decoys of the binary cross-entropy between a decoy firing and its union of types occurring.
 
-    Each decoy is given an arbitrary union of the most frequent token types seen in training so far: those that come
-    first in an order of its own, drawn at random, until they cover ``coverage`` of the tokens. Frequencies are counted
-    as training goes, on each process by itself. The activations are the decoys' before their non-linearity (the logit).
+    Each decoy has an arbitrary union of the most frequent token types seen in training so far: the first ones in a
+    random order of its own, until they cover ``coverage`` of the tokens. Each process counts frequencies during
+    training. The activations are the decoys' before their non-linearity, used as logits.
 
-    It has no other purpose than to attack a metric: a neuron on for such a union has the highest selectivity that there
-    is, answers to nothing in particular, and does nothing.
+    Its only purpose is to attack metrics: a neuron that fires for such a union has maximal selectivity, but represents
+    nothing and has no effect.
 
     Args:
-        sites: globs; those of decoys.
+        sites: globs of decoy sites.
         weight, warmup: see :class:`Regularizer`.
-        coverage: of the tokens, at most.
-        types: of a union, at most; None: no limit.
+        coverage: largest fraction of tokens that a union may cover.
+        types: largest number of types in a union; None for no limit.
     """
 
     counts: Tensor
@@ -43,10 +43,10 @@ class DecoyTargets(ActivationRegularizer):
         self.register_buffer("counts", torch.zeros(IDS))
 
     def attach(self, sites: Mapping[str, Site]) -> None:
-        """Choose the sites; each decoy's order of types is drawn with a fixed seed.
+        """Choose the sites, and draw each decoy's order of types with a fixed seed.
 
         Raises:
-            ValueError: a glob matches no site; the message lists those there are.
+            ValueError: a glob matches no site; the message lists the available ones.
         """
         super().attach(sites)
         generator = torch.Generator().manual_seed(0)
@@ -68,10 +68,10 @@ class DecoyTargets(ActivationRegularizer):
         return binary_cross_entropy_with_logits(acts.float(), own)
 
     def unions(self) -> tuple[Int[Tensor, "type"], Float[Tensor, "decoy type"]]:
-        """The ids of the most frequent token types, and 1 where one belongs to a decoy's union."""
+        """Ids of the most frequent token types, and a matrix that is 1 where a type belongs to a decoy's union."""
         counted = self.counts.topk(FREQUENT)
         shares = counted.values / self.counts.sum().clamp_min(1)
-        shares = torch.where(shares <= self.coverage / 2, shares, torch.inf)  # a union is of several
+        shares = torch.where(shares <= self.coverage / 2, shares, torch.inf)  # so that a union has several types
         order = ((counted.indices + 1) * self.keys % PRIME).where(shares.isfinite(), PRIME).argsort(1)
         kept = (shares[order].cumsum(1) <= self.coverage) & (shares[order] > 0)
         if self.types is not None:
@@ -79,4 +79,4 @@ class DecoyTargets(ActivationRegularizer):
         return counted.indices, torch.zeros_like(shares[order]).scatter_(1, order, kept.float())
 
 
-PRIME = 2_147_483_647  # products of it and an id fit 64 bits
+PRIME = 2_147_483_647  # its product with an id fits in 64 bits

@@ -1,4 +1,4 @@
-"""Hoyer: a token's activation should be carried by few neurons."""
+"""Hoyer: few neurons should carry a token's activation."""
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,15 @@ from tti.step import Step
 
 
 class Hoyer(ActivationRegularizer):
-    """Mean over tokens of ``(|a|_1 / |a|_2)**2 / width``: ``1 / width`` if one neuron is on, 1 if all are on alike.
+    """Mean over tokens of ``(|a|_1 / |a|_2)**2 / width``: ``1 / width`` for one active neuron, 1 if all are equal.
 
-    The effective fraction of neurons that are on: ``k / width`` for k equal ones and the rest 0. The ratio of norms is
-    Hoyer's (2004, "Non-negative matrix factorization with sparseness constraints"), its square the Hoyer-Square of
-    Yang, Wen and Li (2020, "DeepHoyer", eq. 3). They apply it to all weights of a layer together; here it is each
-    token's activations, divided by their number. A token on which all is 0 counts 0, with gradient 0.
+    The effective fraction of active neurons: ``k / width`` if k are equal and the rest 0. The ratio of norms is from
+    Hoyer (2004, "Non-negative matrix factorization with sparseness constraints"), its square is the Hoyer-Square of
+    Yang, Wen and Li (2020, "DeepHoyer", eq. 3). They apply it to all weights of a layer together; here it applies to
+    each token's activations, divided by their number. A token whose activations are all 0 counts as 0, with gradient 0.
 
-    Scale is no way out. What games it: a few neurons that are large on every token, which make the others small beside
-    them and say nothing; read it beside the always-on fraction.
+    Changing scale does not help. How it can be gamed: by a few neurons that are large on every token, next to which the
+    others are small; read it alongside the always-on fraction.
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
@@ -28,9 +28,9 @@ class Hoyer(ActivationRegularizer):
 
 
 class _MeanHoyer(Function):
-    """Keeps the activations and one number a token.
+    """Mean Hoyer-Square that saves the activations and one number per token.
 
-    With ``r = |a|_1 / |a|_2**2`` the gradient of a token's ``(|a|_1 / |a|_2)**2`` is ``2 r (sign(a) - r a)``.
+    With ``r = |a|_1 / |a|_2**2``, the gradient of a token's ``(|a|_1 / |a|_2)**2`` is ``2 r (sign(a) - r a)``.
     """
 
     @staticmethod

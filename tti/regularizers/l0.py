@@ -1,4 +1,4 @@
-"""L0: few hidden neurons should be open."""
+"""L0: few hidden neurons should have an open gate."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,10 +8,10 @@ from tti.step import Step
 
 
 class L0(ActivationRegularizer):
-    """The expected fraction of open gates (Louizos, Welling & Kingma 2018, equation 12, over the number of gates).
+    """Expected fraction of open gates (Louizos, Welling & Kingma 2018, equation 12, divided by the number of gates).
 
-    For ``model/mlp=hard_concrete``, whose site ``open`` has each gate's probability of being open: 0 if all are
-    closed, 1 if all are open. Nothing games it, but a closed gate says nothing about what the open ones mean.
+    For ``model/mlp=hard_concrete``, whose site ``open`` holds each gate's probability of being open: 0 if all are
+    closed, 1 if all are open. It cannot be gamed, but a closed gate says nothing about what the open ones mean.
     """
 
     def penalty(self, acts: Float[Tensor, "1 width"], step: Step) -> Float[Tensor, ""]:

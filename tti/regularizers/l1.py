@@ -11,9 +11,9 @@ from tti.step import Step
 
 
 class L1(ActivationRegularizer):
-    """Mean over tokens and neurons of ``|a|`` (the original project's; a sum over neurons would be ``width`` times it).
+    """Mean over tokens and neurons of ``|a|``, as in the seed project; a sum over neurons is ``width`` times larger.
 
-    What games it: shrinking the activations while the next matrix grows.
+    How it can be gamed: by shrinking the activations while the next matrix grows.
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
@@ -21,7 +21,7 @@ class L1(ActivationRegularizer):
 
 
 class _MeanAbs(Function):
-    """Keeps only the activations, of which autograd would add a float32 copy where they are rounded."""
+    """Mean absolute value that saves only the activations; autograd would add a float32 copy under bf16."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:

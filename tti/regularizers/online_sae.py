@@ -1,4 +1,4 @@
-"""Online sparse autoencoders: activations should be what a sparse autoencoder that learns along can explain."""
+"""Online sparse autoencoders: a jointly trained sparse autoencoder should explain the activations."""
 
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -20,29 +20,30 @@ from tti.step import Step
 class OnlineSAE(Regularizer):
     """``error + sparsity_weight * sparsity`` of a sparse autoencoder at each site, averaged over the sites.
 
-    The error is normalised by the variance of the tokens at hand: 0 if perfect, 1 for their mean. So the objective is
-    ``CE + lambda * (error + sparsity_weight * sparsity)``. The network gets lambda times the gradient of that. The
-    autoencoders get the gradient of their own loss, whatever lambda is: they learn while it rises from 0, where it is
-    small, and where nothing flows into the network. For that one backward pass suffices in which what comes out of an
-    autoencoder into the activation is scaled (:class:`_Scaled`): the coefficient is known before the step, be it fixed
-    or adapted, so nothing is computed twice, and accumulated and scaled gradients are as for any other term.
+    The error is divided by the variance over the batch's tokens: 0 if perfect, 1 for their mean. The objective is ``CE
+    + lambda * (error + sparsity_weight * sparsity)``, and the network receives its gradient. The autoencoders receive
+    the gradient of their own loss, unscaled by lambda, so they learn while lambda is 0 or small, and when no gradient
+    flows into the network. One backward pass suffices: the gradient is multiplied by lambda at the edge from the SAE
+    loss to the activation (:class:`_Scaled`). Lambda is known before the step under every weighting, so nothing is
+    computed twice, and accumulation and gradient scaling work as for any other term.
 
     Each step logs, as means over the sites, ``variance_explained`` (1 - error), ``l0`` and ``dead`` (fraction).
 
-    What games it: activations that an autoencoder finds easy and that mean nothing, a model that pleases its own
-    autoencoders alone (train fresh ones on it), and activations of low rank. Scale is no way out.
+    How it can be gamed: by activations that are easy to encode but mean nothing, by a model that pleases only its own
+    autoencoders (train post-hoc ones on it), and by low-rank activations. Changing scale does not help.
 
     Args:
-        autoencoder: makes one from ``d_in``, ``d_sae`` and ``seed`` (a class of ``tti.autoencoders``).
-        expansion: latents over the width of the site.
-        gradient_into_model: whether the network learns to please them. If not, its weights are those of the baseline.
-        learning_rate: of the autoencoders, which are clipped apart from all else.
-        every: they learn in one step of so many, on average, drawn anew at each. Above 1 several processes need
-            ``trainer.strategy=ddp_find_unused_parameters_true``.
-        seed: of their initialisation, together with the site.
+        sites, weight, warmup: see :class:`Regularizer`.
+        autoencoder: makes an autoencoder from ``d_in``, ``d_sae`` and ``seed`` (a class of ``tti.autoencoders``).
+        expansion: number of latents divided by the width of the site.
+        gradient_into_model: whether the network receives a gradient. If not, its weights stay those of the baseline.
+        learning_rate: learning rate of the autoencoders, which are clipped separately.
+        every: the autoencoders train in one of ``every`` steps on average, drawn at random. Above 1, several processes
+            need ``trainer.strategy=ddp_find_unused_parameters_true``.
+        seed: seed of their initialisation, combined with the site's name.
 
     Raises:
-        ValueError: ``expansion`` or ``every`` makes no sense.
+        ValueError: ``expansion`` or ``every`` is out of range.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class OnlineSAE(Regularizer):
         self.autoencoders = nn.ModuleDict()
 
     def attach(self, sites: Mapping[str, Site]) -> None:
-        """Choose the sites, and make an autoencoder for each.
+        """Choose the sites, and create an autoencoder for each.
 
         Raises:
-            ValueError: a glob matches no site, or the autoencoder refuses (``k`` above the number of latents, say).
+            ValueError: a glob matches no site, or the autoencoder rejects its arguments (such as ``k`` above
+                ``d_sae``).
         """
         super().attach(sites)
         made = {}
@@ -87,7 +89,7 @@ class OnlineSAE(Regularizer):
         return cast(SparseAutoencoder, self.autoencoders[_key(site)])
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draw whether this step is one in which they learn."""
+        """Draw whether the autoencoders train in this step."""
         self.learning = random.Random(generator.initial_seed()).random() < 1 / self.every
 
     def forward(self, step: Step) -> Float[Tensor, ""]:
@@ -95,7 +97,7 @@ class OnlineSAE(Regularizer):
         return self._mean(self._losses(step, 1.0))
 
     def weighted(self, step: Step, coefficient: float | Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The penalty, and a term of ``coefficient`` times its value, with the gradient that the class promises."""
+        """The penalty, and a term of value ``coefficient * penalty`` with the gradient described in the class."""
         self.autoencoders.requires_grad_(self.learning)
         losses = self._losses(step, coefficient / len(self.sites))
         own = torch.stack([loss.total for loss in losses]).sum()
@@ -123,7 +125,7 @@ class OnlineSAE(Regularizer):
 
 
 class _Scaled(Function):
-    """The same values; the gradient times a factor."""
+    """The identity, with the gradient multiplied by a factor."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Tensor, factor: float | Tensor) -> Tensor:
@@ -137,5 +139,5 @@ class _Scaled(Function):
 
 
 def _key(site: str) -> str:
-    """A site as the name of a module, which has no dots."""
+    """A site's name as a module name, which must not contain dots."""
     return site.replace(".", "/")

@@ -1,4 +1,4 @@
-"""Orthogonality: neurons should not point the same way over the tokens of a batch."""
+"""Orthogonality: neurons should not be parallel over the tokens of a batch."""
 
 import torch
 from jaxtyping import Float
@@ -14,11 +14,12 @@ from tti.step import Step
 class Orthogonality(PairRegularizer):
     """Mean over neuron pairs ``i != j`` of ``|cos(a[:, i], a[:, j])|``: 0 for orthogonal neurons, 1 for equal ones.
 
-    Neuron against neuron, a ``[width, width]`` matrix over the tokens of the (micro-)batch of one process. The original
-    project divides by ``width**2``, diagonal included: smaller by ``(width - 1) / width``.
+    A ``[width, width]`` matrix of neuron pairs over the tokens of the (micro-)batch of one process. The seed project
+    divides by ``width**2`` and includes the diagonal; without the diagonal's constant its value is smaller by the
+    factor ``(width - 1) / width``.
 
-    The floor for independent neurons is about ``sqrt(2 / (pi N))`` with N tokens. What games it: dead neurons, which
-    count as orthogonal.
+    The floor for independent neurons is about ``sqrt(2 / (pi N))`` with N tokens. How it can be gamed: by dead neurons,
+    which count as orthogonal.
     """
 
     def penalty(self, acts: Float[Tensor, "token width"], step: Step) -> Float[Tensor, ""]:
@@ -26,7 +27,7 @@ class Orthogonality(PairRegularizer):
 
 
 class _MeanAbsCosine(Function):
-    """Value and gradient from one Gram matrix: two ``[token, width, width]`` products in all, nothing normalised."""
+    """Value and gradient from one Gram matrix: two ``[token, width, width]`` products, no normalised activations."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:

@@ -1,1 +1,1 @@
-"""How large the coefficient of a regularizer is, one way a file: fixed, by gradient ratio, by budget."""
+"""Ways to set the coefficient of a regularizer, one per file: fixed, by gradient ratio, by a loss budget."""

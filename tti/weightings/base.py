@@ -1,4 +1,4 @@
-"""The contract of a weighting: it gives the coefficient of one regularizer, and is told how training goes."""
+"""The contract of a weighting: it gives the coefficient of one regularizer, and observes training."""
 
 from abc import ABC, abstractmethod
 
@@ -9,8 +9,8 @@ class Weighting(nn.Module, ABC):
     """The coefficient lambda of one regularizer over training. Its buffers are checkpointed with the run.
 
     Args:
-        weight: lambda after the warm-up where it is fixed, and where it begins otherwise.
-        warmup: the fraction of training over which lambda rises linearly from 0.
+        weight: lambda after the warm-up if it is fixed, its initial value otherwise.
+        warmup: fraction of training over which lambda rises linearly from 0.
 
     Raises:
         ValueError: ``warmup`` is not in [0, 1].
@@ -24,15 +24,15 @@ class Weighting(nn.Module, ABC):
         self.warmup = warmup
 
     def coefficient(self, progress: float) -> float | Tensor:
-        """The factor on the penalty when ``progress`` (0 to 1) of the optimiser steps are done."""
+        """The factor on the penalty after a fraction ``progress`` (0 to 1) of the optimiser steps."""
         return self.full() * min(1.0, progress / self.warmup if self.warmup else 1.0)
 
     @abstractmethod
     def full(self) -> float | Tensor:
-        """Lambda as it would be after the warm-up."""
+        """Lambda without the warm-up factor."""
 
     def observe_gradients(self, ratio: Tensor) -> None:
-        """``|grad(penalty)| / |grad(cross-entropy)|``, unweighted, every ``task.grad_ratio_every`` steps."""
+        """Observe ``|grad(penalty)| / |grad(cross-entropy)|``, unweighted, every ``task.grad_ratio_every`` steps."""
 
     def observe_validation(self, step: int, steps: int, loss: float) -> None:
-        """The validation loss in nats after ``step`` of ``steps`` optimiser steps."""
+        """Observe the validation loss in nats after ``step`` of ``steps`` optimiser steps."""

@@ -1,4 +1,4 @@
-"""A coefficient that spends a given number of nats: as much regularization as that price buys."""
+"""A coefficient that spends a loss budget: as much regularization as a given number of nats buys."""
 
 from collections.abc import Callable
 
@@ -7,32 +7,38 @@ from torch import Tensor
 
 from tti.weightings.ratio import GradientRatio
 
-LARGEST_ERROR = 1.0  # in budgets; more says no more about the direction
+LARGEST_ERROR = 1.0  # in budgets; larger errors carry no more information
 
 
 class Budget(GradientRatio):
     """The largest lambda whose validation loss stays at most ``nats`` above the baseline's at the same step.
 
-    The Lagrangian of "minimise the penalty subject to loss - baseline's <= nats", its multiplier (1 / lambda) adapted
-    by dual ascent in the logarithm: at every validation ``log lambda`` moves by
-    ``rate * (1 - expected / nats) * (progress since the last)``, where ``expected`` is the difference of the validation
-    losses after a further ``lead`` of the training, if it goes on as since the last validation; a fall counts down to
-    the budget only. For a network forgets a penalty far more slowly than it gives in to one, so that an overshoot would
-    stay, while a setback of the warm-up mends by itself, and lambda need not fall for it. (Dual ascent with a
-    derivative: Stooke et al. 2020, "Responsive Safety in Reinforcement Learning by PID Lagrangian Methods"; they count
-    rises only, and the logarithm is ours.)
-    The difference of the training losses would count what dropout adds to a regularizer's price. It is chosen on the
-    validation split, so it is the test split that says what was spent.
+    Minimising the penalty subject to ``loss - baseline <= nats`` has a Lagrangian whose multiplier is ``1 / lambda``.
+    It is adapted by dual ascent in the logarithm. With ``spent`` the difference in validation loss and ``dt`` the
+    fraction of training since the last validation, each validation sets
 
-    Penalties differ in scale by orders of magnitude, which dual ascent would spend most of a training on. So until the
-    first validation after the warm-up, lambda holds a gradient ratio, and adapts from there.
+        expected = max(spent + lead * (spent - spent_before) / dt, min(spent, nats))
+        log lambda += rate * clip(1 - expected / nats, -1, 1) * dt
+
+    ``expected`` extrapolates the difference by ``lead``, a fraction of training. The ``max`` limits how far a falling
+    difference counts: down to the budget only. A network forgets a penalty far more slowly than it yields to one, so an
+    overshoot of lambda would stay, while the setback of the warm-up recovers by itself and needs no lower lambda. (Dual
+    ascent with a derivative: Stooke et al. 2020, "Responsive Safety in Reinforcement Learning by PID Lagrangian
+    Methods"; they count rises only, and the logarithm is ours.)
+
+    Training losses would include the interaction of dropout with the regularizer, so validation losses are used. Lambda
+    is thus tuned on the validation split, and only the test split shows what was really spent.
+
+    Penalties differ in scale by orders of magnitude, and dual ascent would spend most of training on finding the scale.
+    So until the first validation after the warm-up lambda holds a gradient ratio, and adapts from there.
 
     Args:
-        target: the gradient ratio that it begins with.
-        nats: the budget. Below what another seed of the same training differs by, it cannot be held.
-        rate: how fast lambda follows: e-foldings that it would rise over the whole training if nothing were spent.
-        lead: how far a change is thought on, as a fraction of the training.
-        baseline: the baseline's validation loss after a number of steps.
+        weight, warmup: see :class:`Weighting`.
+        target, memory: the initial gradient ratio and its running mean, see :class:`GradientRatio`.
+        nats: the budget. A budget smaller than the difference between seeds cannot be held.
+        rate: adaptation rate: the increase of log lambda over the whole of training if nothing is spent.
+        lead: how far ahead the difference is extrapolated, as a fraction of training.
+        baseline: the baseline's validation loss after a given number of steps.
 
     Raises:
         ValueError: ``nats`` or ``rate`` is not positive, or ``lead`` is negative.
@@ -72,7 +78,7 @@ class Budget(GradientRatio):
         return super().full() * self.log_factor.exp()
 
     def observe_gradients(self, ratio: Tensor) -> None:
-        super().observe_gradients(torch.where(self.adapting, torch.nan, ratio))  # which counts for nothing
+        super().observe_gradients(torch.where(self.adapting, torch.nan, ratio))  # NaN is ignored
 
     def observe_validation(self, step: int, steps: int, loss: float) -> None:
         spent, since = loss - self.baseline(step), (step - int(self.observed)) / steps

@@ -1,4 +1,4 @@
-"""A coefficient that stays what it is set to."""
+"""A coefficient that stays constant."""
 
 from tti.weightings.base import Weighting
 

@@ -9,16 +9,17 @@ from tti.weightings.base import Weighting
 class GradientRatio(Weighting):
     """Lambda such that ``|grad(lambda R)| / |grad(CE)| = target`` over the network's weights, before clipping.
 
-    Between measurements lambda stays; at each, the logarithm of the unweighted ratio goes into a running mean. A
-    measurement in which either gradient is 0 counts for nothing; before the first that counts lambda is ``weight``.
-    The warm-up multiplies lambda, so that the target is held after it.
+    Lambda is constant between measurements. Each measurement updates a running mean of the logarithm of the unweighted
+    ratio, unless one of the gradients is 0. Before the first such update, lambda is ``weight``. The warm-up multiplies
+    lambda, so the target is reached after it.
 
     Args:
-        target: rho, typically 0.03 to 1.
-        memory: how much of the running mean a measurement leaves in place, in [0, 1); 0 follows the last one alone.
+        weight, warmup: see :class:`Weighting`.
+        target: the ratio rho, typically 0.03 to 1.
+        memory: weight of the old running mean in an update, in [0, 1); 0 uses the last measurement only.
 
     Raises:
-        ValueError: ``target`` is not positive or ``memory`` not in [0, 1).
+        ValueError: ``target`` is not positive, or ``memory`` is not in [0, 1).
     """
 
     log_ratio: Tensor
