@@ -126,7 +126,7 @@ def test_texts_are_drawn_with_their_probabilities(small):
 
 def test_a_text_that_the_grammar_cannot_say_is_an_error(small):
     _, _, texts, _, reader, _, _ = small
-    with pytest.raises(ValueError, match="cannot go on with token"):
+    with pytest.raises(ValueError, match="cannot generate token"):
         reader.read([texts.index("."), texts.index(".")])
 
 

@@ -249,7 +249,7 @@ def test_splits_of_different_tokenizers_are_an_error(compose, tmp_path):
     data = text_data(compose, tmp_path)
     data.prepare_data()
     data.splits["validation"].manifest["tokenizer_sha256"] = "another"
-    with pytest.raises(ValueError, match="made by different tokenizers"):
+    with pytest.raises(ValueError, match="made with different tokenizers"):
         data.prepare_data()
 
 

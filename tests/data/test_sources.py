@@ -61,7 +61,7 @@ def test_the_end_of_text_may_stand_in_a_line(tmp_path):
 @pytest.mark.parametrize("stories", ["One.\n\nTwo.\n", "One.\nTwo.\n", "", "\n"])
 def test_a_text_without_a_single_end_of_text_is_an_error(tmp_path, stories):
     (tmp_path / "a.txt").write_text(stories)
-    with pytest.raises(ValueError, match=r"a\.txt has no <\|endoftext\|>, which ends each story"):
+    with pytest.raises(ValueError, match=r"a\.txt has no <\|endoftext\|>, which must end each story"):
         list(sources.stories(str(tmp_path / "a.txt")))
 
 
@@ -118,10 +118,10 @@ def test_several_files_are_read_in_order(shards, source):
 
 
 def test_a_folder_with_files_of_several_splits_must_say_which(shards):
-    with pytest.raises(ValueError, match=r"several splits: say which, data/stories@train or data/stories@validation"):
+    with pytest.raises(ValueError, match=r"several splits: choose one, data/stories@train or data/stories@validation"):
         list(sources.stories("data/stories"))
     assert list(sources.stories("data/stories@validation")) == ["Four."]
-    with pytest.raises(ValueError, match=r"no file in data/stories is called test"):
+    with pytest.raises(ValueError, match=r"no file in data/stories has a name with test"):
         list(sources.stories("data/stories@test"))
 
 
@@ -142,7 +142,9 @@ def test_a_folder_of_one_split_is_all_its_files(shards):
 def test_a_folder_that_is_there_is_never_looked_for_on_the_hub(shards):
     for path in shards.glob("[a-z]*.txt"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"data/stories holds no file to read; \.jsonl, \.parquet, \.txt"):
+    with pytest.raises(
+        ValueError, match=r"data/stories holds no file to read; supported are \.jsonl, \.parquet, \.txt"
+    ):
         list(sources.stories("data/stories"))
     (shards / "a.txt").touch()
     (shards / "b.jsonl").touch()
@@ -181,7 +183,7 @@ def test_texts_may_stand_in_another_column(tmp_path):
 @pytest.mark.parametrize("value", ["5", "[1]", "true", '{"a": "b"}'])
 def test_what_is_no_text_is_an_error_that_names_file_and_row(tmp_path, value):
     (tmp_path / "a.jsonl").write_text(f'{{"text": {value}}}\n')
-    with pytest.raises(ValueError, match=r"a\.jsonl: column 'text' of row 1 holds .*, which is no text"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: column 'text' of row 1 holds .*, which is not text"):
         list(sources.stories(str(tmp_path / "a.jsonl")))
 
 

@@ -1,9 +1,9 @@
-"""The packed token cache: all stories of a split one behind the other, memory-mapped.
+"""The packed token cache: all stories of a split, concatenated and memory-mapped.
 
-A folder holds ``tokens.bin`` (uint16, every story followed by the end of text), ``offsets.bin`` (int64, where each
-story begins, and the end), further per-token arrays that a corpus knows (the grammar's factors), ``tokenizer.json``
-and ``manifest.json`` (source, counts, sizes and hashes, its own included). It is built under a lock beside its place
-and renamed into it, so that it is there whole or not at all.
+A folder holds ``tokens.bin`` (uint16, every story followed by the end-of-text token), ``offsets.bin`` (int64, the start
+of each story, and the end), further per-token arrays of the corpus (the grammar's factors), ``tokenizer.json``, and
+``manifest.json`` (source, counts, sizes and hashes, including its own). It is built under a lock in a neighbouring
+folder and renamed into place, so it is either complete or absent.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ OFFSET_DTYPE = np.dtype(np.int64)
 SEAL = "manifest_sha256"
 
 EncodedStory = Mapping[str, np.ndarray]
-"""``tokens`` without the end of text, and any further arrays ``[token, ...]``; all stories have the same keys."""
+"""``tokens`` without the end-of-text token, and any further arrays ``[token, ...]``; all stories have the same keys."""
 
 
 @dataclass(frozen=True)
 class PackedStories:
-    """An opened cache. ``tokens[offsets[i]:offsets[i + 1]]`` is story ``i`` with its end of text."""
+    """An open cache. ``tokens[offsets[i]:offsets[i + 1]]`` is story ``i`` with its end-of-text token."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -50,14 +50,14 @@ class PackedStories:
 
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
-        """Tokens of each story without its end of text: the predictions that it offers."""
+        """Tokens of each story without its end-of-text token, which is the number of predictions."""
         return np.diff(self.offsets) - 1
 
     def extra(self, name: str) -> np.ndarray:
-        """A further per-token array, aligned with ``tokens`` (0 at the end of text).
+        """A further per-token array, aligned with ``tokens`` (0 at end-of-text tokens).
 
         Raises:
-            ValueError: the corpus has none of that name.
+            ValueError: the corpus has no array of that name.
         """
         known = self.manifest["arrays"]
         if name not in known:
@@ -70,10 +70,10 @@ class PackedStories:
 
 
 def cached(folder: Path, identity: Mapping[str, Any], make: Callable[[], "Maker"]) -> PackedStories:
-    """The cache in ``folder``, built first if it is not there; a second process waits for the first.
+    """Open the cache in ``folder``, and build it first if necessary; a second process waits for the first.
 
     Raises:
-        ValueError: what is there is empty, damaged or was made from something else.
+        ValueError: the cache is empty, damaged or was made from something else.
     """
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -84,19 +84,25 @@ def cached(folder: Path, identity: Mapping[str, Any], make: Callable[[], "Maker"
 
 
 def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
-    """The cache in ``folder``, after comparing identity and hashes with its manifest.
+    """Open the cache in ``folder``, after checking its identity and hashes.
 
     Raises:
         ValueError: as for :func:`cached`; the message says what differs and what to do.
     """
-    way_out = f"Delete the folder {folder} and start again: it is built anew."
+    way_out = f"Delete the folder {folder} and start again: it will be rebuilt."
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         seal = manifest.pop(SEAL, None)
         there = manifest["format"], manifest["identity"]
         hashes = {f"{name}.bin": array["sha256"] for name, array in manifest["arrays"].items()}
         hashes["tokenizer.json"] = manifest["tokenizer_sha256"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # whatever a damaged file can cause
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # everything that a damaged file can cause
         raise ValueError(f"the token cache {folder} has no readable manifest.json ({error!r}). {way_out}") from error
     if there != (FORMAT, dict(identity)):
         raise ValueError(
@@ -112,12 +118,12 @@ def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
 
 @dataclass(frozen=True)
 class Maker:
-    """How to fill a cache: a tokenizer, the encoded stories in portions, and what to call them while they are made."""
+    """What fills a cache: a tokenizer, portions of encoded stories, and a title to show while they are made."""
 
     title: str
     tokenizer: Tokenizer
     portions: Iterable[list[EncodedStory]]
-    stories: int | None = None  # about how many there will be, if that is known
+    stories: int | None = None  # approximate number of stories, if known
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _build(folder: Path, identity: Mapping[str, Any], make: Maker) -> None:
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed; the lock says nobody is at it now
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed build; the lock guarantees that none is running
     partial.mkdir()
     try:
         manifest = {"format": FORMAT, "identity": dict(identity), **_write(partial, make)}
@@ -150,7 +156,7 @@ def _build(folder: Path, identity: Mapping[str, Any], make: Maker) -> None:
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
-    """The hash of all else that a manifest says."""
+    """Hash of the rest of the manifest."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
@@ -158,8 +164,8 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
     size, most = tokenizers.vocabulary_size(make.tokenizer), np.iinfo(TOKEN_DTYPE).max + 1
     if size > most:
         raise ValueError(
-            f"{make.title}: the tokenizer has ids up to {size - 1:,}, a cache holds {most - 1:,} at most. Give "
-            "data.corpus.tokenizer a smaller one, such as gpt2, or train one on the corpus with bpe:4096."
+            f"{make.title}: the tokenizer has ids up to {size - 1:,}, a cache holds {most - 1:,} at most. Set "
+            "data.corpus.tokenizer to a smaller one, such as gpt2, or train one on the corpus with bpe:4096."
         )
     end = np.array([tokenizers.end_of_text(make.tokenizer)], dtype=TOKEN_DTYPE)
     files: dict[str, _ArrayFile] = {"tokens": _ArrayFile(folder / "tokens.bin", TOKEN_DTYPE, ())}
@@ -191,13 +197,13 @@ def _write(folder: Path, make: Maker) -> dict[str, Any]:
         "stories": stories,
         "tokens": written - stories,
         "vocab_size": size,
-        "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),  # of tokenizer.json too, which is the same text
+        "tokenizer_sha256": tokenizers.fingerprint(make.tokenizer),  # also of tokenizer.json, which is the same text
         "arrays": arrays,
     }
 
 
 class _ArrayFile:
-    """An array growing on disk along its first axis, hashed as it grows."""
+    """An array that grows on disk along its first axis, hashed as it grows."""
 
     def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         self.file: BinaryIO = path.open("wb")

@@ -1,7 +1,7 @@
-"""What can be known of the grammar's factors from one token, from two, and from all that was said: once per corpus.
+"""What can be known about the grammar's factors from one token, two tokens, or the whole story so far; once per corpus.
 
-No score on the grammar means anything without these: a detector that looks words up reaches high, and the ideal reader
-of the whole story reaches less than 1 where the story does not say enough.
+These ceilings give scores on the grammar their meaning: a detector that looks up words reaches high scores, and the
+ideal reader of the whole story scores less than 1 where the story does not say enough.
 """
 
 from collections.abc import Iterator
@@ -26,21 +26,21 @@ from tti.durable import replacing
 FACTORS: Final = "factors"
 DETECTORS: Final = ("token_type", "token", "two_tokens", "context")
 Indicator = Bool[np.ndarray, "token"]
-FEWEST: Final = 10  # tokens of a value in each half of the stories, below which it has no ceiling
+FEWEST: Final = 10  # tokens of a value in each half of the stories; with fewer, it has no ceiling
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of one split.
+    """Ceilings of one split.
 
     Attributes:
-        guess: the most probable value of each factor for every packed token, given it and all before it; exact.
-        f1: for each detector the F1 it reaches for every value of every factor, in their order: of the best single
-            token type, of the current token, of the last two tokens (each chosen on the even stories and measured on
-            the odd ones), and of ``guess``. NaN: ``none``, and values with too few tokens.
-        entropy: of each factor's value, in nats: prior, given the current token, given the last two, given everything
-            (the last is the mean surprisal of the ideal reader on these stories).
-        floor: the least loss a model can have on these stories, see :class:`tti.data.floor.Floor`.
+        guess: the most probable value of each factor for every packed token, given all tokens up to it; exact.
+        f1: by detector, its F1 for every value of every factor, in order. The detectors are the best single token type,
+            the current token, the last two tokens (each fitted on the even stories and measured on the odd ones), and
+            ``guess``. NaN for ``none``, and for values with too few tokens.
+        entropy: entropy of each factor's value in nats: prior, given the current token, given the last two tokens, and
+            given everything (the mean surprisal of the ideal reader on these stories).
+        floor: the lowest possible loss on these stories, see :class:`tti.data.floor.Floor`.
     """
 
     guess: Int[np.ndarray, "packed factor"]
@@ -50,10 +50,10 @@ class Ceilings:
 
 
 def ceilings(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
-    """The ceilings of a packed split, from ``ceilings.npz`` in its folder; computed first if it is not there.
+    """The ceilings of a packed split, read from ``ceilings.npz`` in its folder, or computed and stored there.
 
     Raises:
-        ValueError: the file is damaged, or the grammar cannot say the stories.
+        ValueError: the file is damaged, or the grammar cannot generate the stories.
     """
     path = packed.folder / "ceilings.npz"
     with FileLock(path.with_suffix(".lock")):
@@ -63,7 +63,9 @@ def ceilings(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
         with np.load(path) as file:
             found = dict(file)
     except (OSError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read ({error}); delete it and start again: it is computed anew") from error
+        raise ValueError(
+            f"{path} cannot be read ({error}); delete it and start again: it will be recomputed"
+        ) from error
     f1, entropy = (
         {key.removeprefix(kind): values for key, values in found.items() if key.startswith(kind)}
         for kind in ("f1/", "entropy/")
@@ -81,7 +83,7 @@ def _save(path: Path, made: Ceilings) -> None:
 
 
 def computed(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
-    """The ceilings of a packed split, by reading every story of it."""
+    """Compute the ceilings of a packed split by reading all its stories."""
     reader = grammar.reader()
     spans = list(zip(packed.offsets[:-1].tolist(), (packed.offsets[1:] - 1).tolist(), strict=True))
     factors = np.asarray(packed.extra(FACTORS))
@@ -123,7 +125,7 @@ def computed(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
 
 
 def last_two(packed: PackedStories) -> Int[np.ndarray, "packed"]:
-    """A number for each pair of the token before and the current one; a story's first has no token before it."""
+    """A number for each pair of previous and current token; a story's first token has no previous one."""
     tokens = packed.tokens.astype(np.int64)
     before = np.concatenate([[-1], tokens[:-1]])
     before[packed.offsets[:-1]] = -1
@@ -131,21 +133,21 @@ def last_two(packed: PackedStories) -> Int[np.ndarray, "packed"]:
 
 
 def indicators(factors: Int[np.ndarray, "token factor"], grammar: StoryGrammar) -> Iterator[Indicator]:
-    """For every value of every factor the tokens that carry it."""
+    """For every value of every factor, the tokens that carry it."""
     for column, names in enumerate(grammar.factors.values()):
         for value in range(len(names)):
             yield factors[:, column] == value
 
 
 def best_type(known: Int[np.ndarray, "token"], value: Indicator, odd: Indicator) -> float:
-    """F1 on the odd stories of the single type that is best on the even ones."""
+    """F1 on the odd stories of the single token type that is best on the even ones."""
     said, hits = np.bincount(known[~odd]), np.bincount(known[~odd], value[~odd])
     best = int((2 * hits / (said + hits.sum()).clip(1)).argmax())
     return f1_of(known[odd] == best, value[odd])
 
 
 def best_set(known: Int[np.ndarray, "token"], value: Indicator, odd: Indicator) -> float:
-    """F1 on the odd stories of the best set of types, those that carry the value most often, of the even ones."""
+    """F1 on the odd stories of the best set of types on the even ones, those that carry the value most often."""
     most = int(known.max()) + 1
     said, hits = np.bincount(known[~odd], minlength=most), np.bincount(known[~odd], value[~odd], most)
     order = np.argsort(-hits / said.clip(1), kind="stable")
@@ -156,7 +158,7 @@ def best_set(known: Int[np.ndarray, "token"], value: Indicator, odd: Indicator) 
 
 
 def f1_of(said: Indicator, value: Indicator) -> float:
-    """2 TP / (said + carriers); 0 where neither is."""
+    """2 TP / (predicted + actual); 0 if both are 0."""
     return float(2 * (said & value).sum() / max(int(said.sum() + value.sum()), 1))
 
 
@@ -166,6 +168,6 @@ def conditional_entropy(known: Int[np.ndarray, "token"], value: Int[np.ndarray, 
 
 
 def entropy_of(outcomes: Int[np.ndarray, "token"]) -> float:
-    """Of the empirical distribution, in nats."""
+    """Entropy of the empirical distribution, in nats."""
     p = np.unique(outcomes, return_counts=True)[1] / len(outcomes)
     return float(-(p * np.log(p)).sum())

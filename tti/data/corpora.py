@@ -1,4 +1,4 @@
-"""Corpora: what turns a split into encoded stories, and says what identifies them."""
+"""Corpora: they turn a split into encoded stories, and say what identifies it."""
 
 import hashlib
 import json
@@ -22,60 +22,61 @@ from tti.data.sources import Source
 from tti.durable import write_atomically
 
 TRAINING = "train"
-PORTION = 1000  # stories encoded at a time: enough to keep every core busy, small in memory
+PORTION = 1000  # stories encoded at a time: enough to keep every core busy, few enough to fit in memory
 
 
 class Corpus(ABC):
-    """Named splits of stories under one tokenizer, packed once into ``cache_dir``."""
+    """Named splits of stories under one tokenizer, each packed once into ``cache_dir``."""
 
     def __init__(self, cache_dir: str) -> None:
         self.cache_dir = Path(cache_dir).expanduser()
 
     @property
     def label_values(self) -> Mapping[str, Sequence[str]]:
-        """The names of the values 0, 1, … of its integer arrays, where it has any for them."""
+        """Names of the values 0, 1, … of its integer arrays, for arrays that have names."""
         return {}
 
     @property
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits there are; ``train`` and ``validation`` at least."""
+        """The available splits, at least ``train`` and ``validation``."""
 
     @abstractmethod
     def identity(self, split: str) -> dict[str, Any]:
-        """What the split's tokens depend on, cheap to find out; JSON values only."""
+        """Everything that the split's tokens depend on, cheap to compute; JSON values only."""
 
     @abstractmethod
     def label(self, split: str) -> str:
-        """A readable name for messages and the cache's folder."""
+        """A readable name for messages and the cache folder."""
 
     @abstractmethod
     def make(self, split: str) -> Maker:
-        """How to encode the split; called only where no cache is there yet."""
+        """How to encode the split; called only if it is not cached."""
 
     def open(self, split: str) -> PackedStories:
-        """The packed split, made first if need be.
+        """The packed split, created first if necessary.
 
         Raises:
-            ValueError: the corpus has no such split, cannot be read, or its cache is damaged.
+            ValueError: the corpus has no such split or cannot be read, or its cache is damaged.
         """
         if split not in self.splits:
             raise ValueError(f"this corpus has no split {split!r}; it has {', '.join(self.splits)}")
         return cached(self.folder(split), self.identity(split), lambda: self.make(split))
 
     def folder(self, split: str) -> Path:
-        """Where the packed split lies once it is made."""
+        """Folder of the packed split, whether or not it exists yet."""
         return self.cache_dir / f"{_slug(self.label(split))}-{_digest({'format': FORMAT, **self.identity(split)})}"
 
 
 class TextCorpus(Corpus):
-    """Texts of files or of the Hub (``tti.data.sources``), and a tokenizer.
+    """Texts from files or the Hub (``tti.data.sources``), with a tokenizer.
 
     Args:
-        train, validation, test: of each split, a file, folder, glob or dataset of the Hub, or a list of them.
+        train, validation, test: for each split, a file, folder, glob or Hub dataset, or a list of them.
         tokenizer: a folder, a ``tokenizer.json``, a name on the Hub, or ``bpe:SIZE``, which trains a byte-level BPE on
             the ``train`` split, once.
-        column: that holds the texts, in ``.parquet``, ``.jsonl`` and on the Hub.
+        cache_dir: folder of the caches.
+        column: column of the texts in ``.parquet`` and ``.jsonl`` files and on the Hub.
     """
 
     def __init__(
@@ -154,18 +155,19 @@ class TextCorpus(Corpus):
 
 
 def _tokenizer_files(folder: Path) -> Iterator[Path]:
-    """What transformers may read of a tokenizer's folder; never the weights beside it."""
+    """Files that transformers may read from a tokenizer's folder; never any weights next to them."""
     return (path for path in folder.iterdir() if path.is_file() and path.suffix in {".json", ".txt", ".bpe", ".model"})
 
 
 class GrammarCorpus(Corpus):
-    """Stories of the built-in grammar (``tti.data.grammar``), with the known ``factors`` of every token alongside.
+    """Stories from the built-in grammar (``tti.data.grammar``), with the known ``factors`` of every token.
 
     Some pairs of hero and place occur in validation and test only.
 
     Args:
-        train, validation, test: number of stories of each split; no test split where it is None.
-        seed: of the stories; every split has a stream of its own.
+        train, validation, test: number of stories of each split; None for no test split.
+        seed: seed of the stories; every split has its own stream.
+        cache_dir: folder of the caches.
     """
 
     def __init__(self, train: int, validation: int, test: int | None, seed: int, cache_dir: str) -> None:
@@ -180,7 +182,7 @@ class GrammarCorpus(Corpus):
         return tuple(self.stories)
 
     def identity(self, split: str) -> dict[str, Any]:
-        # The first stories stand for the rules: another grammar writes other ones, or knows other factors of them.
+        # The first stories stand for the rules: another grammar generates different ones, or labels them differently.
         stories = [self.grammar.story(index, self.seed) for index in range(20)]
         sample = b"".join(story.tokens.tobytes() + story.factors.tobytes() for story in stories)
         return {

@@ -1,11 +1,11 @@
-"""A feature grammar: rules whose alternatives ask for, or draw, the values of features of the whole text.
+"""A feature grammar: rules whose alternatives require, or draw, the values of features of the whole text.
 
-A rule is a list of alternatives. One that begins with ``weather=sunny`` is open where the weather is sunny *or not yet
-drawn*; taking it draws the weather. One mechanism thus makes a word depend on what was said a hundred tokens before.
-The open alternatives of a rule are equally likely, so that every text has a probability that can be computed
-(`tti.data.likelihood`). The values of features are numbered from 1; 0 stands for not drawn.
+A rule is a list of alternatives. One that begins with ``weather=sunny`` is open if the weather is sunny *or not yet
+drawn*; taking it draws the weather. This single mechanism makes a word depend on what was said a hundred tokens
+earlier. The open alternatives of a rule are equally likely, so every text has a probability that can be computed
+(`tti.data.likelihood`). Feature values are numbered from 1; 0 means not drawn.
 
-Rules must not be recursive: every text ends.
+Rules must not be recursive, so that every text ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +19,14 @@ Forbidden = frozenset[tuple[tuple[int, int], tuple[int, int]]]  # pairs of (feat
 
 
 class Alternative(NamedTuple):
-    """What it asks for, as (feature, value), and what it says: terminals (0 and up) and symbols (``~symbol``)."""
+    """Required features as (feature, value), and content: terminals (0 and up) and symbols (``~symbol``)."""
 
     asks: tuple[tuple[int, int], ...]
     items: tuple[int, ...]
 
 
 class Bound(NamedTuple):
-    """From this terminal of the text on, the feature has this value."""
+    """A feature's value, which holds from terminal ``place`` of the text on."""
 
     place: int
     feature: int
@@ -39,8 +39,8 @@ class FeatureGrammar:
 
     Args:
         symbols: the alternatives of every symbol.
-        features: how many there are.
-        forbidden: pairs of (feature, value) that never go together, in either order.
+        features: number of features.
+        forbidden: pairs of (feature, value) that never occur together, in either order.
     """
 
     symbols: Sequence[tuple[Alternative, ...]]
@@ -60,7 +60,7 @@ class FeatureGrammar:
         return self._open[symbol].get(key) or self._opened(symbol, key, state)
 
     def say(self, draw: Draw) -> tuple[list[int], list[Bound]]:
-        """A text: its terminals, and where each feature was drawn."""
+        """Generate a text: its terminals, and where each feature was drawn."""
         said: list[int] = []
         bound: list[Bound] = []
         state = [0] * self.features
@@ -80,7 +80,7 @@ class FeatureGrammar:
         return said, bound
 
     def derivations(self) -> Iterator[tuple[float, tuple[int, ...], State]]:
-        """Every derivation as (probability, terminals, final state): of small grammars only."""
+        """Every derivation as (probability, terminals, final state); feasible for small grammars only."""
         yield from self._derivations((~0,), (0,) * self.features)
 
     def _derivations(self, items: tuple[int, ...], state: State) -> Iterator[tuple[float, tuple[int, ...], State]]:
@@ -102,7 +102,7 @@ class FeatureGrammar:
         return self._open[symbol].setdefault(key, found)
 
     def _key_of(self, alternatives: Sequence[Alternative]) -> Callable[[Sequence[int]], object]:
-        """What of the state decides which of these are open."""
+        """The part of the state that decides which of these alternatives are open."""
         asked = {ask for each in alternatives for ask in each.asks}
         rivals = {other[0] for one, other in self.forbidden if one in asked}
         relevant = sorted({feature for feature, _ in asked} | rivals)

@@ -1,26 +1,26 @@
-"""A story grammar: unlimited small stories whose every token carries the factors it was made from.
+"""A story grammar: unlimited short stories in which every token carries the factors that generated it.
 
-What a neuron means can be scored exactly on such stories. Second edition: what a token means does not follow from the
-token, nor from the last two. Words have several senses and senses several words (`homonyms`, `synonyms`); some factors
-decide a word that comes 8 and more tokens later, with a distractor between: the adult's gender decides a pronoun (after
-a passer-by of any gender), the weather the farewell, the number of heroes a verb far from its subject, and so do place,
-plot, trait, feeling and kind of hero. Words and rules are in `tti.data.lexicon`.
+On such stories, what a neuron represents can be scored exactly. In this second edition, a token's meaning follows
+neither from the token nor from the last two tokens. Words have several senses, and senses several words (`homonyms`,
+`synonyms`). Some factors decide a word 8 or more tokens later, with a distractor in between: the adult's gender decides
+a pronoun (after a passer-by of either gender), the weather the farewell, the number of heroes a verb far from its
+subject; place, plot, trait, feeling and kind of hero have such effects too. Words and rules are in `tti.data.lexicon`.
 
-Factors of the story: `none` up to the token that shows them, their value from that token on.
+Factors of the story: `none` before the token that reveals them, their value from that token on.
 
     hero       kind of the hero or heroes: girl, boy, dog, ...
     number     singular: one hero; plural: two of a kind
     tense      of the narration: past or present. Speech is in the present
-    trait      what the hero is like: kind, clever, strong
-    place      where it happens: park, beach, ...
+    trait      of the hero: kind, clever, strong
+    place      where the story happens: park, beach, ...
     weather    sunny, rainy, snowy, windy
-    plot       what the hero wants: pet, meal, toy, fruit, flower, paint, treasure
+    plot       what the hero wants: pet, meal, toy, fruit, drink, paint
     partner    the adult that the hero meets: woman or man
-    feeling    what the adult feels: sad, angry, afraid
+    feeling    of the adult: sad, angry, afraid
 
 Factors of the token: `none` where they do not apply.
 
-    sense      the concept that the word expresses, of words that have several (`lexicon.SENSES`)
+    sense      the concept that the word expresses, for words with several (`lexicon.SENSES`)
     category   the kind of that concept: trait, feeling, weather, quality, thing
     referent   who or what the token refers to: the hero (also "girl", "she", "I" in the hero's speech), the other
                character (the adult), the passer-by, or the thing. Possessives refer to the possessor
@@ -28,10 +28,10 @@ Factors of the token: `none` where they do not apply.
                verb_present, verb_past, adjective, adverb, determiner, preposition, conjunction, punctuation
     voice      whose words these are: narration, hero, other; quotation marks belong to what they enclose
 
-In training some pairs of hero and place never occur (`HELD_OUT`); elsewhere they are as frequent as the others.
+Some pairs of hero and place never occur in training (`HELD_OUT`); elsewhere they are as frequent as the others.
 
-Every text has a probability that is computed exactly (`StoryGrammar.reader`), and with it the entropy of the stories:
-the floor of every model's loss (`tti.data.floor`).
+Every text has an exactly computable probability (`StoryGrammar.reader`), which gives the entropy of the stories: the
+floor of every model's loss (`tti.data.floor`).
 """
 
 import random
@@ -49,9 +49,9 @@ from tti.data.likelihood import Reader, Reading
 from tti.data.sources import END_OF_TEXT
 from tti.data.templates import NONE, Cell, Compiler, Verb, Words
 
-EDITION: Final = 2  # of the stories: a cache of another one is refused
+EDITION: Final = 2  # of the stories: caches of other editions are refused
 UNKNOWN: Final = "<|unk|>"
-SPACE: Final = "\u0120"  # the space in the byte alphabet of GPT-2
+SPACE: Final = "\u0120"  # how GPT-2's byte alphabet writes a space
 STORY_FACTORS: Final = ("hero", "number", "tense", "trait", "place", "weather", "plot", "partner", "feeling")
 TOKEN_FACTORS: Final = Cell._fields[1:]
 HELD_OUT: Final = (
@@ -63,7 +63,9 @@ HELD_OUT: Final = (
 class GrammarStory:
     """One story.
 
-    tokens: uint16 [token], without end-of-text. factors: int16 [token, factor], the value's index, 0 = none.
+    Attributes:
+        tokens: uint16 [token], without the end-of-text token.
+        factors: int16 [token, factor], the index of the value; 0 = none.
     """
 
     tokens: np.ndarray
@@ -71,12 +73,15 @@ class GrammarStory:
 
 
 class StoryGrammar:
-    """Stories of simple words with known factors; see the module's docstring for what each factor means.
+    """Stories of simple words with known factors; the module's docstring says what each factor means.
 
-    `factors` maps each factor to its values, of which the first is "none"; the columns of
-    `GrammarStory.factors` are in its order, those of the story (`STORY_FACTORS`) first. `homonyms` maps a token's
-    text, with its leading space, to the senses it occurs in, two or more. `synonyms` maps a sense to all the token
-    texts that express it. Token ids are those of `tokenizer()`.
+    Attributes:
+        factors: factor -> its values, the first of which is "none". Columns of `GrammarStory.factors` are in this
+            order, factors of the story (`STORY_FACTORS`) first.
+        homonyms: token text, with its leading space -> its senses, two or more.
+        synonyms: sense -> all token texts that express it.
+
+    Token ids are those of `tokenizer()`.
     """
 
     factors: dict[str, tuple[str, ...]]
@@ -97,19 +102,21 @@ class StoryGrammar:
         for column, name in enumerate(TOKEN_FACTORS, start=len(STORY_FACTORS)):
             self._cell_factors[:, column] = [self.factors[name].index(getattr(cell, name)) for cell in cells]
         columns = [STORY_FACTORS.index(name) if name in STORY_FACTORS else -1 for name in compiler.features]
-        self._column = np.array(columns)  # of every feature; -1: no factor
+        self._column = np.array(columns)  # of every feature; -1 if it is not a factor
         held_out = frozenset((compiler.ask("hero", hero), compiler.ask("place", place)) for hero, place in HELD_OUT)
         everything = compiler.symbols, len(compiler.features)
         self._grammars = {True: FeatureGrammar(*everything, held_out), False: FeatureGrammar(*everything)}
 
     def story(self, index: int, seed: int, training: bool = False) -> GrammarStory:
-        """The story of that index in the stream of that seed, always the same.
+        """The story with this index in the stream of this seed; always the same.
 
         Args:
-            training: without the pairs of hero and place that are held out.
+            index: number of the story, from 0.
+            seed: seed of the stream.
+            training: leave out the held-out pairs of hero and place.
 
         Raises:
-            ValueError: a negative index.
+            ValueError: ``index`` is negative.
         """
         if index < 0:
             raise ValueError(f"a story's index is 0 or more, not {index}")
@@ -122,11 +129,11 @@ class StoryGrammar:
         return GrammarStory(self._cell_tokens[cells], factors)
 
     def reader(self, training: bool = False) -> Reader:
-        """An ideal reader of these stories: the exact probability of every token given those before it."""
+        """An ideal reader of these stories: it knows the exact probability of every token given the previous ones."""
         return Reader(self._grammars[training], self._cell_tokens.tolist())
 
     def beliefs(self, reading: Reading) -> dict[str, Float[np.ndarray, "token value"]]:
-        """Factor -> the exact probability of each of its values, for every token given it and those before it."""
+        """Factor -> the exact probability of each of its values at every token, given the tokens up to it."""
         tokens = int(reading.place.max()) + 1
         values = self._values(reading.terminal, reading.state)
         found = {name: np.zeros((tokens, len(known))) for name, known in self.factors.items()}
@@ -137,19 +144,19 @@ class StoryGrammar:
     def _values(
         self, terminals: Int[np.ndarray, "hypothesis"], states: Int[np.ndarray, "hypothesis feature"]
     ) -> Int[np.ndarray, "hypothesis factor"]:
-        """The value of every factor of a terminal in a state."""
+        """The value of every factor for a terminal in a state."""
         values = self._cell_factors[terminals]
         values[:, self._column[self._column >= 0]] = states[:, self._column >= 0]
         return values
 
     def held_out(self, factors: Int[np.ndarray, "token factor"]) -> Bool[np.ndarray, "token"]:
-        """Where the story has shown a pair of hero and place that never occurs in training."""
+        """Tokens at which the story has revealed a pair of hero and place that never occurs in training."""
         columns = [STORY_FACTORS.index(name) for name in ("hero", "place")]
         pairs = [[self.factors["hero"].index(hero), self.factors["place"].index(place)] for hero, place in HELD_OUT]
         return (factors[:, None, columns] == np.array(pairs)).all(2).any(1)
 
     def tokenizer(self) -> Tokenizer:
-        """One token per word with its leading space; decodes what it encodes. End-of-text has the last id."""
+        """A tokenizer with one token per word including its leading space; lossless. End-of-text has the last id."""
         vocabulary = {text.replace(" ", SPACE): index for text, index in self._vocabulary.items()}
         for special in (UNKNOWN, END_OF_TEXT):
             vocabulary[special] = len(vocabulary)
@@ -160,11 +167,11 @@ class StoryGrammar:
         return tokenizer
 
 
-# --- what the lexicon says
+# --- from the lexicon
 
 
 def rules() -> dict[str, Sequence[str]]:
-    """The rules of the lexicon, and those that its tables stand for."""
+    """The rules of the lexicon, and those generated from its tables."""
     return {
         **lexicon.RULES,
         **{
@@ -208,7 +215,7 @@ def chosen_by(feature: str, table: dict[str, str]) -> tuple[str, ...]:
 
 
 def named(feature: str, table: dict[str, str]) -> tuple[str, ...]:
-    """A name that stays the same for the whole story, of the heroes' gender."""
+    """A name of the heroes' gender, the same throughout the story."""
     return tuple(
         f"gender={gender} {feature}={name} {name}~h" for gender, names in table.items() for name in names.split()
     )
@@ -220,12 +227,12 @@ def kinds(known: str) -> str:
 
 
 def gender_of(hero: str) -> str:
-    """What a kind of hero asks of the gender: nothing of animals."""
+    """The gender that a kind of hero requires; none for animals."""
     return f"gender={lexicon.GENDERED[hero]} " if hero in lexicon.GENDERED else ""
 
 
 def words() -> Words:
-    """Every word of the lexicon by its key."""
+    """Every word of the lexicon, by key."""
     roles = {word: role for role, known in lexicon.WORD_CLASSES.items() for word in known.split()}
     for names in (lexicon.NAMES, lexicon.SECOND_NAMES, lexicon.PASSERS):
         roles |= dict.fromkeys(" ".join(names.values()).split(), "name")
@@ -244,27 +251,27 @@ def words() -> Words:
 
 
 def verb(forms: str) -> Verb:
-    """From "go/goes/went", or a regular base."""
+    """Parse "go/goes/went", or a regular base."""
     base, *irregular = forms.split("/")
     third, past = irregular or (base + "s", base + ("d" if base.endswith("e") else "ed"))
     return Verb("are", third, past, "were") if base == "be" else Verb(base, third, past, past)
 
 
-# --- what the cells say
+# --- from the cells
 
 
 def homonyms(cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
-    """Token text -> its senses, for texts of two senses or more."""
+    """Token text -> its senses, for texts with at least two."""
     return {text: found for text, found in grouped(cells, "text", "sense").items() if len(found) > 1}
 
 
 def synonyms(cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
-    """Sense -> the token texts that express it, for senses that more than one has."""
+    """Sense -> the token texts that express it, for senses with at least two."""
     return {sense: found for sense, found in grouped(cells, "sense", "text").items() if len(found) > 1}
 
 
 def grouped(cells: Sequence[Cell], by: str, what: str) -> dict[str, tuple[str, ...]]:
-    """Of the cells that have a sense: the different `what` of every `by`, sorted."""
+    """For cells with a sense: the distinct `what` of every `by`, sorted."""
     found: dict[str, set[str]] = {}
     for cell in cells:
         if cell.sense != NONE:

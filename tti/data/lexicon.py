@@ -1,18 +1,18 @@
-"""The words and the rules of the story grammar: data only; `tti.data.grammar` gives it meaning.
+"""Words and rules of the story grammar: data only, interpreted by `tti.data.grammar`.
 
-Words and senses are many to many: every sense has three words or more, every word with a sense has two or more of them,
-and which one is meant follows from what the sentence is about or from the plot, seldom from the word before.
+Words and senses are many to many: every sense has at least three words, every word with a sense at least two senses.
+Which sense is meant follows from the topic of the sentence or from the plot, seldom from the previous word.
 
-Rules. A rule is a list of alternatives, of which one is drawn each time the rule is used.
-    weather=sunny  first in an alternative: open if the weather is sunny or not drawn yet, and draws it; in groups too
-    {rule}         what a rule says; {Rule} with a capital; {bright}, {animal}, ...: any word of that sense
+Rules. A rule is a list of alternatives; one is drawn each time the rule is used.
+    weather=sunny  at the start of an alternative or group: open if the weather is sunny or not yet drawn, and draws it
+    {rule}         the expansion of a rule; {Rule} capitalised; {bright}, {animal}, ...: any word of that sense
     (x|y z)        a group: one of the alternatives
-    [verb]         the narration's tense, agreeing with the hero or heroes; [v|w] draws a verb
-    [verb:s]       the narration's tense, third person singular; [verb:now] present as after I, we, you, they
+    [verb]         in the narration's tense, agreeing with the hero or heroes; [v|w] draws a verb
+    [verb:s]       in the narration's tense, third person singular; [verb:now] present, as after I, we, you, they
     <h ...>        speech of the hero, <o ...> of the other character
     word@sense     the word in that sense
     word~h         the token refers to the hero (h), the other character (o), the passer-by (p) or the thing (t)
-Spaces are made by the grammar; a capital in a template is kept.
+The grammar inserts spaces; a capital in a template is kept.
 """
 
 SENSES = {  # category -> sense -> its words
@@ -71,7 +71,7 @@ SECOND_NAMES = {"female": "Ella Nora Ruby Zoe Kate Ivy", "male": "Bob Joe Dan Ni
 PASSERS = {"girl": "Amy Jane Rosa Tina", "boy": "Bill Carl Fred Luke"}
 ADULTS = {"woman": "mom aunt grandma sister", "man": "dad uncle grandpa brother"}
 
-PLACES = {  # place -> its names, what stands there, the same in the plural
+PLACES = {  # place -> its names, landmarks, landmarks in the plural
     "park": ("park playground meadow", "swing slide bench", "swings slides benches"),
     "beach": ("beach shore seaside", "dune pier boat", "dunes piers boats"),
     "forest": ("forest woods grove", "log fern stump", "logs ferns stumps"),
@@ -79,7 +79,7 @@ PLACES = {  # place -> its names, what stands there, the same in the plural
     "garden": ("garden orchard yard", "hedge shed gate", "hedges sheds gates"),
     "river": ("river stream brook", "bridge dam mill", "bridges dams mills"),
 }
-PLOTS = {  # plot -> what is empty at home, the sense of what shall fill it, the senses of what is said of that
+PLOTS = {  # plot -> what is empty at home, the sense of the thing that fills it, the senses of its two qualities
     "pet": ("cage stable kennel", "animal", "lively", "size"),
     "meal": ("pot oven pan", "meat", "heat", "taste"),
     "toy": ("cradle playroom nursery", "toy", "color", "size"),

@@ -1,8 +1,8 @@
-"""What an ideal reader of a feature grammar's text knows after each token, exactly, by the forward algorithm.
+"""The exact posterior of an ideal reader of a feature grammar's text after each token, by the forward algorithm.
 
-A *hypothesis* is what is left to say (a stack of symbols) with the features drawn so far. After every token the reader
-holds all hypotheses that agree with what it has read, with their probabilities; equal ones are merged, so that texts
-with several derivations are summed over exactly. Nothing is sampled.
+A *hypothesis* is a stack of symbols still to be expanded, with the features drawn so far. After every token the reader
+holds all hypotheses that agree with what it has read, with their probabilities; equal hypotheses are merged, so that
+texts with several derivations are summed over exactly. Nothing is sampled.
 """
 
 import math
@@ -15,20 +15,20 @@ from jaxtyping import Float, Int
 from tti.data.features import FeatureGrammar, State, after
 
 Stack = tuple[int, ...]  # last first
-END = -1  # in place of a token: the end of the text
+END = -1  # stands for a token at the end of the text
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader made of a text.
+    """The reader's posterior along a text.
 
     Attributes:
-        log_probs: of every token given those before it, and of the end given all, in nats; the first is that of the
-            first token, which a model that reads without a beginning-of-text token never predicts.
-        place: which token each hypothesis is about,
-        weight: its probability given the tokens up to this one: of each place they sum to 1,
-        terminal: the terminal that it takes the token for,
-        state: and its features.
+        log_probs: log-probability in nats of every token given the previous ones, and of the end given all. The first
+            is that of the first token, which a model without a beginning-of-text token never predicts.
+        place: index of the token that each hypothesis is about.
+        weight: probability of each hypothesis given the tokens up to that one; they sum to 1 at each place.
+        terminal: the terminal that the hypothesis assigns to the token.
+        state: the features of the hypothesis.
     """
 
     log_probs: Float[np.ndarray, "token+1"]
@@ -43,7 +43,7 @@ class Reader:
 
     Args:
         grammar: the grammar.
-        token_of: the token that each terminal is written as; several terminals may share one.
+        token_of: the token of each terminal; several terminals may share one.
     """
 
     def __init__(self, grammar: FeatureGrammar, token_of: Sequence[int]) -> None:
@@ -54,7 +54,7 @@ class Reader:
         """Read a whole text.
 
         Raises:
-            ValueError: the grammar cannot say it.
+            ValueError: the grammar cannot generate it.
         """
         beliefs: dict[tuple[Stack, State], float] = {((~0,), (0,) * self.grammar.features): 1.0}
         log_probs: list[float] = []
@@ -65,7 +65,7 @@ class Reader:
                 self._match(stack, state, weight, token, matches)
             total = math.fsum(weight for weight, *_ in matches)
             if not total:
-                raise ValueError(f"the grammar cannot go on with token {token} at place {place}")
+                raise ValueError(f"the grammar cannot generate token {token} at place {place}")
             log_probs.append(math.log(total))
             beliefs = {}
             for weight, terminal, stack, state in matches:
@@ -77,7 +77,7 @@ class Reader:
     def _match(
         self, stack: Stack, state: State, weight: float, token: int, matches: list[tuple[float, int, Stack, State]]
     ) -> None:
-        """Append every way in which the hypothesis goes on with the token."""
+        """Append every way in which the hypothesis can continue with the token."""
         if not stack:
             if token == END:
                 matches.append((weight, END, stack, state))
@@ -95,7 +95,7 @@ class Reader:
             self._match(rest + option.items[::-1], after(option, state), weight / len(options), token, matches)
 
     def _starts(self, item: int) -> frozenset[int]:
-        """The tokens that an item may begin with in some state; END: it may say nothing."""
+        """Tokens that an item can begin with in some state; END if it can be empty."""
         if item >= 0:
             return frozenset((self.token_of[item],))
         if item not in self._first:

@@ -1,4 +1,4 @@
-"""The data module: packed stories in, flat batches out, any process count, any stopping point."""
+"""The data module: it streams packed stories as flat batches, for any number of processes and from any position."""
 
 import json
 import logging
@@ -30,26 +30,26 @@ COUNTED = 2**24  # tokens counted at a time
 class StoryData(LightningDataModule):
     """Streams a corpus as flat batches of whole stories.
 
-    Training draws stories without replacement, epoch after epoch, in an order that depends on ``seed`` alone: which
-    stories make up optimiser step ``n`` does not depend on the number of processes or of accumulated micro-batches.
-    The position (optimiser steps taken) is part of the checkpoint.
+    Training draws stories without replacement, epoch after epoch, in an order that depends on ``seed`` only: the
+    stories of optimiser step ``n`` do not depend on the number of processes or accumulated micro-batches. The position
+    (optimiser steps taken) is part of the checkpoint.
 
     Args:
-        corpus: where stories come from.
-        stories_per_step: stories of one optimiser step, over all processes and accumulated micro-batches.
-        max_length: tokens of a story that are used; longer ones are cut.
-        validation_tokens: roughly the tokens of a validation batch.
+        corpus: the source of the stories.
+        stories_per_step: stories per optimiser step, over all processes and accumulated micro-batches.
+        max_length: maximum number of tokens per story; longer stories are truncated.
+        validation_tokens: approximate number of tokens per validation batch.
         layout: how stories attend to themselves (``tti.models.stories``).
-        seed: of the order.
+        seed: seed of the order.
         num_workers: loader processes; 0 loads in the training process.
-        labels: arrays of the corpus, one entry a token, that batches carry along as ``Batch.labels``. Each integer one
-            gives a validation loss by its value.
-        scored: the array of the corpus that is not 0 at the tokens in the loss (those from which the next token is
-            predicted); None takes all tokens.
+        labels: arrays of the corpus, one entry per token, which batches carry as ``Batch.labels``. For each integer
+            array, validation reports the loss by its value.
+        scored: the array of the corpus that is nonzero at tokens in the loss (those from which the next token is
+            predicted); None for all tokens.
 
     Raises:
-        ValueError: fewer stories than a step takes, a step that cannot be divided among the processes, an array that
-            the corpus lacks, or a story without a token in the loss.
+        ValueError: there are fewer stories than in a step, a step cannot be divided among the processes, the corpus
+            lacks an array, or a story has no token in the loss.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class StoryData(LightningDataModule):
         self._first_step = 0
 
     def prepare_data(self) -> None:
-        """Build the caches, once over all processes of a machine; the training split, the longest, last.
+        """Build the caches, once for all processes of a machine; the training split, the longest, comes last.
 
         Raises:
-            ValueError: a split cannot be read, or splits have different tokenizers. A file that is missing is known
-                before any cache is built.
+            ValueError: a split cannot be read, or splits have different tokenizers. Missing files are found before any
+                cache is built.
         """
         for split in self.corpus.splits:
             self.corpus.identity(split)
@@ -90,10 +90,10 @@ class StoryData(LightningDataModule):
             self.split(split)
         if len({packed.manifest["tokenizer_sha256"] for packed in self.splits.values()}) > 1:
             folders = ", ".join(str(packed.folder) for packed in self.splits.values())
-            raise ValueError(f"the splits were made by different tokenizers; delete {folders}, and start again")
+            raise ValueError(f"the splits were made with different tokenizers; delete {folders}, and start again")
 
     def split(self, name: str) -> PackedStories:
-        """A packed split, opened (and checked) once."""
+        """A packed split, opened and checked on first use."""
         if name not in self.splits:
             self.splits[name] = packed = self.corpus.open(name)
             _say_what_is_cut(name, packed.lengths, self.max_length)
@@ -105,11 +105,11 @@ class StoryData(LightningDataModule):
         return self.split("train").tokenizer()
 
     def n_types(self, split: str) -> int:
-        """Token types that occur in a split."""
+        """Number of token types that occur in a split."""
         return len(present_types(self.split(split))[0])
 
     def label_values(self) -> dict[str, tuple[str, ...]]:
-        """The names of the values of every integer label: those of the corpus, else ``<label>_<value>``."""
+        """Names of the values of every integer label, from the corpus or else ``<label>_<value>``."""
         arrays = {name: self.split("train").extra(name) for name in self.labels}
         return {
             name: tuple(self.corpus.label_values.get(name) or (f"{name}_{i}" for i in range(int(array.max()) + 1)))
@@ -118,23 +118,23 @@ class StoryData(LightningDataModule):
         }
 
     def unigram_entropy(self, split: str) -> float:
-        """Entropy in nats of the tokens of a split, each story's first left out: the loss of one who counts only."""
+        """Entropy in nats of a split's tokens, without each story's first: the loss of an ideal unigram model."""
         packed = self.split(split)
         counts = np.bincount(np.delete(packed.tokens, packed.offsets[:-1])).astype(float)
         entropy, _ = type_entropy(torch.from_numpy(counts)[:, None])
         return float(entropy)
 
     def ngram_losses(self, split: str, steps: int) -> dict[str, list[float]]:
-        """Losses of n-gram models (``tti.data.ngrams``) by order, nats a token, of what a model is asked for.
+        """Losses of n-gram models (``tti.data.ngrams``) by order, in nats per token, on the model's own predictions.
 
         Args:
-            split: that is predicted.
-            steps: of the training.
+            split: the split to predict.
+            steps: number of training steps.
 
         Returns:
-            ``seen``: counted on the stories of these steps, each once, the first ``ngrams.MOST`` tokens of them;
-            ``split``: counted on all of ``train`` and kept in its cache, none where that is more. Nothing where only
-            some tokens are in the loss.
+            ``seen``: estimated from the stories of these steps, each once, up to ``ngrams.MOST`` tokens; ``split``:
+            estimated from all of ``train`` and stored in its cache, omitted if that is more than ``ngrams.MOST``. Empty
+            if only some tokens are in the loss.
         """
         if self.scored is not None:
             return {}
@@ -179,7 +179,7 @@ class StoryData(LightningDataModule):
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Every story of a split once, sorted by length, shared out over the processes of a trainer if there is one."""
+        """Every story of a split once, sorted by length, divided among the processes of a trainer, if any."""
         stories = self.evaluation_stories(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return self._loader(stories, EvaluationOrder(stories.lengths, self.validation_tokens, world, rank))
@@ -200,30 +200,30 @@ class StoryData(LightningDataModule):
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the tokens of the splits that are trained and validated on."""
+        """SHA-256 of the tokens of the training and validation splits."""
         return {name: self.split(name).manifest["arrays"]["tokens"]["sha256"] for name in ("train", "validation")}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the data: optimiser steps taken. The order is the run's, whose identity checkpoints carry."""
+        """The position in the data: optimiser steps taken. The order follows from the run's configuration."""
         assert self.trainer is not None
         return {"step": self.trainer.global_step, "tokens": self.digests}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stopped."""
+        """Continue from the checkpoint's position."""
         self._first_step = state_dict["step"]
 
     def require_same_tokens(self, state_dict: dict[str, Any]) -> None:
-        """Compare the tokens with those of a checkpoint's state, before its weights meet another vocabulary.
+        """Compare the tokens with those in a checkpoint's state, before its weights meet a different vocabulary.
 
         Raises:
-            ValueError: it was trained on other tokens than there are by now.
+            ValueError: the checkpoint was trained on different tokens.
         """
-        began = state_dict.get("tokens", self.digests)  # checkpoints up to 0.1 do not say
+        began = state_dict.get("tokens", self.digests)  # checkpoints up to 0.1 do not record them
         if changed := [name for name, digest in self.digests.items() if began[name] != digest]:
             raise ValueError(
                 f"the tokens of {' and '.join(changed)} are not those that this run was trained with: a file of "
-                "data.corpus or its tokenizer has changed. Put the earlier one back, or train on this one under a name "
-                "of its own (name=...)"
+                "data.corpus or its tokenizer has changed. Restore the earlier one, or train on this one under another "
+                "name (name=...)"
             )
 
     def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:
@@ -234,17 +234,17 @@ class StoryData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # Its own generator: making a loader must not draw from the one that dropout uses.
+            # A separate generator: creating a loader must not draw from the generator that dropout uses.
             generator=torch.Generator(),
             worker_init_fn=_ignore_interruptions,
         )
 
 
 def require_divisible(stories_per_step: int, processes: int, accumulated: int) -> None:
-    """Compare the stories of a step with what they are shared out to.
+    """Check that the stories of a step can be divided evenly.
 
     Raises:
-        ValueError: they cannot be shared out evenly.
+        ValueError: they cannot.
     """
     if stories_per_step % (processes * accumulated):
         raise ValueError(
@@ -262,17 +262,17 @@ class Portion:
 
 
 class TrainingOrder(Sampler[Portion]):
-    """Micro-batches of one process, a pure function of the seed and the position.
+    """The micro-batches of one process, a pure function of the seed and the position.
 
     Args:
-        lengths: tokens in the loss of each story, of which a micro-batch has its share.
-        stories_per_step: stories of an optimiser step.
-        steps: optimiser steps of the training.
-        seed: of the order.
-        first_step: optimiser steps that are done.
-        accumulated: micro-batches of a step in one process.
-        world_size: processes.
-        rank: which of them this is.
+        lengths: tokens in the loss of each story, which determine a micro-batch's share.
+        stories_per_step: stories per optimiser step.
+        steps: optimiser steps of the whole training.
+        seed: seed of the order.
+        first_step: optimiser steps already taken.
+        accumulated: micro-batches per step in one process.
+        world_size: number of processes.
+        rank: number of this process.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class TrainingOrder(Sampler[Portion]):
         self.first_step, self.accumulated, self.world_size, self.rank = first_step, accumulated, world_size, rank
 
     def __len__(self) -> int:
-        """Micro-batches of the whole training, those before ``first_step`` included: Lightning counts on from there."""
+        """Micro-batches of the whole training, including those before ``first_step``, as Lightning counts them."""
         return self.steps * self.accumulated
 
     def __iter__(self) -> Iterator[Portion]:
@@ -307,7 +307,7 @@ class TrainingOrder(Sampler[Portion]):
                 yield Portion(mine, float(self.lengths[mine].sum() / average))
 
     def step(self, step: int) -> Int[np.ndarray, "story"]:
-        """The stories of an optimiser step. A step over the end of an epoch takes the rest from the next."""
+        """The stories of an optimiser step; a step that crosses the end of an epoch continues in the next."""
         count, wanted = len(self.lengths), np.arange(step * self.stories_per_step, (step + 1) * self.stories_per_step)
         epochs, places = np.divmod(wanted, count)
         return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
@@ -323,7 +323,7 @@ class EvaluationOrder(Sampler[Portion]):
     """Every story once, in portions of similar length and about ``tokens`` tokens, every ``world_size``-th of them."""
 
     def __init__(self, lengths: Int[np.ndarray, "story"], tokens: int, world_size: int = 1, rank: int = 0) -> None:
-        tokens = max(1, min(tokens, int(lengths.sum()) // world_size))  # a portion at least for every process
+        tokens = max(1, min(tokens, int(lengths.sum()) // world_size))  # at least one portion for every process
         order = np.argsort(lengths, kind="stable")
         ends = np.flatnonzero(np.diff(np.cumsum(lengths[order]) // tokens)) + 1
         self.portions = [Portion(part, 1.0) for part in np.split(order, ends)][rank::world_size]
@@ -345,14 +345,14 @@ def _say_what_is_cut(split: str, lengths: Int[np.ndarray, "story"], max_length: 
 
 
 def _ignore_interruptions(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process ends its step first, then stops the loaders."""
+    """Ignore Ctrl-C, which reaches every process: training finishes its step first, then stops the loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[np.ndarray, "vocab"]]:
-    """The token types of a split, and for every type of the vocabulary its place among them."""
+    """The token types of a split, and for every vocabulary id its index among them."""
     vocab, size = packed.manifest["vocab_size"], len(packed.tokens)
-    # In portions: counting makes int64 of what it counts, gigabytes of a whole training split.
+    # In chunks: counting converts to int64, which would take gigabytes for a whole training split.
     counts = sum(
         (np.bincount(packed.tokens[first : first + COUNTED], minlength=vocab) for first in range(0, size, COUNTED)),
         np.zeros(vocab, np.int64),
@@ -364,19 +364,19 @@ def present_types(packed: PackedStories) -> tuple[Int[np.ndarray, "type"], Int[n
 
 
 class StoryBatches(Dataset[Batch]):
-    """Makes a ``Batch`` of a ``Portion``.
+    """Makes a ``Batch`` from a ``Portion``.
 
     Args:
         packed: the stories.
-        max_length: tokens of a story that are used.
+        max_length: maximum number of tokens per story.
         layout: how stories attend to themselves.
-        places: each vocabulary id's place among those ``present``; None numbers those of each batch.
+        places: each vocabulary id's index in ``present``; None numbers the ids of each batch.
         present: vocabulary ids, in the order of ``Batch.types``.
-        labels: the packed arrays that batches carry along.
-        scored: the packed array that is not 0 at the tokens in the loss; None takes all.
+        labels: the packed arrays that batches carry.
+        scored: the packed array that is nonzero at tokens in the loss; None for all tokens.
 
     Raises:
-        ValueError: an array is not there, or a story has no token in the loss.
+        ValueError: an array is missing, or a story has no token in the loss.
     """
 
     def __init__(
@@ -395,11 +395,13 @@ class StoryBatches(Dataset[Batch]):
         self.token_bytes = tokenizers.token_bytes(packed.tokenizer())
         self.labels = {name: packed.extra(name) for name in labels}
         self.scored = None if scored is None else packed.extra(scored)
-        self.rows = self.lengths if self.scored is None else self._counted(self.scored)  # tokens in the loss of each
+        self.rows = (
+            self.lengths if self.scored is None else self._counted(self.scored)
+        )  # tokens in the loss of each story
 
     def _counted(self, scored: Int[np.ndarray, "token"]) -> Int[np.ndarray, "story"]:
         starts = self.packed.offsets[:-1]
-        spans = np.stack([starts, starts + self.lengths], 1).ravel()  # each ends before its story's end of text
+        spans = np.stack([starts, starts + self.lengths], 1).ravel()  # each ends before its end-of-text token
         rows: Int[np.ndarray, "story"] = np.add.reduceat(scored != 0, spans, dtype=np.int64)[::2]
         if missing := np.count_nonzero(rows == 0):
             raise ValueError(
@@ -436,7 +438,7 @@ class StoryBatches(Dataset[Batch]):
 
 
 def _along(array: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
-    """A per-token array at the input tokens of stories, whose spans have one token more."""
+    """A per-token array at the input tokens of stories, whose spans are one token longer."""
     return np.concatenate([array[span][:-1] for span in spans])
 
 

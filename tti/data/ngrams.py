@@ -1,12 +1,13 @@
-"""What counting reaches: losses of n-gram models, exact. A network that does not beat them has not learnt context.
+"""Exact losses of n-gram models. A network that does not beat them has not learnt to use context.
 
 Interpolated Kneser-Ney smoothing (Chen and Goodman 1999, *An empirical study of smoothing techniques for language
-modeling*, eq. 12 and 14), with one discount an order, ``D = n1 / (n1 + 2 n2)`` (Ney, Essen and Kneser 1994)::
+modeling*, eq. 12 and 14), with one discount per order, ``D = n1 / (n1 + 2 n2)`` (Ney, Essen and Kneser 1994)::
 
     P_k(w | c) = max(n(c w) - D, 0) / n(c) + D t(c) / n(c) P_{k-1}(w | c less its first token),   P_0 = 1 / vocabulary
 
-``n(c w)``: how often the k-gram was seen, at the model's own order; below it, how many different tokens precede the
-k-gram. ``t(c)``: how many different tokens follow the context ``c``, and ``n(c)``: the sum of ``n(c w)`` over them.
+For the model's highest order, ``n(c w)`` is the number of occurrences of the k-gram; for lower orders, the number of
+distinct tokens that precede the k-gram. ``t(c)`` is the number of distinct tokens that follow the context ``c``, and
+``n(c)`` the sum of ``n(c w)`` over them.
 """
 
 from collections.abc import Sequence
@@ -16,23 +17,23 @@ import numpy as np
 from jaxtyping import Float, Int
 
 ORDERS = 5
-MOST = 2**25  # tokens that are counted: some 100 bytes of memory each
+MOST = 2**25  # maximum number of tokens counted, at some 100 bytes of memory each
 UNSEEN = -1
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents, packed: ``tokens[offsets[i] : offsets[i + 1]]`` is one.
+    """Packed documents: document i is ``tokens[offsets[i] : offsets[i + 1]]``.
 
-    The first token of each is context and never predicted, as for a network. A mark of its own stands before it, so
-    that a model knows a beginning.
+    The first token of each document is context and never predicted, as for a network. A begin-of-document mark precedes
+    it, so that a model recognises beginnings.
     """
 
     tokens: Int[np.ndarray, "token"]
     offsets: Int[np.ndarray, "document+1"]
 
     def take(self, documents: Int[np.ndarray, "chosen"], longest: int | None = None) -> "Documents":
-        """Some documents, each as often as it is named, cut after ``longest`` predictions."""
+        """Some documents, repeated as listed, truncated after ``longest`` predictions."""
         lengths = np.diff(self.offsets)[documents]
         lengths = lengths if longest is None else np.minimum(lengths, longest + 1)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -40,7 +41,7 @@ class Documents:
         return Documents(np.asarray(self.tokens)[places], offsets)
 
     def marked(self, mark: int) -> tuple[Int[np.ndarray, "token"], Int[np.ndarray, "token"]]:
-        """The tokens with a mark before each document, and how many stand before each of them in it."""
+        """The tokens with a mark before each document, and each token's position in its document."""
         starts = np.asarray(self.offsets[:-1])
         tokens = np.insert(np.asarray(self.tokens, np.int64), starts, mark)
         lengths = np.diff(self.offsets) + 1
@@ -48,16 +49,16 @@ class Documents:
 
 
 def losses(train: Documents, held_out: Documents, vocabulary: int, orders: int = ORDERS) -> list[float]:
-    """Mean negative log probability, nats a prediction, of the models of order 1 to ``orders``.
+    """Mean negative log-probability, in nats per prediction, of the models of order 1 to ``orders``.
 
     Args:
-        train: what is counted.
-        held_out: what is predicted.
-        vocabulary: token types that there are.
-        orders: the longest n-gram.
+        train: documents to estimate from.
+        held_out: documents to predict.
+        vocabulary: number of token types.
+        orders: the highest order.
 
     Raises:
-        ValueError: nothing is predicted in one of them.
+        ValueError: one of them has nothing to predict.
     """
     return [float(-np.log(p).mean()) for p in probabilities(train, held_out, vocabulary, orders)]
 
@@ -65,15 +66,15 @@ def losses(train: Documents, held_out: Documents, vocabulary: int, orders: int =
 def probabilities(
     train: Documents, held_out: Documents, vocabulary: int, orders: int = ORDERS
 ) -> Sequence[Float[np.ndarray, "prediction"]]:
-    """Of every token of ``held_out`` but the first of each document, in their order: one array for each order.
+    """Probability of every token of ``held_out`` except the first of each document, in order; one array per order.
 
-    Memory: some 100 bytes a token of both. Time: five sorts of them.
+    Takes some 100 bytes per token of both, and five sorts of them.
     """
     (seen, depth), (asked, asked_depth) = train.marked(vocabulary), held_out.marked(vocabulary)
-    predicted, wanted = np.flatnonzero(depth > 1), np.flatnonzero(asked_depth > 1)  # behind the mark and a first token
+    predicted, wanted = np.flatnonzero(depth > 1), np.flatnonzero(asked_depth > 1)  # after the mark and a first token
     if not len(wanted) or not len(predicted):
         raise ValueError("n-gram losses need documents of two tokens and more to count and to predict")
-    smoothed = np.full(len(wanted), 1 / vocabulary)  # the model of the order below, of counts of what precedes
+    smoothed = np.full(len(wanted), 1 / vocabulary)  # the lower-order model, from counts of distinct predecessors
     order = _Order(1, np.zeros(len(seen), np.int64), np.zeros(len(asked), np.int64), seen, asked)  # the empty context
     found: list[np.ndarray] = []
     while True:
@@ -82,7 +83,7 @@ def probabilities(
         if order.k == orders:
             return found
         longer = order.longer(depth, asked_depth)
-        # Counts of what precedes: once for each gram that is longer by a token before, and once for each beginning.
+        # Distinct predecessors: one for each k-gram extended by a preceding token, and one for each beginning.
         inner = longer.one_of_each(predicted[depth[predicted] >= order.k])
         smoothed = order.probability(
             np.concatenate([inner, events[depth[events] == order.k - 1]]), wanted, asked_depth, smoothed
@@ -92,7 +93,10 @@ def probabilities(
 
 class _Order:
     """The k-grams of two texts, numbered: ``grams[i]`` ends at token ``i``, and its first k - 1 tokens are
-    ``context[i]``. ``UNSEEN`` where a document is too short, and in the second text what the first has not."""
+    ``context[i]``.
+
+    ``UNSEEN`` if the document is too short or, in the second text, if the first text does not contain it.
+    """
 
     def __init__(
         self,
@@ -115,7 +119,7 @@ class _Order:
             self.asked_grams[:] = np.where((asked_context >= 0) & (known[place] == keys), place, UNSEEN)
 
     def longer(self, depth: Int[np.ndarray, "token"], asked_depth: Int[np.ndarray, "asked"]) -> "_Order":
-        """The next order: its context at a token is the gram that ends before that token."""
+        """The next higher order, whose context at a token is the k-gram that ends before it."""
         context, asked_context = (
             np.where(d >= self.k, np.concatenate([[UNSEEN], grams[:-1]]), UNSEEN)
             for grams, d in ((self.grams, depth), (self.asked_grams, asked_depth))
@@ -123,7 +127,7 @@ class _Order:
         return _Order(self.k + 1, context, asked_context, self.tokens, self.asked)
 
     def one_of_each(self, events: Int[np.ndarray, "event"]) -> Int[np.ndarray, "gram"]:
-        """One event of each different gram."""
+        """One event of each distinct k-gram."""
         last = np.full(self.size, UNSEEN)
         last[self.grams[events]] = events
         return last[last >= 0]
@@ -135,8 +139,7 @@ class _Order:
         asked_depth: Int[np.ndarray, "asked"],
         lower: Float[np.ndarray, "prediction"],
     ) -> Float[np.ndarray, "prediction"]:
-        """The formula above with the events that count; ``lower`` where the context was never seen, or a beginning is
-        shorter."""
+        """The module's formula for these events; ``lower`` if the context is unseen or the beginning is shorter."""
         if not len(events):
             return lower
         count = np.bincount(self.grams[events], minlength=self.size)

@@ -1,4 +1,4 @@
-"""Where story texts come from: local files, or a dataset of the Hugging Face Hub."""
+"""Sources of story texts: local files, or a dataset on the Hugging Face Hub."""
 
 import glob
 import gzip
@@ -12,31 +12,31 @@ from typing import Any, TypeVar
 END_OF_TEXT = "<|endoftext|>"
 BYTE_ORDER_MARK = "\ufeff"
 
-# How `datasets` names the formats that it reads for us.
+# The names that `datasets` uses for the formats it reads for us.
 _COLUMNAR = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _TEXT = ".txt"
 _KNOWN = sorted([_TEXT, *_COLUMNAR])
-_IN_FOLDERS = sorted({*_KNOWN} - {".json"})  # a .json beside data describes them
+_IN_FOLDERS = sorted({*_KNOWN} - {".json"})  # a .json file next to data is metadata
 _SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 Row = dict[str, Any]
 Source = str | Sequence[str]
-"""Files, folders, globs and datasets of the Hub: one, or a list of them."""
+"""Files, folders, globs and Hub datasets: one, or a list of them."""
 T = TypeVar("T")
 
 
 def stories(source: Source, column: str = "text") -> Iterator[str]:
-    """The stories of a source, in order, stripped, empty ones dropped.
+    """The stories of a source, in order and stripped; empty ones are dropped.
 
     Args:
-        source: a ``.txt`` file whose stories end with ``<|endoftext|>``, a ``.parquet`` or ``.jsonl`` file with a
+        source: a ``.txt`` file whose stories end with ``<|endoftext|>``, or a ``.parquet`` or ``.jsonl`` file with a
             column of texts (any of them may be gzipped); a glob, a folder of such files, or ``FOLDER@split`` for those
-            that are named after the split; ``owner/name`` or ``owner/name@split`` on the Hub; or a list of these.
+            named after the split; ``owner/name`` or ``owner/name@split`` on the Hub; or a list of these.
         column: the column of texts.
 
     Raises:
-        ValueError: a part of the source is not there, cannot be reached, has another format or no such column, or is a
-            ``.txt`` file without an end of text.
+        ValueError: a part of the source is missing, cannot be reached, has another format or no such column, or is a
+            ``.txt`` file without ``<|endoftext|>``.
     """
     for part in parts(source):
         for text in _texts(part, column):
@@ -46,7 +46,7 @@ def stories(source: Source, column: str = "text") -> Iterator[str]:
 
 
 def count(source: Source) -> int | None:
-    """About how many stories there are, for a progress bar; None where finding out would mean reading them twice."""
+    """Approximate number of stories, for a progress bar; None if finding out would mean reading them twice."""
     files = [part for part in parts(source) if isinstance(part, Path) and _kind(part) == _TEXT]
     if len(files) < len(parts(source)):
         return None
@@ -54,10 +54,10 @@ def count(source: Source) -> int | None:
 
 
 def fingerprint(source: Source) -> list[dict[str, str]]:
-    """What identifies a source: the content of its files, the names of its datasets of the Hub.
+    """Identity of a source: the content of its files, and the names of its Hub datasets.
 
     Raises:
-        ValueError: a part looks like a file and is not there.
+        ValueError: a part looks like a file and does not exist.
     """
     return [
         {"read_as": _format(part), "sha256": sha256(part)} if isinstance(part, Path) else {"hub": part}
@@ -72,19 +72,19 @@ def title(source: Source) -> str:
 
 
 def parts(source: Source) -> list[Path | str]:
-    """The local files that a source names, each one by one, and the Hub's datasets by their names.
+    """The local files of a source, one by one, and its Hub datasets by name.
 
     Raises:
-        ValueError: there is nothing by a name that looks like a file's, or its format is not known.
+        ValueError: nothing exists under a name that looks like a file's, or its format is unknown.
     """
     found = [part for name in ([source] if isinstance(source, str) else source) for part in _named(name)]
     if not found:
-        raise ValueError("an empty list names no corpus: give data.corpus.train and data.corpus.validation files")
+        raise ValueError("an empty list names no corpus: set data.corpus.train and data.corpus.validation to files")
     return found
 
 
 def is_local(name: str) -> bool:
-    """Whether a name stands for files, which are there or should be, rather than for a dataset of the Hub."""
+    """Whether a name stands for local files, existing or not, rather than for a Hub dataset."""
     path, folder = Path(name).expanduser(), Path(name.rpartition("@")[0] or name).expanduser()
     return (
         path.exists()
@@ -98,7 +98,7 @@ def is_local(name: str) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's content, computed once in a process as long as the file is not touched."""
+    """Hash of a file's content, cached within a process as long as the file is unchanged."""
     status = path.stat()
     return _sha256(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -124,24 +124,26 @@ def _named(name: str) -> list[Path | str]:
 
 def _readable_kind(path: Path) -> Path:
     if _kind(path) not in _KNOWN:
-        raise ValueError(f"cannot read {path}: its name must end in one of {', '.join(_KNOWN)} (or that and .gz)")
+        raise ValueError(f"cannot read {path}: its name must end in one of {', '.join(_KNOWN)} (optionally with .gz)")
     return path
 
 
 def _of_folder(folder: Path) -> list[Path]:
-    """All its files, which must be of one kind and of one split."""
+    """All files of a folder, which must be of one kind and one split."""
     files = _files(folder)
     splits = list(dict.fromkeys(split for file in files if (split := _split_of(file, folder))))
     if len(splits) > 1:
         named = " or ".join(f"{folder}@{split}" for split in splits)
-        raise ValueError(f"{folder} holds files of several splits: say which, {named}, or give a glob")
+        raise ValueError(f"{folder} holds files of several splits: choose one, {named}, or give a glob")
     return files
 
 
 def _of_split(folder: Path, split: str) -> list[Path]:
     files = [file for file in _files(folder) if _split_of(file, folder) == split]
     if not files:
-        raise ValueError(f"no file in {folder} is called {' or '.join(_SPLITS[split])}, as those of {split} should be")
+        raise ValueError(
+            f"no file in {folder} has a name with {' or '.join(_SPLITS[split])}, which marks the split {split}"
+        )
     return files
 
 
@@ -151,12 +153,14 @@ def _files(folder: Path) -> list[Path]:
     kinds = sorted({_kind(path) for path in files})
     if len(kinds) != 1:
         what = f"files of several kinds ({', '.join(kinds)}): give a glob" if kinds else "no file to read"
-        raise ValueError(f"the folder {folder} holds {what}; {', '.join(_IN_FOLDERS)} (or that and .gz) are read")
+        raise ValueError(
+            f"the folder {folder} holds {what}; supported are {', '.join(_IN_FOLDERS)} (optionally with .gz)"
+        )
     return files
 
 
 def _split_of(file: Path, folder: Path) -> str | None:
-    """The split that a word in the file's name, or in those of the folders above it, stands for."""
+    """The split named by a word in the file's name, or in the names of its parent folders."""
     words = re.findall(r"[a-z]+", file.relative_to(folder).as_posix().lower())
     return next((split for word in words for split, names in _SPLITS.items() if word in names), None)
 
@@ -204,20 +208,20 @@ def _from_text(lines: Iterable[str], path: Path) -> Iterator[str]:
             held = []
     if not ends:
         raise ValueError(
-            f"{path} has no {END_OF_TEXT}, which ends each story of a .txt file: all of it would be one story. Put one "
-            'after every story, or write a .jsonl file, with a line {"text": "..."} for each'
+            f"{path} has no {END_OF_TEXT}, which must end each story of a .txt file: all of it would be one story. Put "
+            'one after every story, or write a .jsonl file, with a line {"text": "..."} for each'
         )
     yield "".join(held)
 
 
 def _lines(path: Path) -> Iterator[str]:
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig") as lines:  # without the mark that some tools begin a file with
+    with opened(path, "rt", encoding="utf-8-sig") as lines:  # without the byte-order mark that some tools write
         yield from lines
 
 
 def _columnar(path: Path) -> Iterator[Row]:
-    import datasets  # imports pyarrow and pandas: seconds that plain text need not wait for
+    import datasets  # imports pyarrow and pandas, which takes seconds that plain text can avoid
 
     file = glob.escape(str(path))
     yield from datasets.load_dataset(_COLUMNAR[_kind(path)], data_files=file, split="train", streaming=True)
@@ -229,7 +233,7 @@ def _from_hub(source: str) -> Iterable[Row]:
     name, _, split = source.partition("@")
     try:
         rows: Iterable[Row] = datasets.load_dataset(name, split=split or "train")
-    except Exception as error:  # the Hub's clients raise a dozen unrelated types when it cannot be reached
+    except Exception as error:  # the Hub's clients raise a dozen unrelated types when it is unreachable
         raise ValueError(
             f"cannot load {source!r} from the Hugging Face Hub ({type(error).__name__}: {error}).\n"
             "Without network: set data.corpus.train and data.corpus.validation to local .txt, .txt.gz, .parquet or "
@@ -247,5 +251,5 @@ def _column(rows: Iterable[Row], source: Path | str, column: str) -> Iterator[st
             )
         text = row[column]
         if not isinstance(text, str | None):
-            raise ValueError(f"{source}: column {column!r} of row {number:,} holds {text!r}, which is no text")
-        yield text or ""  # null in some columns of texts
+            raise ValueError(f"{source}: column {column!r} of row {number:,} holds {text!r}, which is not text")
+        yield text or ""  # some text columns contain nulls

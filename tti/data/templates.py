@@ -1,4 +1,4 @@
-"""Templates: how the rules of `tti.data.lexicon` become a feature grammar whose terminals are tokens with labels."""
+"""Templates: the rules of `tti.data.lexicon` compiled into a feature grammar with labelled tokens as terminals."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ ASK: Final = re.compile(r"\s*(\w+)=(\w+)")
 
 
 class Cell(NamedTuple):
-    """A token in a context: its text, with the space before it, and the values of the token factors."""
+    """A labelled token: its text, including the space before it, and the values of the token factors."""
 
     text: str
     sense: str
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How words are written at one place: whose words they are, no space before, with a capital."""
+    """How words are written at one place: the speaker, whether a space is omitted, whether to capitalise."""
 
     voice: str = "narration"
     glued: bool = False
@@ -35,7 +35,7 @@ class Style(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """base, third person singular, past; of "be" the base is "are", and the past of the plural differs."""
+    """Base, third person singular, past; for "be" the base is "are", and the past plural differs."""
 
     base: str
     third: str
@@ -44,7 +44,7 @@ class Verb(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What templates may name: word classes by key, verbs by base, categories by sense."""
+    """Everything that templates may name: word classes by key, verbs by base, categories by sense."""
 
     roles: Mapping[str, str]
     verbs: Mapping[str, Verb]
@@ -52,12 +52,12 @@ class Words(NamedTuple):
 
 
 class Compiler:
-    """Gives every rule, in every style in which it is used, a symbol, and every cell a terminal.
+    """Assigns a symbol to every rule in every style in which it is used, and a terminal to every cell.
 
     Args:
         rules: see `tti.data.lexicon`.
-        words: what they name.
-        start: the rule of the text.
+        words: the words that they name.
+        start: the rule of the whole text.
     """
 
     def __init__(self, rules: Mapping[str, Sequence[str]], words: Words, start: str) -> None:
@@ -75,7 +75,7 @@ class Compiler:
         return list(self.features).index(feature), number
 
     def _symbol(self, alternatives: tuple[str, ...], style: Style) -> int:
-        """What stands for these alternatives in another's items."""
+        """The item that stands for these alternatives."""
         key = alternatives, style
         if key not in self._numbers:
             self._numbers[key] = len(self.symbols)
@@ -126,7 +126,7 @@ class Compiler:
         return self._symbol(tuple(self.rules[lowered]), style._replace(capital=style.capital or name != lowered))
 
     def _verb(self, verb: str) -> tuple[str, ...]:
-        """The forms of a verb as alternatives."""
+        """The forms of a verb, as alternatives."""
         key, _, suffix = verb.partition(":")
         forms = self.words.verbs[key]
         if suffix == "now":
@@ -158,14 +158,14 @@ class Compiler:
 
 
 def voice_after(match: re.Match[str], voice: str) -> str:
-    """Who speaks after a piece."""
+    """The speaker after a piece."""
     if match["open"]:
         return REFERENTS[match["open"]]
     return "narration" if match["close"] else voice
 
 
 def split_group(text: str, start: int) -> tuple[tuple[str, ...], int]:
-    """The alternatives of the group whose parenthesis is at `start`, and where the group ends."""
+    """The alternatives of the group whose parenthesis is at `start`, and the end of the group."""
     depth, in_verbs, options, last = 0, False, [], start + 1
     for position in range(start, len(text)):
         character = text[position]

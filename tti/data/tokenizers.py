@@ -14,10 +14,10 @@ BPE = "bpe:"
 
 
 def load(spec: str) -> Tokenizer:
-    """A tokenizer from a folder (transformers' files), a ``tokenizer.json``, or the Hub.
+    """Load a tokenizer from a folder (transformers' files), a ``tokenizer.json``, or the Hub.
 
     Raises:
-        ValueError: it is not there, cannot be reached, is empty, or lacks ``<|endoftext|>``.
+        ValueError: it is missing, unreachable or empty, is not byte-level, or lacks ``<|endoftext|>``.
     """
     path = Path(spec).expanduser()
     tokenizer = read(path) if path.is_file() else _from_transformers(str(path) if path.is_dir() else spec)
@@ -25,14 +25,14 @@ def load(spec: str) -> Tokenizer:
         raise ValueError(f"the tokenizer {spec!r} has no {END_OF_TEXT} token, which ends every story")
     if not isinstance(tokenizer.decoder, decoders.ByteLevel):
         raise ValueError(
-            f"the tokenizer {spec!r} is not byte-level, so that the bytes of its tokens, and with them bits per byte, "
-            "are unknown; take gpt2, or train one on the corpus with data.corpus.tokenizer=bpe:4096"
+            f"the tokenizer {spec!r} is not byte-level, so the bytes of its tokens, and with them bits per byte, are "
+            "unknown; use gpt2, or train one on the corpus with data.corpus.tokenizer=bpe:4096"
         )
     return tokenizer
 
 
 def _from_transformers(spec: str) -> Tokenizer:
-    from transformers import AutoTokenizer  # seconds of imports, needed once a corpus
+    from transformers import AutoTokenizer  # takes seconds; needed once per corpus
 
     if not Path(spec).is_dir() and (spec.startswith(("/", ".", "~")) or spec.count("/") > 1 or spec.endswith(".json")):
         raise ValueError(f"no such tokenizer: {Path(spec).expanduser()} (from folder {Path.cwd()})")
@@ -41,27 +41,27 @@ def _from_transformers(spec: str) -> Tokenizer:
     except Exception as error:  # transformers and the Hub's client raise many unrelated types here
         raise ValueError(
             f"cannot load the tokenizer {spec!r} ({type(error).__name__}: {str(error).splitlines()[0]}).\n"
-            "Without network: give data.corpus.tokenizer a folder with its files, or train one on the corpus with "
+            "Without network: set data.corpus.tokenizer to a folder with its files, or train one on the corpus with "
             "data.corpus.tokenizer=bpe:4096."
         ) from error
 
 
 def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    """Without what a file may bring beyond how text becomes tokens: stories are encoded whole, alike every time."""
+    """The tokenizer without truncation, padding or randomness, so that stories are always encoded whole."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if tokenizer.num_special_tokens_to_add(is_pair=False):  # at the ends of every text
+    if tokenizer.num_special_tokens_to_add(is_pair=False):  # added to every text
         tokenizer.post_processor = None
-    if getattr(tokenizer.model, "dropout", None):  # merges left out at random
+    if getattr(tokenizer.model, "dropout", None):  # randomly omitted merges
         tokenizer.model.dropout = None
     return tokenizer
 
 
 def train_bpe(spec: str, stories: Iterator[str]) -> Tokenizer:
-    """A GPT-2 style byte-level BPE of the size that ``bpe:SIZE`` names, end of text included.
+    """Train a GPT-2 style byte-level BPE of the size that ``bpe:SIZE`` names, including the end-of-text token.
 
     Raises:
-        ValueError: the size is not a number from 257 (the bytes and the end of text) to 65536.
+        ValueError: the size is not a number from 257 (the bytes and the end-of-text token) to 65536.
     """
     size = spec.removeprefix(BPE)
     if not size.isdecimal() or not 257 <= int(size) <= 2**16:
@@ -80,7 +80,7 @@ def train_bpe(spec: str, stories: Iterator[str]) -> Tokenizer:
 
 
 def altered(tokenizer: Tokenizer, texts: Sequence[str], encoded: Sequence[list[int]]) -> str:
-    """The first place where a text is not what its tokens decode to (another case, lost characters); empty if none."""
+    """The first place where a text differs from its decoded tokens (another case, lost characters); empty if none."""
     for text, again in zip(texts, tokenizer.decode_batch(encoded, skip_special_tokens=False), strict=True):
         if text != again:
             same = next((i for i, pair in enumerate(zip(text, again, strict=False)) if pair[0] != pair[1]), 0)
@@ -95,7 +95,7 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def read(path: Path) -> Tokenizer:
-    """A tokenizer from its ``tokenizer.json``.
+    """Load a tokenizer from its ``tokenizer.json``.
 
     Raises:
         ValueError: the file is damaged, or something else.
@@ -103,45 +103,43 @@ def read(path: Path) -> Tokenizer:
     try:
         return _plain(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises nothing narrower
-        raise ValueError(
-            f"{path} cannot be read as a tokenizer ({error}): is it a tokenizer.json, and whole?"
-        ) from error
+        raise ValueError(f"{path} cannot be read as a tokenizer ({error}): is it a complete tokenizer.json?") from error
 
 
 def token_ids(tokenizer: Tokenizer) -> Int[np.ndarray, "type"]:
-    """The ids that stand for a token, ascending. A model may have more rows: gaps between ids, or padding."""
+    """The ids that stand for a token, ascending. A model may have more rows, for gaps between ids or as padding."""
     return np.unique(list(tokenizer.get_vocab(with_added_tokens=True).values()))
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """The highest id + 1: the rows that an embedding needs. More than there are tokens, where ids have gaps."""
+    """The highest id + 1, the number of rows that an embedding needs; more than there are tokens if ids have gaps."""
     return int(token_ids(tokenizer)[-1]) + 1
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
-    """The id of the token that ends every story."""
+    """The id of the end-of-text token, which ends every story."""
     end = tokenizer.token_to_id(END_OF_TEXT)
     assert end is not None
     return end
 
 
 def token_texts(tokenizer: Tokenizer) -> list[bytes]:
-    """By id, the UTF-8 bytes of a byte-level tokenizer's tokens, maybe part of a character; specials have none."""
+    """UTF-8 bytes of a byte-level tokenizer's tokens by id, possibly part of a character; empty for special tokens."""
     bytes_of = _bytes_of_letters()
     vocab = tokenizer.get_vocab(with_added_tokens=False)
     texts = {id_: b"".join(bytes_of.get(letter, b"?") for letter in token) for token, id_ in vocab.items()}
-    for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text stands outside the byte alphabet
+    for id_, token in tokenizer.get_added_tokens_decoder().items():  # their text is not in the byte alphabet
         texts[id_] = b"" if token.special else token.content.encode()
     return [texts.get(id_, b"") for id_ in range(vocabulary_size(tokenizer))]
 
 
 def token_bytes(tokenizer: Tokenizer) -> Int[np.ndarray, "vocab"]:
-    """By id, the number of UTF-8 bytes of a byte-level tokenizer's tokens; 0 for specials."""
+    """Number of UTF-8 bytes of a byte-level tokenizer's tokens, by id; 0 for special tokens."""
     return np.array([len(text) for text in token_texts(tokenizer)], dtype=np.int64)
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """The byte alphabet of GPT-2: printable bytes stand for themselves, the others follow behind the first 256."""
+    """GPT-2's byte alphabet: printable bytes stand for themselves, the others are numbered from 256."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     themselves = [ord(letter) for letter in letters if ord(letter) < 256]
     others = sorted(set(range(256)) - set(themselves))
