@@ -25,7 +25,7 @@ def printed_after(monkeypatch):
         ids = tokenizer.encode(after).ids
         run = SimpleNamespace(model=lambda checkpoint: SimpleNamespace(context=64), tokenizer=tokenizer)
         monkeypatch.setattr(generating, "Run", lambda *arguments: run)
-        monkeypatch.setattr(generating, "continuation", lambda *arguments: iter(ids))
+        monkeypatch.setattr("tti.models.generation.continuation", lambda *arguments: iter(ids))
         config = OmegaConf.load(Path(conf_dir(), "generate.yaml"))
         return "".join(generating.generate(OmegaConf.merge(config, {"run": "run", "prompt": prompt})))
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tti.configuration import Recorded
+from tti.configuration import Recorded, is_for_elsewhere
+from tti.data.corpora import Corpus, require_same_tokens
 from tti.runs import Run
 
 FEWEST_VALIDATIONS = 10
@@ -20,8 +22,8 @@ def validation_curve(of: str | float | None, like: Mapping[str, Any]) -> Callabl
         like: parts of the present run's configuration, which the baseline must share.
 
     Raises:
-        ValueError: there is no baseline, it has not finished, or it differs (the message names the keys); or the run
-            has too few validations to steer by.
+        ValueError: there is no baseline, it has not finished, or it differs (the message names the keys), be it in the
+            content of its data; or the run has too few validations to steer by.
     """
     if of is None:
         raise ValueError(
@@ -34,6 +36,8 @@ def validation_curve(of: str | float | None, like: Mapping[str, Any]) -> Callabl
     run = Run(Path(of))
     _require_finished(run)
     _require_alike(run, like)
+    if run.digests and not is_for_elsewhere():  # where the data are
+        _require_same_data(run, instantiate(like["data"]["corpus"]))
     losses = {int(entry["step"]): entry["val/loss"] for entry in run.metrics() if "val/loss" in entry}
     return losses.__getitem__
 
@@ -50,6 +54,11 @@ def _require_validations(trainer: Mapping[str, Any]) -> None:
 def _require_finished(run: Run) -> None:
     run.config  # noqa: B018  (says what runs there are, if this is none)
     run.summary  # noqa: B018  (says how far the run is, if it has not finished)
+
+
+def _require_same_data(run: Run, corpus: Corpus) -> None:
+    whose, otherwise = f"the baseline {run.folder}", "train the baseline again (overwrite=true)"
+    require_same_tokens(run.digests, run.digests_now(corpus), whose, otherwise)
 
 
 def _require_alike(run: Run, like: Mapping[str, Any]) -> None:

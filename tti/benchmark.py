@@ -5,20 +5,23 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from tti.benchmarking import machine
 from tti.benchmarking.section import Section
-from tti.benchmarking.setting import Setting, composed
 from tti.command import command
 from tti.configuration import without_folders
 from tti.durable import write_atomically
 from tti.runs import commit
+
+if TYPE_CHECKING:
+    from tti.benchmarking.setting import Setting
+
+# torch and what stands on it are imported where they are needed: seconds that `--help` need not wait for.
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
@@ -29,12 +32,16 @@ def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
     Raises:
         ValueError: there is no such table; the message names those that there are.
     """
+    import torch
+
+    from tti.benchmarking.setting import Setting
+
     names = list(config.table) if isinstance(config.table, ListConfig) else [config.table]
     unknown = [name for name in names if name not in config.tables]
     if unknown:
         raise ValueError(f"no table {', '.join(map(str, unknown))}; there are: {', '.join(map(str, config.tables))}")
     overrides = list(HydraConfig.get().overrides.task)
-    setting = Setting(_of_training(overrides), config.stories, config.steps, config.threads)
+    setting = Setting(_of_training(overrides), config.stories, config.steps, config.threads or torch.get_num_threads())
     clock = instantiate(config.clock_function)
     for name in names:
         path = Path(config.to) / f"{name}.md"
@@ -50,11 +57,15 @@ def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
 
 def _of_training(overrides: list[str]) -> tuple[str, ...]:
     """Those that ``python -m tti.train`` would take too."""
+    from tti.benchmarking.setting import composed
+
     known = set(composed(()))
     return tuple(override for override in overrides if re.split(r"[./@=]", override.lstrip("+~"))[0] in known)
 
 
-def _head(name: str, setting: Setting, overrides: list[str]) -> str:
+def _head(name: str, setting: "Setting", overrides: list[str]) -> str:
+    from tti.benchmarking import machine
+
     lines = [
         machine.described(setting.threads),
         f"commit {commit()}",
@@ -66,6 +77,8 @@ def _head(name: str, setting: Setting, overrides: list[str]) -> str:
 @command("benchmark")
 def main(config: DictConfig) -> None:
     """The command line."""
+    import torch
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # as in tti.train
     console = Console()

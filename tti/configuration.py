@@ -1,14 +1,16 @@
 """How configurations are found, spelled into folder names, and told apart."""
 
+import ctypes
 import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -306,10 +308,28 @@ def is_for_elsewhere() -> bool:
 
 
 def _if_cuda(there: Any, elsewhere: Any) -> Any:
-    import torch  # seconds that `--help` need not wait for
-
     assumed = _assumed_cuda.get()
-    return there if (torch.cuda.is_available() if assumed is None else assumed) else elsewhere
+    return there if (_has_cuda() if assumed is None else assumed) else elsewhere
+
+
+def _has_cuda() -> bool:
+    """Whether torch has a GPU; without a driver it is not asked, whose import takes seconds."""
+    if not _may_have_cuda():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@cache
+def _may_have_cuda() -> bool:
+    if sys.platform != "linux" or Path("/dev/kfd").exists():  # which AMD's driver has
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def every(fraction: float, steps: int, times: int = 1, least: int = 1, most: int | None = None) -> int:
@@ -322,12 +342,6 @@ def _knobs(name: str) -> str:
     text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]
     own = re.sub(r"(?m)^(defaults|hydra):\n(?:(?:[ ].*)?\n)*", "", text + "\n").strip()
     return f"{own}\n".replace("$", "$$")  # Hydra fills in a template with it
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
 
 
 def _folder(start: Any, *names: Any) -> str:
@@ -349,7 +363,6 @@ def register_resolvers() -> None:
         "if_cuda": _if_cuda,
         "knobs": _knobs,
         "join": lambda *words: "-".join(str(word) for word in words if word),
-        "threads": _threads,
         "times": lambda a, b: a * b,
         "variant": lambda name: spell_variant(HydraConfig.get().overrides.task, named=bool(name)),
     }

@@ -10,16 +10,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig
 
 from tti.command import command
-from tti.evaluation.runner import CONSOLE, Runner, Trained, in_a_line, require_known
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation
-from tti.huggingface.foreign import named
 from tti.runs import Run, commit, find
 from tti.trust import packages
+
+if TYPE_CHECKING:
+    from tti.evaluation.runner import Trained
 
 # What is printed of an evaluation, where it was asked for.
 HEADLINES = {
@@ -56,18 +57,23 @@ def _runs_in(folder: Path) -> list[Run]:
         return []
 
 
-def evaluate(config: DictConfig) -> Sequence[tuple[Trained, str]]:
+def evaluate(config: DictConfig) -> Sequence[tuple["Trained", str]]:
     """Evaluate the runs, or the model from elsewhere; those that could not be, each with the reason.
 
     Raises:
         ValueError: there are no runs, or an unknown part is asked for.
     """
+    import torch  # seconds that `--help` need not wait for
+
+    from tti.evaluation.runner import CONSOLE, Runner, in_a_line, require_known
+    from tti.huggingface.foreign import named
+
     if (config.run is None) == (config.hf is None):
         raise ValueError(
             "what? Either run=FOLDER (a run, a folder of runs, a glob) or hf=FOLDER (a Hugging Face language model)"
         )
     require_known(config)
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
     models: Sequence[Trained]
     if config.hf is None:
         models = chosen_runs(str(config.run), packages(config.trust))

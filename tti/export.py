@@ -3,26 +3,25 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Int
 from omegaconf import DictConfig
 from rich.console import Console
-from torch import Tensor
 
 from tti.command import command
 from tti.data import tokenizers
-from tti.data.module import StoryData
 from tti.durable import replacing_folder, write_atomically
-from tti.huggingface.card import card
-from tti.huggingface.folder import largest_difference, open_model, write
-from tti.huggingface.gpt2 import is_gpt2
 from tti.huggingface.hub import push, require_name
 from tti.huggingface.names import place
-from tti.models.gpt import GPT
 from tti.runs import Run, commit
 from tti.trust import packages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tti.data.module import StoryData
+    from tti.models.gpt import GPT
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 ABOUT = "export.json"
@@ -37,6 +36,10 @@ def export(config: DictConfig) -> Path:
             others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then. Or
             the Hub does not take it; then the export is there.
     """
+    from tti.huggingface.card import card  # of torch, seconds that `--help` need not wait for
+    from tti.huggingface.folder import write
+    from tti.models.gpt import GPT
+
     run, to = Run(Path(config.run), packages(config.trust)), Path(config.to)
     if config.push:
         require_name(config.push)
@@ -76,8 +79,10 @@ def _require_free(to: Path, overwrite: bool) -> None:
         )
 
 
-def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
+def _stories(run: Run, config: DictConfig) -> "Sequence[Int[Tensor, 'token']]":
     """The first stories of the run's validation split, each cut at the model's context."""
+    import torch
+
     data: StoryData = run.data(config.data)
     packed = data.split("validation")
     if packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
@@ -93,7 +98,7 @@ def _stories(run: Run, config: DictConfig) -> Sequence[Int[Tensor, "token"]]:
     ]
 
 
-def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -> dict[str, Any]:
+def _compared(folder: Path, net: "GPT", stories: "Sequence[Int[Tensor, 'token']]") -> dict[str, Any]:
     """The largest differences of the logits, as transformers computes them from the folder.
 
     Judged in double precision. In single precision they are equal too but for rounding; yet rounding may choose another
@@ -102,6 +107,10 @@ def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -
     Raises:
         ValueError: they are larger than ``TOLERANCE``, or not numbers.
     """
+    import torch
+
+    from tti.huggingface.folder import largest_difference, open_model
+
     theirs = open_model(folder)
     largest = {
         name: largest_difference(net, theirs, stories, dtype)
@@ -116,7 +125,9 @@ def _compared(folder: Path, net: GPT, stories: Sequence[Int[Tensor, "token"]]) -
     return {"stories": len(stories), "tokens": sum(map(len, stories)), "largest_logit_difference": largest}
 
 
-def _about(run: Run, config: DictConfig, net: GPT) -> dict[str, Any]:
+def _about(run: Run, config: DictConfig, net: "GPT") -> dict[str, Any]:
+    from tti.huggingface.gpt2 import is_gpt2
+
     return {
         "run": run.config.run_dir,
         "status": run.status,

@@ -4,14 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tti.command import command
 from tti.data.tokenizers import end_of_text, token_ids
-from tti.models.generation import continuation
 from tti.runs import Run
 from tti.trust import packages
 
@@ -22,6 +20,10 @@ def generate(config: DictConfig) -> Iterator[str]:
     Raises:
         ValueError: no such run or checkpoint, or a prompt that is empty or fills the model's context.
     """
+    import torch  # seconds that `--help` need not wait for
+
+    from tti.models.generation import continuation
+
     run = Run(Path(config.run), packages(config.trust))
     net, tokenizer = run.model(config.checkpoint), run.tokenizer
     tokens = tokenizer.encode(config.prompt).ids

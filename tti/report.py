@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,19 +15,24 @@ from rich.text import Text
 from tti.command import command
 from tti.configuration import conf_dir
 from tti.durable import write_atomically
-from tti.reporting import browser, document, findings, markdown, page, pictures, rating, summary
-from tti.reporting.analysis import Analysis, analyse
-from tti.reporting.selection import select
 
+if TYPE_CHECKING:
+    from tti.reporting.analysis import Analysis
+
+# pandas and matplotlib are imported where they are needed: seconds that `--help` need not wait for.
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
-def report(config: DictConfig) -> Analysis:
+def report(config: DictConfig) -> "Analysis":
     """Write the comparison: Markdown, figures, tidy tables, the page, and the browser where runs were evaluated.
 
     Raises:
         ValueError: there are no finished runs, or they do not compare; the message says why and what to do.
     """
+    from tti.reporting import browser, document, findings, page, pictures, rating
+    from tti.reporting.analysis import analyse
+    from tti.reporting.selection import select
+
     to, config = destination(config), as_now(config)
     with CONSOLE.status("reading runs and evaluations"):
         analysis = analyse(config, select(document.patterns(config), config.baseline, config.compare_anyway))
@@ -54,8 +60,9 @@ def as_now(config: DictConfig) -> DictConfig:
     return DictConfig(OmegaConf.merge(config, {"loss": config.primary, "primary": declared.primary}))
 
 
-def _publish(analysis: Analysis, folder: Path) -> None:
-    from tti.loggers.wandb_report import publish  # seconds that others need not wait for
+def _publish(analysis: "Analysis", folder: Path) -> None:
+    from tti.loggers.wandb_report import publish
+    from tti.reporting import document
 
     images = {path.stem: path for path in sorted(folder.glob("*.png"))}
     wandb = analysis.config.wandb
@@ -70,6 +77,8 @@ def destination(config: DictConfig) -> Path:
     Raises:
         ValueError: some are no folders, and nothing is given.
     """
+    from tti.reporting import document
+
     folders = [Path(pattern) for pattern in document.patterns(config)]
     if config.to:
         if Path(config.to).is_dir():
@@ -91,6 +100,8 @@ def _joined(folders: Sequence[Path]) -> str:
 @command("report", free=("runs", "to", "title"), lists=("runs",))
 def main(config: DictConfig) -> None:
     """The command line."""
+    from tti.reporting import markdown, summary
+
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     analysis = report(config)
     Console().print(_terminal(analysis))
@@ -102,8 +113,10 @@ def main(config: DictConfig) -> None:
     CONSOLE.print(f"written to {to}; open {to.with_suffix('.html')} in a browser")
 
 
-def _terminal(analysis: Analysis) -> Table:
+def _terminal(analysis: "Analysis") -> Table:
     """The report's first table."""
+    from tti.reporting import findings
+
     found = findings.first(analysis).table
     columns = (0, *range(3, 7))  # what it is compared with and whether to trust it: in the sentences below
     first = Column(found.header[0], no_wrap=True, min_width=max(map(len, analysis.variants)))

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -33,10 +32,15 @@ from tti.durable import (
     require_whole,
     write_atomically,
 )
-from tti.models.network import Network, Site
-from tti.regularizers.configured import configured, without_weightings
 from tti.trust import allowed, configuration, load
 
+if TYPE_CHECKING:
+    import torch
+
+    from tti.data.corpora import Corpus
+    from tti.models.network import Network, Site
+
+# torch and what stands on it are imported where they are needed: seconds that a finished run need not wait for.
 Status = Literal["finished", "failed", "unfinished", "not started"]
 START = ".start.yaml"
 UNKNOWN = dict.fromkeys(("command", "commit", "python", "platform", "device"), "unknown") | {
@@ -123,6 +127,19 @@ class Run:
         if self.status != "finished":
             raise ValueError(f"{self.folder} is {self.status}: start it again to finish it")
         return read_json(self.folder / "summary.json")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the tokens of the splits that it was trained and validated on; of early runs, none."""
+        return dict(self.summary.get("data", {}))
+
+    def digests_now(self, corpus: "Corpus") -> dict[str, str]:
+        """The same of a corpus of today. What it calls by the name of the run's cache is not looked at."""
+        caches: dict[str, str] = self.summary.get("caches", {})
+        return {
+            split: self.digests[split] if corpus.folder(split).name == cache else corpus.digest(split)
+            for split, cache in caches.items()
+        }
 
     @property
     def failure(self) -> str:
@@ -216,7 +233,7 @@ class Run:
         allowed(self.config.data, self.trust)
         return instantiate(OmegaConf.merge(self.config, {"data": given}).data)
 
-    def model(self, checkpoint: str = "last") -> Network:
+    def model(self, checkpoint: str = "last") -> "Network":
         """The network, in evaluation mode on the CPU, from ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
@@ -228,7 +245,7 @@ class Run:
         _load(net, "net", path)
         return net.eval()
 
-    def give_weights(self, net: torch.nn.Module, tokenizer: Tokenizer) -> None:
+    def give_weights(self, net: "torch.nn.Module", tokenizer: Tokenizer) -> None:
         """Fill another run's network with what this one's last checkpoint has.
 
         Raises:
@@ -239,7 +256,7 @@ class Run:
             raise ValueError(f"{self.folder} has another tokenizer, to whose tokens its weights belong")
         _load(net, "net", self._checkpoint("last"))
 
-    def regularizers(self, sites: Mapping[str, Site], checkpoint: str = "last") -> torch.nn.ModuleDict:
+    def regularizers(self, sites: Mapping[str, "Site"], checkpoint: str = "last") -> "torch.nn.ModuleDict":
         """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
 
         Args:
@@ -248,12 +265,16 @@ class Run:
         Raises:
             ValueError: as for :meth:`model`.
         """
+        from torch.nn import ModuleDict
+
+        from tti.regularizers.configured import configured, without_weightings
+
         path = self._checkpoint(checkpoint)
         allowed(without_weightings(self.config.regularizer), self.trust)
         made = configured(self.config.regularizer)
         for regularizer in made.values():
             regularizer.attach(sites)
-        regularizers = torch.nn.ModuleDict(made)
+        regularizers = ModuleDict(made)
         _load(regularizers, "regularizers", path)
         return regularizers.eval()
 
@@ -264,9 +285,9 @@ class Run:
             raise ValueError(f"{self.folder} has no checkpoint {name!r}; it has: {known}")
         return path
 
-    def untrained(self) -> Network:
+    def untrained(self) -> "Network":
         """The network that training began with, whose weights are the first that are drawn from the seed."""
-        from lightning import seed_everything  # seconds of imports, which a report need not wait for
+        from lightning import seed_everything
 
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
@@ -284,14 +305,14 @@ class Run:
 
     def _operations_per_token(self) -> float:
         """Of a run from before summaries had it."""
+        import torch
+
+        from tti.models.network import Network
+
         if "_target_" not in (self.config.get("model") or {}):
             return math.nan
         config = self.config.copy()
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
-        try:
-            allowed(config.model, self.trust)
-        except ValueError:
-            return math.nan
         try:
             model = allowed(config.model, self.trust)
         except ValueError:  # of a package that is not trusted: a number is not worth running it
@@ -373,7 +394,7 @@ class Run:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _load(module: torch.nn.Module, name: str, path: Path) -> None:
+def _load(module: "torch.nn.Module", name: str, path: Path) -> None:
     """Fill a module with what the checkpoint has under ``name``."""
     state, prefix = read_checkpoint(path)["state_dict"], f"{name}."
     try:
@@ -422,6 +443,8 @@ def nearby(folder: Path) -> list[Path]:
 
 def environment(overrides: list[str]) -> dict[str, Any]:
     """What a result depends on beside its configuration."""
+    import torch
+
     packages = ("torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "torchmetrics")
     return {
         "command": " ".join(["python -m tti.train", *overrides]),

@@ -5,32 +5,30 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from tti.autoencoders import saelens
-from tti.autoencoders.base import SparseAutoencoder
-from tti.autoencoders.sweep import chosen
 from tti.command import command
-from tti.evaluation.splicing import Quality, quality, recorded, references
-from tti.evaluation.stories import StorySet
 from tti.huggingface.names import place
-from tti.interventions.splice import Splice
-from tti.models.identity import weights_digest
-from tti.models.network import Network
 from tti.models.taps import choose
 from tti.runs import Run
 from tti.trust import packages
 
+if TYPE_CHECKING:
+    from tti.autoencoders.base import SparseAutoencoder
+    from tti.evaluation.splicing import Quality
+    from tti.interventions.splice import Splice
+    from tti.models.network import Network
+
+# torch and what stands on it are imported where they are needed: seconds that `--help` need not wait for.
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def load(folder: str | Path, net: Network, trust: Sequence[str] = ()) -> Splice:
+def load(folder: str | Path, net: "Network", trust: Sequence[str] = ()) -> "Splice":
     """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
 
     ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs. A kind of yours is in a package that you
@@ -39,6 +37,10 @@ def load(folder: str | Path, net: Network, trust: Sequence[str] = ()) -> Splice:
     Raises:
         ValueError: there is none, it is damaged, or it was trained on other weights than ``net`` has.
     """
+    from tti.autoencoders import saelens
+    from tti.interventions.splice import Splice
+    from tti.models.identity import weights_digest
+
     folder = Path(folder)
     settings = saelens.about(folder)["settings"]
     if settings["weights"] != (weights := weights_digest(net)):
@@ -57,7 +59,7 @@ class Job:
     name: str
     seed: int
     settings: dict[str, Any]
-    autoencoder: SparseAutoencoder
+    autoencoder: "SparseAutoencoder"
 
     def is_there(self, overwrite: bool) -> bool:
         """Whether it has been trained already.
@@ -65,6 +67,8 @@ class Job:
         Raises:
             ValueError: another one is in its folder; the message says in what they differ.
         """
+        from tti.autoencoders import saelens
+
         if overwrite or not self.folder.exists():
             return False
         there = saelens.about(self.folder)["settings"]
@@ -79,8 +83,11 @@ class Job:
         return True
 
     @property
-    def quality(self) -> Quality:
+    def quality(self) -> "Quality":
         """How good the saved one is."""
+        from tti.autoencoders import saelens
+        from tti.evaluation.splicing import Quality
+
         figures = saelens.about(self.folder)["quality"]
         return Quality(**{name: math.nan if value is None else value for name, value in figures.items()})
 
@@ -94,6 +101,9 @@ class Autoencoders:
     """
 
     def __init__(self, config: DictConfig) -> None:
+        from tti.autoencoders.sweep import chosen
+        from tti.evaluation.stories import StorySet
+
         self.config = config
         self.run = Run(Path(config.run), packages(config.trust))
         _ = self.run.summary  # raises where it has not finished
@@ -118,14 +128,16 @@ class Autoencoders:
             for name, seed, made in self._made(site)
         ]
 
-    def _made(self, site: str) -> Iterator[tuple[str, int, SparseAutoencoder]]:
+    def _made(self, site: str) -> Iterator[tuple[str, int, "SparseAutoencoder"]]:
         width, config = self.net.sites[site].width, self.config
         sizes = {"d_in": width, "d_sae": round(config.expansion * width), "dead_after": config.dead_after}
         for name, make in self.makes.items():
             for seed in config.seeds:
                 yield name, seed, make(**sizes, seed=seed)
 
-    def _settings(self, site: str, made: SparseAutoencoder) -> dict[str, Any]:
+    def _settings(self, site: str, made: "SparseAutoencoder") -> dict[str, Any]:
+        from tti.models.identity import weights_digest
+
         data = {
             each.split: each.packed.manifest["arrays"]["tokens"]["sha256"] for each in (self.training, self.stories)
         }
@@ -155,6 +167,8 @@ class Autoencoders:
         return [job for jobs in everything.values() for job in jobs]
 
     def _train(self, site: str, jobs: list[Job]) -> None:
+        from tti.evaluation.splicing import quality, recorded, references
+
         with CONSOLE.status(f"{site}: recording activations") as status:
             acts = recorded(self.net, self.training.subset(self.config.tokens), [site])[site]
             title = f"{site}: training {', '.join(job.folder.name for job in jobs)}"
@@ -168,7 +182,9 @@ class Autoencoders:
                 self._save(job, found)
         CONSOLE.print(f"{site}: {len(jobs)} trained")
 
-    def _save(self, job: Job, found: Quality) -> None:
+    def _save(self, job: Job, found: "Quality") -> None:
+        from tti.autoencoders import saelens
+
         figures = {name: value if math.isfinite(value) else None for name, value in asdict(found).items()}
         saelens.save(
             job.autoencoder,
@@ -201,7 +217,9 @@ def table(jobs: list[Job]) -> Table:
 @command("sae", free=("run", "to"))
 def main(config: DictConfig) -> None:
     """The command line."""
-    torch.set_num_threads(config.threads)
+    import torch
+
+    torch.set_num_threads(config.threads or torch.get_num_threads())
     autoencoders = Autoencoders(config)
     jobs = autoencoders.train()
     Console(width=120 if not sys.stdout.isatty() else None).print(table(jobs))

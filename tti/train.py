@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tti.command import INTERRUPTED, command, explained
 from tti.configuration import identity_digest, is_for_elsewhere
+from tti.data.corpora import OTHERWISE, require_same_tokens
 from tti.data.tokenizers import vocabulary_size
 from tti.durable import read_checkpoint
 from tti.loggers.protocols import Summarizing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tti.modules.task import Task
 
-# Lightning is imported where it is needed: it takes seconds, for which `--help` and a finished run need not wait.
+# torch and Lightning are imported where they are needed: seconds that `--help` and a finished run need not wait for.
 log = logging.getLogger("tti.train")
 # The environment variable that names the run folder to the processes that Lightning starts beside the first.
 JOINED = "TTI_JOINED_RUN"
@@ -49,8 +49,10 @@ def train(config: DictConfig) -> float:
     run = Run(Path(config.run_dir))
     if run.status == "finished" and not config.overwrite:  # also where nothing can be written
         require_same(str(run.folder), run.recorded, run.recorded.continued(config))
+        _require_same_data(run, config)
         log.info("%s has finished already; overwrite=true starts it again", run.folder)
         return float(run.summary["metrics"]["val/loss"])
+    config.threads = config.threads or _threads()  # a resumed run keeps its own, or its last digits would change
     with run.claimed():
         config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
         try:
@@ -61,9 +63,30 @@ def train(config: DictConfig) -> float:
             raise
 
 
+def _require_same_data(run: Run, config: DictConfig) -> None:
+    """Find out whether a finished run was trained on other data than lie under these names by now."""
+    try:
+        now = run.digests_now(instantiate(config.data.corpus))
+    except (ValueError, OSError) as error:  # a finished run may be asked for where its data are not
+        log.warning("its data are not compared: %s", error)
+        return
+    require_same_tokens(
+        run.digests, now, str(run.folder), f"{OTHERWISE}, or overwrite=true to start again in its place"
+    )
+
+
+def _threads() -> int:
+    """CPU threads that torch takes by itself."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 @contextmanager
 def _processes_of_its_own(run: Run) -> Iterator[None]:
     """Tell processes started beside this one the run folder, and leave no trace of them to a sweep's next job."""
+    import torch
+
     before = dict(os.environ)
     os.environ[JOINED] = str(run.folder.absolute())
     try:
@@ -84,6 +107,7 @@ def join(run: Run) -> None:
 
 
 def _fit(config: DictConfig, run: Run) -> float:
+    import torch
     from lightning import seed_everything
 
     from tti.modules.assembly import assembled
@@ -153,6 +177,8 @@ def check(config: DictConfig) -> None:
     Raises:
         ValueError: something is.
     """
+    import torch
+
     from tti.modules.assembly import assembled
 
     require_taken(cast(dict[str, Any], OmegaConf.to_container(config.trainer, resolve=True)))
@@ -165,6 +191,8 @@ def check(config: DictConfig) -> None:
 
 def _check_processes(config: DictConfig) -> None:
     """Find out before they are started that there are too many of them, or that they cannot share a step."""
+    import torch
+
     from tti.data.module import require_divisible
 
     devices, on_gpus = config.trainer.devices, config.trainer.accelerator == "gpu"
@@ -205,6 +233,7 @@ def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
         "steps": steps,
         "tokens": journal.tokens_seen,
         "data": data.digests,
+        "caches": data.caches,
         "operations_per_token": task.net.operations_per_token,
         "unigram_entropy": data.unigram_entropy("validation"),
         "ngrams": _ngrams(data, steps) if trainer.is_global_zero else {},

@@ -238,3 +238,32 @@ def test_other_data_under_the_same_name_are_no_resumption(tti):
     text.write_text("\n".join(stories))
     tti(*given).ok()
     assert set(summary(tti.folder / "run")["data"]) == {"train", "validation"}
+
+
+def test_a_finished_run_is_skipped_with_its_own_data_only(tti):
+    text = Path(tti.folder, "train.txt")
+    stories = [f"Once there was a cat number {number}. It sat. <|endoftext|>" for number in range(60)]
+    text.write_text("\n".join(stories))
+    given = [each for each in SMALL if not each.startswith(("data.corpus", "trainer.val"))]
+    given += ["data=tinystories", "data.corpus.train=train.txt", "data.corpus.validation=train.txt"]
+    given += ["data.corpus.tokenizer=bpe:300", "trainer.val_check_interval=2", "run_dir=run"]
+    tti(*given).ok()
+    written = [*(tti.folder / "run").glob("*.json"), *(tti.folder / "run").glob("checkpoints/*")]
+    before = {path: path.read_bytes() for path in written}
+    assert "has finished already" in tti(*given, TTI_CACHE=str(tti.folder / "new")).ok().output
+    assert not (tti.folder / "new").exists()  # nothing is tokenized to find out
+
+    text.write_text("\n".join(stories).replace("cat", "dog"))
+    message = tti(*given).failed()
+    assert "the tokens of train and validation are not those that run was trained with" in message
+    assert "overwrite=true" in message
+    budget = ["weighting=budget", "weighting.baseline.of=run", "regularizer=l1", "run_dir=budget"]
+    assert "are not those that the baseline run was trained with" in tti(*given, *budget).failed()
+
+    text.unlink()
+    said = tti(*given).ok().output
+    assert "its data are not compared: no such file: train.txt" in said
+    assert "has finished already" in said
+    text.write_text("\r\n".join(stories))  # other bytes, the same stories
+    assert "has finished already" in tti(*given).ok().output
+    assert {path: path.read_bytes() for path in before} == before

@@ -116,6 +116,15 @@ def open_cache(folder: Path, identity: Mapping[str, Any]) -> PackedStories:
     return PackedStories(folder, manifest, **arrays)
 
 
+def tokens_digest(folder: Path) -> str | None:
+    """SHA-256 of a cache's tokens as recorded in its manifest; None if there is no readable manifest."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["arrays"]["tokens"]["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 @dataclass(frozen=True)
 class Maker:
     """What fills a cache: a tokenizer, portions of encoded stories, and a title to show while they are made."""

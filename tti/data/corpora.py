@@ -16,7 +16,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tti.data import sources, tokenizers
-from tti.data.cache import FORMAT, EncodedStory, Maker, PackedStories, cached
+from tti.data.cache import FORMAT, EncodedStory, Maker, PackedStories, cached, tokens_digest
 from tti.data.grammar import EDITION, StoryGrammar
 from tti.data.sources import Source
 from tti.durable import write_atomically
@@ -63,8 +63,16 @@ class Corpus(ABC):
             raise ValueError(f"this corpus has no split {split!r}; it has {', '.join(self.splits)}")
         return cached(self.folder(split), self.identity(split), lambda: self.make(split))
 
+    def digest(self, split: str) -> str:
+        """SHA-256 of the tokens of a split, built first if necessary; of an existing cache only the manifest is read.
+
+        Raises:
+            ValueError: as for :meth:`open`.
+        """
+        return tokens_digest(self.folder(split)) or self.open(split).manifest["arrays"]["tokens"]["sha256"]
+
     def folder(self, split: str) -> Path:
-        """Folder of the packed split, whether or not it exists yet."""
+        """Folder of the packed split, whether or not it exists yet; its name stands for everything the tokens depend on."""
         return self.cache_dir / f"{_slug(self.label(split))}-{_digest({'format': FORMAT, **self.identity(split)})}"
 
 
@@ -152,6 +160,30 @@ class TextCorpus(Corpus):
                 trained = tokenizers.train_bpe(self.tokenizer, self._stories("train"))
                 write_atomically(path, trained.to_str())
         return tokenizers.read(path)
+
+
+OTHERWISE = "train on this one under another name (name=...)"
+
+
+def require_same_tokens(
+    began: Mapping[str, str], now: Mapping[str, str], whose: str = "this run", otherwise: str = OTHERWISE
+) -> None:
+    """Compare the digests of the tokens that a run was trained on with the present ones.
+
+    Args:
+        began: digest by split, as far as the run recorded them.
+        now: digest by split.
+        whose: the run, for the message.
+        otherwise: the alternative to restoring the earlier data, for the message.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if changed := [name for name in now if began.get(name, now[name]) != now[name]]:
+        raise ValueError(
+            f"the tokens of {' and '.join(changed)} are not those that {whose} was trained with: a file of data.corpus "
+            f"or its tokenizer has changed. Restore the earlier one, or {otherwise}"
+        )
 
 
 def _tokenizer_files(folder: Path) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tti.data import ngrams, tokenizers
 from tti.data.cache import PackedStories
-from tti.data.corpora import Corpus
+from tti.data.corpora import Corpus, require_same_tokens
 from tti.durable import write_atomically
 from tti.measures import type_entropy
 from tti.models.stories import Stories
@@ -203,6 +203,11 @@ class StoryData(LightningDataModule):
         """SHA-256 of the tokens of the training and validation splits."""
         return {name: self.split(name).manifest["arrays"]["tokens"]["sha256"] for name in ("train", "validation")}
 
+    @property
+    def caches(self) -> dict[str, str]:
+        """Names of the caches of these splits; a name stands for everything the tokens depend on."""
+        return {name: self.split(name).folder.name for name in self.digests}
+
     def state_dict(self) -> dict[str, Any]:
         """The position in the data: optimiser steps taken. The order follows from the run's configuration."""
         assert self.trainer is not None
@@ -218,13 +223,7 @@ class StoryData(LightningDataModule):
         Raises:
             ValueError: the checkpoint was trained on different tokens.
         """
-        began = state_dict.get("tokens", self.digests)  # checkpoints up to 0.1 do not record them
-        if changed := [name for name, digest in self.digests.items() if began[name] != digest]:
-            raise ValueError(
-                f"the tokens of {' and '.join(changed)} are not those that this run was trained with: a file of "
-                "data.corpus or its tokenizer has changed. Restore the earlier one, or train on this one under another "
-                "name (name=...)"
-            )
+        require_same_tokens(state_dict.get("tokens", {}), self.digests)  # checkpoints up to 0.1 do not record them
 
     def _loader(self, stories: "StoryBatches", order: Sampler["Portion"]) -> DataLoader[Batch]:
         return DataLoader(

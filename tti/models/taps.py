@@ -8,13 +8,15 @@ and a model without taps pays nothing for it.
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # names are chosen also where nothing else needs torch
+    from torch import Tensor
 
-Tap = Callable[[str, Tensor], Tensor]
+Tap = Callable[[str, "Tensor"], "Tensor"]
 
 
-def no_tap(site: str, activation: Tensor) -> Tensor:
+def no_tap(site: str, activation: "Tensor") -> "Tensor":
     """The tap that does nothing."""
     return activation
 
@@ -31,7 +33,7 @@ class Recorder:
         self.sites = frozenset(sites)
         self.activations: dict[str, Tensor] = {}
 
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
+    def __call__(self, site: str, activation: "Tensor") -> "Tensor":
         if site in self.sites:
             self.activations[site] = activation
         return activation
