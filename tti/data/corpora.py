@@ -72,7 +72,7 @@ class Corpus(ABC):
         return tokens_digest(self.folder(split)) or self.open(split).manifest["arrays"]["tokens"]["sha256"]
 
     def folder(self, split: str) -> Path:
-        """Folder of the packed split, whether or not it exists yet; its name stands for everything the tokens depend on."""
+        """Folder of the packed split, existing or not. Its name stands for everything that the tokens depend on."""
         return self.cache_dir / f"{_slug(self.label(split))}-{_digest({'format': FORMAT, **self.identity(split)})}"
 
 
