@@ -1,6 +1,6 @@
-"""The ``evaluation/`` folder of a run: one JSON and at most one npz a part, written whole, checked when read.
+"""The ``evaluation/`` folder of a run: per part, a JSON file and at most one npz, written whole, checked when read.
 
-``docs/evaluation.md`` documents the schema. What evaluates writes through :func:`write`, what reports reads through
+``docs/evaluation.md`` documents the schema. Evaluation writes through :func:`write`, reports read through
 :class:`Evaluation`; neither knows the other.
 """
 
@@ -26,7 +26,7 @@ NEURON = "/neuron/"
 
 
 class OtherSchemaError(ValueError):
-    """A part was written under another version of the schema."""
+    """A part has another version of the schema."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Array:
 
     @property
     def described(self) -> dict[str, Any]:
-        """As the JSON has it."""
+        """Its description in the JSON file."""
         return {
             "shape": list(self.values.shape),
             "dtype": self.values.dtype.name,
@@ -53,7 +53,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Result:
-    """What a part found: named numbers, arrays, and what one must know to read them."""
+    """The result of a part: metrics, arrays, and notes needed to interpret them."""
 
     metrics: Mapping[str, float]
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is there of a run's evaluation: one subject on one split.
+    """The evaluation of a run that exists: one subject on one split.
 
     Args:
         run: the run's folder.
-        split: of the run's corpus.
+        split: split of the run's corpus.
         subject: ``trained``, ``random_init`` or ``rotation``.
     """
 
@@ -76,33 +76,33 @@ class Evaluation:
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """Folder of its files."""
         return self.run / FOLDER / self.split / self.subject
 
     def parts(self) -> tuple[str, ...]:
-        """The parts that are done, in the order of their names."""
+        """The completed parts, in alphabetical order."""
         return tuple(sorted(path.stem for path in self.folder.glob("*.json")))
 
     def part(self, name: str) -> "Part":
         """One part.
 
         Raises:
-            ValueError: it is not there, damaged, or of another schema version; the message says what to do.
+            ValueError: it is missing, damaged, or has another schema version; the message says what to do.
         """
         path = self.folder / f"{name}.json"
         if not path.exists():
             known = ", ".join(self.parts()) or "none"
             raise ValueError(
                 f"{self.run} has no evaluation {name!r} of {self.subject} on {self.split}; it has: {known}. "
-                f"Make it with: python -m tti.evaluate run={self.run} split={self.split} parts=[{name}]"
+                f"Create it with: python -m tti.evaluate run={self.run} split={self.split} parts=[{name}]"
             )
         return Part(path)
 
     def metrics(self) -> dict[str, float]:
-        """``<part>/<metric>`` of all parts that are there; NaN where a metric is undefined.
+        """``<part>/<metric>`` of all existing parts; NaN for undefined metrics.
 
         Raises:
-            ValueError: a part is damaged or of another schema version.
+            ValueError: a part is damaged or has another schema version.
         """
         return {f"{name}/{metric}": value for name in self.parts() for metric, value in self.part(name).metrics.items()}
 
@@ -112,10 +112,10 @@ class Evaluation:
         return tuple(dict.fromkeys(key.partition(NEURON)[0] for key in keys))
 
     def neurons(self, site: str) -> dict[str, np.ndarray]:
-        """The table of a site's neurons: name -> ``[width]``, from all parts that are there.
+        """The table of a site's neurons: name -> ``[width]``, from all existing parts.
 
         Raises:
-            ValueError: a part is damaged or of another schema version.
+            ValueError: a part is damaged or has another schema version.
         """
         table: dict[str, np.ndarray] = {}
         for name in self.parts():
@@ -125,16 +125,16 @@ class Evaluation:
 
 
 def evaluations(run: Path) -> list[Evaluation]:
-    """Every split and subject of a run of which at least one part is there."""
+    """Every split and subject of a run with at least one part."""
     folders = sorted({path.parent for path in (run / FOLDER).glob("*/*/*.json")})
     return [Evaluation(run, folder.parent.name, folder.name) for folder in folders]
 
 
 class Part:
-    """One part, as its files have it; arrays are read when they are asked for.
+    """One part, as stored in its files; arrays are read on access.
 
     Raises:
-        ValueError: the JSON is damaged or of another schema version.
+        ValueError: the JSON file is damaged or has another schema version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -146,13 +146,13 @@ class Part:
             raise ValueError(f"{path} is damaged ({error!r}). Delete it and evaluate again.") from error
         if schema != SCHEMA:
             raise OtherSchemaError(
-                f"{path} is of schema version {schema}; this version of tti reads {SCHEMA}. Delete it and evaluate "
+                f"{path} has schema version {schema}; this version of tti reads {SCHEMA}. Delete it and evaluate "
                 "again, or read it with the version that wrote it."
             )
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The numbers; NaN where one is undefined."""
+        """The metrics; NaN if undefined."""
         return {name: math.nan if value is None else float(value) for name, value in self.content["metrics"].items()}
 
     @cached_property
@@ -167,24 +167,24 @@ class Part:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How."""
+        """The part's settings."""
         return dict(self.content["settings"])
 
     @property
     def notes(self) -> dict[str, str]:
-        """What one must know to read it."""
+        """Notes needed to interpret the metrics."""
         return dict(self.content["notes"])
 
     @property
     def cost(self) -> dict[str, float]:
-        """What it took."""
+        """Time and memory that the part took."""
         return dict(self.content["cost"])
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The arrays of an npz by key, each read from the file when it is asked for.
+    """The arrays of an npz by key, each read from the file on access.
 
-    The file's size is compared whenever it is opened, its hash the first time.
+    The file's size is checked whenever it is opened, and its hash the first time.
     """
 
     def __init__(self, path: Path, described: Mapping[str, Any], file: Mapping[str, Any] | None) -> None:
@@ -207,10 +207,10 @@ class Arrays(Mapping[str, np.ndarray]):
         return len(self.described)
 
     def verify(self) -> None:
-        """Compare the file's hash with that of what was written.
+        """Check the file's hash.
 
         Raises:
-            ValueError: it differs.
+            ValueError: it differs from the recorded one.
         """
         if not self.file:
             return
@@ -234,21 +234,23 @@ class Arrays(Mapping[str, np.ndarray]):
             raise self._damaged(repr(error)) from error
 
     def _damaged(self, why: str) -> ValueError:
-        return ValueError(f"{self.path} is damaged ({why}). Delete it and the JSON beside it, and evaluate again.")
+        return ValueError(
+            f"{self.path} is damaged ({why}). Delete it and the JSON file next to it, and evaluate again."
+        )
 
 
 def write(evaluation: Evaluation, name: str, result: Result, about: Mapping[str, Any]) -> None:
-    """Write one part: arrays first, and then the JSON that says it is done.
+    """Write one part: arrays first, then the JSON file, whose presence marks it as complete.
 
     Args:
-        evaluation: whose.
-        name: of the part.
-        result: what it found. Numbers that are not finite become ``null``.
+        evaluation: the evaluation it belongs to.
+        name: name of the part.
+        result: its result. Numbers that are not finite become ``null``.
         about: ``of``, ``settings``, ``cost`` and ``environment``.
     """
     evaluation.folder.mkdir(parents=True, exist_ok=True)
     path = evaluation.folder / f"{name}.json"
-    path.unlink(missing_ok=True)  # of other settings: from here on its arrays are not what it says
+    path.unlink(missing_ok=True)  # from here on, its arrays may not match it
     content = {
         "schema": SCHEMA,
         "part": name,

@@ -127,7 +127,7 @@ def test_a_gpt_neo_is_evaluated_by_all_parts_that_need_no_weights(here, export, 
     small = ["evaluation.causality.neurons=2", "evaluation.causality.tokens=100", "evaluation.sae.tokens=600"]
     given = ["data=tinystories", "data.corpus.train=train.txt", VALIDATION, parts, "device=cpu"]
     done = here("hf=neo", *given, *small, "calibration_tokens=800", module="tti.evaluate").ok()
-    assert "effects: left out, what the network's neurons read and write is not known" in done.output
+    assert "effects: left out, the network does not expose the weights of its neurons" in done.output
     assert "gaming: left out" in done.output
     evaluation = Evaluation(tmp_path / "neo")
     assert evaluation.parts() == ("causality", "geometry", "performance", "sae")

@@ -67,7 +67,7 @@ def test_an_evaluation_of_another_schema_version(written_run, evaluate_run, repo
     path = run / "evaluation" / "validation" / "trained" / "selectivity.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
     analysis = reported()
-    assert "left out: sparse/seed-1/evaluation/validation/trained/selectivity.json is of schema version 99" in remarks(
+    assert "left out: sparse/seed-1/evaluation/validation/trained/selectivity.json has schema version 99" in remarks(
         analysis
     )
     assert analysis.table["performance/loss"].notna().all()

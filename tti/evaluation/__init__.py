@@ -1,1 +1,1 @@
-"""The common evaluation of a trained run, one part a file: activations in, numbers and arrays out."""
+"""The common evaluation of a trained run, one part per file: it turns activations into metrics and arrays."""

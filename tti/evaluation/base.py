@@ -24,24 +24,24 @@ from tti.step import Step
 
 
 def unchanged(site: str, acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-    """The view that does nothing."""
+    """The identity view."""
     return acts
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is evaluated.
+    """The subject of an evaluation: a network with a view of its activations.
 
     Attributes:
         name: ``trained``, ``random_init`` or ``rotation``.
-        net: the network, in evaluation mode, on the device.
+        net: the network, in evaluation mode, on its device.
         stories: the split.
-        view: what becomes of activations before parts see them.
-        regularizers: what the network was trained with, by name, with what they have learned; empty unless a part
-            ``needs_regularizers``.
-        calibration: for every site that a part asked for, what a sample of stories says of its neurons; empty before
+        view: transformation of activations before parts see them.
+        regularizers: the regularizers that the network was trained with, by name, with their trained parameters; empty
+            unless a part ``needs_regularizers``.
+        calibration: for every site that a part requests, statistics of its neurons on a sample of stories; empty before
             parts are attached.
-        head: logits from the network's final hidden state, where they are not its own.
+        head: maps the network's final hidden state to logits, if not the network's own head.
     """
 
     name: str
@@ -54,34 +54,34 @@ class Subject:
 
     @cached_property
     def influence(self) -> dict[str, Float[Tensor, "width"]]:
-        """For every site of ``calibration``, how far each neuron moves the next-token distribution, in nats a token.
+        """Influence of each neuron on the next-token distribution, in nats per token, at the calibrated sites.
 
-        Computed when a part first asks for it, once for all parts.
+        Computed on first access, once for all parts.
         """
         chunk = self.stories.drawn(TOKENS).to(self.device)
         return influence(self.net, self.head or self.net.logits, chunk, self.calibration, self.view)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.net.device
 
     @property
     def widths(self) -> dict[str, int]:
-        """The sites that have a row a token, which parts choose from, with their widths."""
+        """Widths of the sites that have a row per token, from which parts choose."""
         return {name: site.width for name, site in self.net.sites.items() if site.rows == "token"}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Some stories with what the network made of them.
+    """Some stories, with the network's activations on them.
 
     Attributes:
-        step: batch, nll (only if a part ``needs_nll``; not numbers otherwise) and activations, ``[token, width]``.
-        places: where each token in the loss stands in the packed split.
-        stories: which stories of the split these are.
-        story: which of them each token in the loss is of.
-        first: tokens in the loss before these in the pass.
+        step: batch, nll (NaN unless a part ``needs_nll``) and activations, ``[token, width]``.
+        places: position of each token in the loss in the packed split.
+        stories: indices of these stories in the split.
+        story: for each token in the loss, the index of its story in ``stories``.
+        first: number of tokens in the loss that came before in the pass.
     """
 
     step: Step
@@ -94,56 +94,56 @@ class Seen:
 class Part(ABC):
     """One part of the evaluation.
 
-    It says whether it can be done at all (``inapplicable``) and which activations it wants (``sites``), both without
-    remembering anything; begins with a subject (``attach``); sees all scored tokens in one pass that it shares with
-    other parts (``update``; sums, counts, tables and maxima of bounded size); and says what it found (``compute``),
-    where it may also run the network on stories of its own choice.
+    ``inapplicable`` says whether the part can be done at all, and ``sites`` which activations it needs; both are
+    stateless. ``attach`` starts a subject. ``update`` sees all tokens in the loss in one pass shared with other parts,
+    and accumulates sums, counts, tables and maxima of bounded size. ``compute`` returns the result, and may also run
+    the network on stories of its own choice.
     """
 
     streams = True
-    """Whether it wants the pass over all tokens."""
+    """Whether it takes part in the pass over all tokens."""
     needs_nll = False
-    """Whether it reads ``step.nll``; a pass without it spares the head, most of a small model's arithmetic."""
+    """Whether it reads ``step.nll``. A pass without it skips the head, most of a small model's arithmetic."""
     needs_regularizers = False
-    """Whether it reads ``subject.regularizers``, which takes their code."""
+    """Whether it reads ``subject.regularizers``, which requires their code."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.say: Callable[[str], None] = lambda text: None  # how far a long computation is
+        self.say: Callable[[str], None] = lambda text: None  # reports the progress of a long computation
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """What happens within counts as this part's own work."""
+        """Count the time inside this context as the part's own."""
         began = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - began
 
     def inapplicable(self, subject: Subject) -> str:
-        """Why it cannot be done on this network and these stories; empty if it can."""
+        """Why the part cannot be done on this network and these stories; empty if it can."""
         return ""
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
-        """The sites whose activations it wants.
+        """The sites whose activations it needs.
 
         Raises:
-            ValueError: a glob matches none; the message lists those there are.
+            ValueError: a glob matches no site; the message lists the available ones.
         """
         return ()
 
     @abstractmethod
     def attach(self, subject: Subject) -> None:
-        """Forget everything and begin with this subject."""
+        """Reset, and start with this subject."""
 
     def update(self, seen: Seen) -> None:  # noqa: B027
-        """Take in some stories."""
+        """Add some stories."""
 
     @abstractmethod
     def compute(self) -> Result:
-        """What was found."""
+        """The result."""
 
 
 class SitePart(Part):
-    """A part that measures each of its sites apart.
+    """A part that measures each of its sites separately.
 
     Args:
         sites: globs.
@@ -158,10 +158,10 @@ class SitePart(Part):
 
 
 def by_layer(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Site -> name -> number, as ``<name>/<kind>/<layer>`` and ``<name>/<kind>/mean`` over the layers.
+    """Flatten site -> name -> number to ``<name>/<kind>/<layer>``, and ``<name>/<kind>/mean`` over the layers.
 
-    The mean is over all of the layers: undefined where the number is undefined in any, since a mean over those where it
-    is defined would be over other layers in another model.
+    The mean is undefined if the number is undefined in any layer; otherwise it would be a mean over different layers in
+    different models.
     """
     metrics: dict[str, float] = {}
     over_layers: dict[str, list[float]] = defaultdict(list)
@@ -184,10 +184,10 @@ def array(values: Tensor, *dims: str, unit: str = "") -> Array:
 
 
 def mean_defined(values: Float[Tensor, "width"]) -> float:
-    """Mean of the values that are numbers; NaN where none is. For what has no worst value: see :func:`mean_of_all`."""
+    """Mean of the finite values, NaN if there are none; for values without a worst case, see :func:`mean_of_all`."""
     return float(values[values.isfinite()].double().mean())
 
 
 def mean_of_all(scores: Float[Tensor, "width"]) -> float:
-    """Mean of scores of which 0 is the worst, and what an undefined one counts as: leaving it out would reward it."""
+    """Mean of scores whose worst value is 0; undefined scores count as 0, since excluding them would reward them."""
     return float(scores.double().nan_to_num(0, 0, 0).mean())

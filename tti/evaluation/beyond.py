@@ -1,7 +1,7 @@
-"""What a detector knows of a value beyond the last two tokens: scores that are 0 for every lookup table.
+"""A detector's knowledge of a value beyond the last two tokens: scores that are 0 for every lookup table.
 
-Tokens are divided into *strata*, one for each pair of the token before and the current one. Within a stratum the last
-two tokens say nothing more, so what a detector knows there it knows from further back.
+Tokens are divided into *strata*, one for each pair of previous and current token. Within a stratum the last two tokens
+carry no further information, so a detector's knowledge there comes from further back.
 """
 
 from functools import cached_property
@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-SEED = 0  # of the permutation within strata: the same for every run with the same data
+SEED = 0  # of the permutation within strata: the same for every run on the same data
 
 
 class Labelled:
     """Tokens with their strata and the values that they carry.
 
     Args:
-        stratum: of each token, from 0.
-        values: row of each value that a token carries, one a factor.
-        rows: how many there are.
+        stratum: the stratum of each token, from 0.
+        values: rows of the values that a token carries, one per factor.
+        rows: number of values.
     """
 
     def __init__(self, stratum: Int[np.ndarray, "token"], values: Int[np.ndarray, "token factor"], rows: int) -> None:
@@ -27,37 +27,37 @@ class Labelled:
         self.values = one_hot(values, rows)
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Number of tokens."""
         return len(self.stratum)
 
     @cached_property
     def strata(self) -> sparse.csr_array:
-        """Which stratum each token is in, ``[token, stratum]``."""
+        """Membership of tokens in strata, ``[token, stratum]``."""
         return one_hot(self.stratum[:, None], int(self.stratum.max(initial=-1)) + 1)
 
     @cached_property
     def sizes(self) -> Int[np.ndarray, "stratum"]:
-        """Tokens of each stratum."""
+        """Number of tokens in each stratum."""
         return np.bincount(self.stratum)
 
     @cached_property
     def counts(self) -> Int[np.ndarray, "value"]:
-        """Tokens that carry each value."""
+        """Number of tokens that carry each value."""
         return self.values.sum(0)
 
     @cached_property
     def rates(self) -> sparse.csr_array:
-        """How often each value is carried within each stratum, ``[value, stratum]``."""
+        """Frequency of each value within each stratum, ``[value, stratum]``."""
         return (self.values.T @ self.strata) @ sparse.diags_array(1 / self.sizes)
 
     @cached_property
     def unsure(self) -> Float[np.ndarray, "value"]:
-        """Tokens that the last two leave open: the sum of p (1 - p), p the value's rate in the token's stratum."""
+        """What the last two tokens leave open: the sum over tokens of p (1 - p), p the value's rate in the stratum."""
         return (self.rates - self.rates.power(2)) @ self.sizes
 
     @cached_property
     def shuffled(self) -> Int[np.ndarray, "token"]:
-        """Another token of the same stratum for each token: one permutation within strata."""
+        """A random permutation of tokens within strata."""
         keys = np.random.default_rng(SEED).random(len(self))
         order = np.argsort(self.stratum, kind="stable")
         permutation = np.empty(len(self), np.int64)
@@ -65,33 +65,33 @@ class Labelled:
         return permutation
 
     def f1(self, on: sparse.csr_array) -> Float[np.ndarray, "value detector"]:
-        """F1 of every detector for every value, beyond what it would be with the detector shuffled within strata.
+        """F1 of every detector for every value, beyond that of the detector shuffled within strata.
 
-        (F1 - F0) / (1 - F0), where F0 is the mean over all permutations within strata, in closed form: the hits that
-        are expected where detector and value are independent given the last two tokens. 0 for any function of the last
+        (F1 - F0) / (1 - F0), where F0 is the mean over all permutations within strata, in closed form: it counts the
+        hits expected if detector and value are independent given the last two tokens. 0 for any function of the last
         two tokens, 1 for a detector that is on exactly for the value.
         """
         hits, chance, most = self._hits(on)
         return ratio(hits - chance, most - chance)
 
     def f1_of(self, on: sparse.csr_array) -> Float[np.ndarray, "value"]:
-        """The same where there is one detector for each value."""
+        """The same for one detector per value."""
         hits = self.values.multiply(on).sum(0)
         chance = (self.rates.T.multiply(self.strata.T @ on)).sum(0)
         most = (self.counts + on.sum(0)) / 2
         return ratio(hits - chance, most - chance)
 
     def _hits(self, on: sparse.csr_array) -> tuple[Float[np.ndarray, "value detector"], ...]:
-        """Hits, the hits by chance, and the mean of carriers and tokens on which the detector is on."""
+        """Hits, hits expected by chance, and the mean of the number of carriers and of tokens with the detector on."""
         hits = (self.values.T @ on).toarray()
         chance = (self.rates @ (self.strata.T @ on)).toarray()
         return hits, chance, (self.counts[:, None] + on.sum(0)) / 2
 
     def information_of(self, on: sparse.csr_array, wanted: Bool[np.ndarray, "value"]) -> Float[np.ndarray, "value"]:
-        """(I(A; V | last two) - null) / (H(V | last two) - null) where there is one detector A for each value V.
+        """(I(A; V | last two) - null) / (H(V | last two) - null), for one detector A per value V.
 
-        V: the token carries the value or not. The null is the same information of the detector permuted within strata,
-        which takes away what counting few tokens in a stratum makes up. NaN where it is not wanted.
+        V is whether the token carries the value. The null is the same information for the detector permuted within
+        strata; it removes the bias from strata with few tokens. NaN where not ``wanted``.
         """
         found = np.full(len(wanted), np.nan)
         detectors, values = on.tocsc(), self.values.tocsc()
@@ -115,12 +115,12 @@ class Labelled:
 
 
 def one_hot(columns: Int[np.ndarray, "token factor"], width: int) -> sparse.csr_array:
-    """``[token, width]``, 1.0 at each of a token's columns."""
+    """``[token, width]``, with 1.0 at each of a token's columns."""
     tokens, each = columns.shape
     ones = np.ones(tokens * each)
     return sparse.csr_array((ones, columns.ravel(), np.arange(tokens + 1) * each), (tokens, width))
 
 
 def ratio(part: Float[np.ndarray, "..."], whole: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """``part / whole``; 0 where there is nothing to know."""
+    """``part / whole``; 0 if there is nothing to know."""
     return np.where(whole > 1e-9, part / np.where(whole > 1e-9, whole, 1), 0.0)

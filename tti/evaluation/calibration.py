@@ -1,7 +1,7 @@
-"""What a sample of stories says of a site's neurons before the pass: ranges, quantiles, scale.
+"""Statistics of a site's neurons on a sample of stories, taken before the pass: ranges, quantiles, scale.
 
-A pass that sees every token once cannot know a quantile in advance. Thresholds and bins are therefore taken from whole
-stories drawn at random, the same for every run with the same data, and counted over all tokens.
+A pass that sees every token once cannot know a quantile in advance. Thresholds and bins therefore come from randomly
+drawn whole stories, the same for every run on the same data, and are then applied to all tokens.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-TAIL = 0.95  # the tails that are compared begin at this quantile and at 1 less it
-RECTIFIED = 0.01  # a site with more exact zeros than that has a non-linearity that makes them
+TAIL = 0.95  # the tails that are compared lie beyond this quantile and beyond 1 minus it
+RECTIFIED = 0.01  # a larger share of exact zeros means that the non-linearity produces them
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one site: ``sorted`` holds ``QUANTILES`` evenly spaced order statistics of each neuron's activations."""
+    """Calibration of one site.
+
+    Attributes:
+        quantiles: :data:`QUANTILES` evenly spaced order statistics of each neuron's activations, or all if there are
+            fewer.
+        mean: mean of each neuron.
+        rms: root mean square of each neuron.
+        zeros: fraction of exact zeros of each neuron.
+    """
 
     quantiles: Float[Tensor, "width quantile"]
     mean: Float[Tensor, "width"]
@@ -25,7 +33,7 @@ class Calibration:
 
     @classmethod
     def of(cls, acts: Float[Tensor, "token width"]) -> "Calibration":
-        """From the activations of a sample."""
+        """Compute it from the activations of a sample."""
         ordered = acts.float().T.sort(-1).values
         kept = torch.linspace(0, len(acts) - 1, min(QUANTILES, len(acts)), device=acts.device).round().long()
         zeros = (ordered == 0).float().mean(-1)
@@ -38,9 +46,9 @@ class Calibration:
     def beyond(self, q: float) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
         """The sign of each neuron's longer tail, and the threshold above which ``sign * a`` is in its top ``1 - q``.
 
-        The longer tail is the one whose mean lies further from the median, each being ``1 - `` :data:`TAIL` of the
-        tokens. It says nothing of what the neuron answers to, so that nothing is chosen by the score that it enters.
-        Clipping a GELU at 0 leaves it.
+        The longer tail is the one whose mean is further from the median, where each tail holds ``1 -`` :data:`TAIL` of
+        the tokens. It does not depend on what the neuron responds to, so it is not chosen by the score that uses it.
+        Clipping a GELU at 0 does not change it.
         """
         tail = self.quantiles.shape[1] - round(TAIL * (self.quantiles.shape[1] - 1))
         median = self.quantile(0.5)
@@ -52,9 +60,9 @@ class Calibration:
     def above(self, sign: Float[Tensor, "width"], q: float) -> Float[Tensor, "width"]:
         """The threshold above which ``sign * a`` is in its top ``1 - q``.
 
-        "Above" is strict, so that ties are off: a neuron that is at one value on more than ``q`` of the tokens, as the
-        zeros of ReLU and top-k are, is on where it is above that. A neuron whose largest value is that common is on
-        there: it has no smaller set.
+        "Above" is strict, so ties are off: a neuron with one value on more than ``q`` of the tokens, such as the zeros
+        of ReLU and top-k, is on above that value. If its largest value is that common, it is on at that value, since
+        there is no smaller set.
         """
         signed = torch.where(sign[:, None] > 0, self.quantiles, -self.quantiles.flip(1))
         top = signed[:, -1]
@@ -65,7 +73,7 @@ class Calibration:
 
     @property
     def rectified(self) -> bool:
-        """Whether the site makes exact zeros, as ReLU and top-k do; dead neurons do not count."""
+        """Whether the site has exact zeros, as after ReLU and top-k; dead neurons do not count."""
         alive: Bool[Tensor, "width"] = self.zeros < 1
         return bool(alive.any()) and bool(self.zeros[alive].mean() > RECTIFIED)
 

@@ -1,4 +1,4 @@
-"""Does a neuron that detects a value also act on it: where what the network predicts changes when it is taken away."""
+"""Causal form of the ground truth: does ablating a value's best neuron change predictions where the value holds?"""
 
 from collections.abc import Callable
 from copy import copy
@@ -16,7 +16,7 @@ from tti.models.network import Head, Network
 
 
 def odd_stories(stories: StorySet, tokens: int) -> Chunk:
-    """Whole odd stories of the split drawn at random, of about that many tokens."""
+    """Random whole stories with odd index from the split, of about ``tokens`` tokens."""
     odd = copy(stories)
     odd.members = stories.members[stories.members % 2 == 1]
     return odd.drawn(tokens)
@@ -33,7 +33,7 @@ def divergences(
     at_once: int,
     say: Callable[[str], None],
 ) -> Float[Tensor, "neuron token"]:
-    """KL of the next-token distribution from the unchanged one, in nats, with one neuron at a time at its mean."""
+    """KL of the next-token distribution from the unablated one, in nats, with one neuron at a time held at its mean."""
     batch = chunk.batch
     found: list[Float[Tensor, "copy token"]] = []
     whole = net(batch.tokens, batch.stories)
@@ -59,10 +59,10 @@ def specificity(
     effect: Float[np.ndarray, "counted token"],
     counted: Bool[np.ndarray, "value"],
 ) -> Float[np.ndarray, "counted"]:
-    """How much of each value's effect falls on its tokens, beyond the last two tokens: 0 by chance, 1 all of it.
+    """Share of each value's effect on tokens with the value, beyond the last two tokens: 0 by chance, 1 if all of it.
 
-    (share - chance) / (1 - chance); chance is the share if the effect were the same, and fell within each pair of last
-    two tokens on carriers and others alike. 0 for a neuron without any effect.
+    (share - chance) / (1 - chance), where chance is the share of the same effect if it were spread evenly, for each
+    pair of last two tokens, over tokens with and without the value. 0 for a neuron without any effect.
     """
     rows = np.searchsorted(knowledge.measured_on, places)
     measure = knowledge.measure

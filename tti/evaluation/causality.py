@@ -1,4 +1,4 @@
-"""Causality: what the loss does when a neuron is taken away, and whether it does it where the neuron's label says."""
+"""Causality: the change in loss when a neuron is ablated, and whether it occurs where the neuron's label says."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,37 +15,36 @@ from tti.interventions.ablate import Ablation
 from tti.measures import type_mass
 from tti.models.network import Network
 
-ROWS = 2048  # tokens whose logits are held
+ROWS = 2048  # tokens whose logits are held at a time
 
 
 class Causality(SitePart):
-    """Mean ablation of single neurons: activation replaced by its mean over all tokens, one neuron at a time.
+    """Mean ablation of single neurons: the activation is replaced by its mean over all tokens, one neuron at a time.
 
-    Of every site ``neurons`` are drawn at random; whole stories of about ``tokens`` tokens are run through the network
-    once for each, several neurons side by side in one batch. The cost is that many forward passes and does not grow
-    with the split.
+    At every site, ``neurons`` neurons are drawn at random. Whole stories of about ``tokens`` tokens run through the
+    network once per neuron, several neurons in one batch. The cost is that many forward passes, independent of the size
+    of the split.
 
-    A neuron's *label* is the token types that take the most of its absolute activation, out of those with at least
-    ``lift`` times its mean, ``label_types`` at most. ``ablation_specificity`` is the label's share of the summed
-    absolute change of the loss less its share of the tokens, over one less that: 0 where the neuron matters as much
-    anywhere, 1 where only where its label says, negative where elsewhere. 0 for a neuron without any effect
-    (``no_effect``: the share of those); undefined where the label is empty or not in the stories, which counts as 0.
-    ``ablation_specificity_weighted`` weights by the neuron's share of the summed KL.
+    A neuron's *label* is the token types with the largest share of its absolute activation, among those whose mean is
+    at least ``lift`` times the neuron's mean; at most ``label_types``. ``ablation_specificity`` is (e - t) / (1 - t),
+    where e is the label's share of the summed absolute change in loss, and t its share of the tokens: 0 if the neuron
+    matters equally everywhere, 1 if only where its label says, negative if elsewhere. It is 0 for a neuron without any
+    effect (``no_effect`` is the fraction of those), and undefined, which counts as 0, if the label is empty or does not
+    occur in the stories. ``ablation_specificity_weighted`` weights by the neuron's share of the summed KL.
 
-    It also says how well :mod:`~tti.evaluation.influence`, which stands in for ablating every neuron, agrees with
-    ablating these: ``influence_rank_correlation`` is Spearman's, ``influence_ratio`` that of the sums.
+    The part also compares :mod:`~tti.evaluation.influence`, the cheap estimate for all neurons, with these ablations:
+    ``influence_rank_correlation`` is Spearman's, ``influence_ratio`` the ratio of the sums.
 
-    How it can be gamed: effects of neurons that stand in for each other are small one at a time (redundancy hides
-    them). Mean ablation moves a neuron that is mostly off by little where it is off, which raises the share on its
-    label by itself.
+    How it can be gamed: by redundancy, since neurons that substitute for each other have small effects one at a time.
+    Mean ablation also changes a mostly-off neuron little where it is off, which by itself raises the label's share.
 
     Args:
         sites: globs.
-        neurons: ablated a site.
-        tokens: of the stories that are run.
-        at_once: neurons side by side.
-        label_types: token types of a label, at most.
-        lift: times a neuron's mean.
+        neurons: neurons ablated per site.
+        tokens: approximate tokens of the stories.
+        at_once: neurons per batch.
+        label_types: maximum number of token types in a label.
+        lift: how many times the neuron's mean a type's mean must be to enter its label.
     """
 
     def __init__(
@@ -110,11 +109,11 @@ class Causality(SitePart):
             arrays |= per_neuron(site, **spread)
             arrays[f"{site}/ablated"] = array(neurons.int(), "sampled")
             arrays[f"{site}/label"] = array(torch.where(label >= 0, ids[label], -1).int(), "sampled", "rank")
-        notes = {"sample": f"{self.neurons} neurons a site at random, {len(chunk.batch)} tokens of whole stories"}
+        notes = {"sample": f"{self.neurons} random neurons per site, {len(chunk.batch)} tokens of whole stories"}
         return Result(by_layer(values) | {"ablation_tokens": float(len(chunk.batch))}, arrays, notes)
 
     def _label(self, mass: Float[Tensor, "type sampled"]) -> Int[Tensor, "sampled rank"]:
-        """Rows of token types, largest share first; -1 where there are no more."""
+        """Rows of token types, largest share first; -1 if there are no more."""
         mean = mass.double() / self.counts.clamp_min(1)[:, None]
         high = mean >= self.lift * (mass.double().sum(0) / self.counts.sum())
         best = (mass * (high & (mass > 0))).topk(min(self.label_types, len(mass)), dim=0)
@@ -129,7 +128,7 @@ def ablated(
     means: Float[Tensor, "sampled"],
     at_once: int,
 ) -> tuple[Float[Tensor, "sampled token"], Float[Tensor, "sampled"]]:
-    """By neuron: change of each token's nll in nats, and mean KL of the next-token distribution from the unchanged."""
+    """Change of each token's nll in nats, and mean KL of the next-token distribution, for each ablated neuron."""
     batch = chunk.batch
     whole = batch.rows(net(batch.tokens, batch.stories))
     nll = net.loss(whole, batch.targets)[1]
@@ -150,7 +149,7 @@ def without_each(
     means: Float[Tensor, "sampled"],
     at_once: int,
 ) -> Iterator[Sequence[Float[Tensor, "token d_model"]]]:
-    """The hidden states of all tokens with one neuron at a time at its mean; ``at_once`` neurons in a batch."""
+    """Hidden states of all tokens with one neuron at a time held at its mean; ``at_once`` neurons per batch."""
     batch = chunk.batch
     for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
         stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(batch.tokens.device)
@@ -169,9 +168,9 @@ def agreement(influence: Float[Tensor, "sampled"], divergence: Float[Tensor, "sa
 def against(
     change: Float[Tensor, "sampled token"], label: Bool[Tensor, "sampled token"], moves: Bool[Tensor, "sampled"]
 ) -> dict[str, Tensor]:
-    """Mean change on the label's tokens and elsewhere, and how specific it is, by neuron.
+    """Mean change on the label's tokens and elsewhere, and specificity, for each neuron.
 
-    Specificity is 0 for a neuron that does not move the predictions at all: what is left of its change is rounding.
+    Specificity is 0 for a neuron that does not affect the predictions: any remaining change is rounding.
     """
     inside, size = label.double(), change.abs().double()
     share, effect = inside.mean(1), size.sum(1)

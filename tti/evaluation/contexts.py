@@ -1,4 +1,4 @@
-"""Contexts: where each neuron's activation is highest, over all tokens, and samples from all its deciles."""
+"""Contexts: the tokens where each neuron's activation is highest, and samples from all deciles."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -14,27 +14,28 @@ from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 DECILES = 10
-BLOCK = 32  # tokens whose best is looked at together
+BLOCK = 32  # tokens whose maximum is taken together
 
 
 class Contexts(SitePart):
     """The ``k`` highest activations of every neuron, exact over all tokens, and random ones from every decile.
 
-    Contexts are places in the packed split, which is kept once; the neuron's activation around each, ``before`` tokens
-    to ``after`` tokens, is kept beside them. An activation of exactly 0 is no activation: a neuron that is on at fewer
-    than ``k`` tokens has fewer contexts. Of equal activations, which one is kept is not defined.
+    A context is a position in the packed split, which is stored once, together with the neuron's activation around it,
+    from ``before`` tokens before to ``after`` tokens after. Exact zeros do not count: a neuron that is on at fewer than
+    ``k`` tokens has fewer contexts. Ties are broken arbitrarily.
 
-    Deciles are of the neuron's activation at ``decile_tokens`` tokens drawn at random, the same for all neurons.
+    Deciles are those of the neuron's activation at ``decile_tokens`` randomly drawn tokens, the same for all neurons.
 
-    Memory: ``2 k x window x width`` bytes a site and extreme, ``2 decile_tokens x window x width`` for the deciles.
+    Memory: ``2 k x window x width`` bytes per site and extreme, ``2 decile_tokens x window x width`` for the deciles.
 
     Args:
         sites: globs.
-        bottom: globs among ``sites``: the lowest activations too, where neurons have two signs; may be empty.
-        k: contexts a neuron.
+        bottom: globs among ``sites`` at which the lowest activations are kept too, for neurons with two signs; may be
+            empty.
+        k: contexts per neuron.
         before, after: tokens of the window.
-        decile_tokens: tokens of which the deciles are taken.
-        per_decile: contexts from each.
+        decile_tokens: number of tokens from which deciles are estimated.
+        per_decile: contexts from each decile.
     """
 
     def __init__(
@@ -86,20 +87,28 @@ class Contexts(SitePart):
 
 
 class Windows:
-    """The rows around a token in the loss, and which of them are what stands around it in its story."""
+    """The rows around a token in the loss, and which of them are its true neighbours in the story."""
 
     def __init__(self, story: Int[Tensor, "row"], places: Int[Tensor, "row"], offsets: Int[Tensor, "window"]) -> None:
         self.story, self.places, self.offsets = story, places, offsets
 
     def around(self, rows: Int[Tensor, "..."]) -> tuple[Int[Tensor, "... window"], Bool[Tensor, "... window"]]:
-        """The window of every row, clipped to the batch, and where it is within the story and without a gap."""
+        """The window of every row, clipped to the batch, and where it is in the same story and without a gap."""
         wanted = (rows[..., None] + self.offsets).clamp(0, len(self.story) - 1)
         same_story = self.story[wanted] == self.story[rows][..., None]
         return wanted, same_story & (self.places[wanted] - self.places[rows][..., None] == self.offsets)
 
 
 class Extremes:
-    """The running ``k`` highest (sign 1) or lowest (-1) activations of a site's neurons, with place and window."""
+    """The running ``k`` highest (sign 1) or lowest (-1) activations of a site's neurons, with position and window.
+
+    Args:
+        width: number of neurons.
+        sign: 1 for the highest, -1 for the lowest.
+        k: activations per neuron.
+        window: tokens of a window.
+        device: device of the state.
+    """
 
     def __init__(self, width: int, sign: int, k: int, window: int, device: torch.device) -> None:
         self.sign, self.k = sign, k
@@ -108,7 +117,7 @@ class Extremes:
         self.windows = torch.full((width, k, window), torch.nan, dtype=torch.float16, device=device)
 
     def update(self, acts: Float[Tensor, "token width"], places: Int[Tensor, "token"], windows: Windows) -> None:
-        """Take in some tokens: whatever is beyond a neuron's k-th so far, of which there soon is little."""
+        """Add some tokens: only activations beyond a neuron's current k-th matter, and soon there are few."""
         floor = self.values[:, -1]
         if bool((floor == -torch.inf).all()):
             every = torch.arange(len(floor), device=acts.device)
@@ -124,7 +133,7 @@ class Extremes:
         self._merge(some, *best, places, acts, windows)
 
     def _best(self, acts: Float[Tensor, "token some"]) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
-        """The best activations of each neuron, and their tokens; -inf where there are fewer."""
+        """The best activations of each neuron, and their tokens; -inf if there are fewer."""
         signed = self.sign * acts.T
         best = signed.masked_fill(signed == 0, -torch.inf).topk(min(self.k, len(acts)), dim=1)
         return best.values, best.indices
@@ -132,7 +141,7 @@ class Extremes:
     def _beyond(
         self, acts: Float[Tensor, "token width"], floor: Float[Tensor, "width"]
     ) -> tuple[Float[Tensor, "candidate"], Int[Tensor, "candidate"], Int[Tensor, "candidate"]]:
-        """What is beyond a neuron's k-th, its token and its neuron; a block is looked into only if its best is."""
+        """Activations beyond a neuron's k-th, with token and neuron; searches blocks whose maximum is beyond."""
         whole = len(acts) // BLOCK * BLOCK
         blocks, rest = acts[:whole].unflatten(0, (-1, BLOCK)), self.sign * acts[whole:]
         block, of = ((blocks.amax(1) if self.sign > 0 else -blocks.amin(1)) > floor).nonzero().unbind(1)
@@ -155,13 +164,13 @@ class Extremes:
         where = torch.cat([self.places[some], places[rows]], 1)
         old = kept.indices.clamp_max(self.k - 1) + some[:, None] * self.k
         window = self.windows.flatten(0, 1)[old]
-        which, rank = ((kept.indices >= self.k) & (kept.values > -torch.inf)).nonzero().unbind(1)  # those that are new
+        which, rank = ((kept.indices >= self.k) & (kept.values > -torch.inf)).nonzero().unbind(1)  # the new ones
         around, within = windows.around(rows[which, kept.indices[which, rank] - self.k])
         window[which, rank] = acts[around, some[which][:, None]].half().masked_fill(~within, torch.nan)
         self.values[some], self.places[some], self.windows[some] = kept.values, where.gather(1, kept.indices), window
 
     def arrays(self, name: str) -> dict[str, Array]:
-        """As the schema has them."""
+        """Arrays, as in the schema."""
         none = self.values == -torch.inf
         values = (self.values * self.sign).masked_fill(none, torch.nan)
         return {
@@ -177,7 +186,7 @@ def _table(
     neurons: Int[Tensor, "candidate"],
     counts: Int[Tensor, "width"],
 ) -> tuple[Float[Tensor, "some c"], Int[Tensor, "some c"]]:
-    """The candidates of each neuron that has any in a line of its own, filled up with -inf, and their tokens."""
+    """The candidates of each neuron that has any, one row per neuron padded with -inf, and their tokens."""
     order = neurons.argsort(stable=True)
     column = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[neurons[order]]
     some = counts[counts > 0]
@@ -188,7 +197,7 @@ def _table(
 
 
 class Deciles:
-    """All neurons' activations at tokens drawn at random, with their windows."""
+    """All neurons' activations at randomly drawn tokens, with their windows."""
 
     def __init__(
         self, stories: StorySet, tokens: int, widths: Mapping[str, int], window: int, device: torch.device
@@ -203,7 +212,7 @@ class Deciles:
         }
 
     def update(self, seen: Seen, windows: Windows) -> None:
-        """Keep what these tokens bring."""
+        """Store the drawn tokens among these."""
         which, rows = self.chosen.within(seen)
         self.places[which] = seen.places[rows]
         around, within = windows.around(rows)
@@ -213,7 +222,7 @@ class Deciles:
             self.windows[site][which] = acts[around].half().masked_fill(~within[..., None], torch.nan)
 
     def arrays(self, site: str, per_decile: int) -> dict[str, Array]:
-        """Of every decile, lowest first, contexts evenly spaced in it."""
+        """Contexts evenly spaced in every decile, lowest first."""
         values = self.values[site]
         count, width = values.shape
         order = values.argsort(0)

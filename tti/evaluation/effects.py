@@ -1,4 +1,4 @@
-"""Effects: which next tokens each neuron speaks for, by its weights alone."""
+"""Effects: the next tokens that each neuron promotes, from its weights alone."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from tti.evaluation.base import SitePart, Subject, array, by_layer, mean_defined
 from tti.evaluation_folder import Array, Result
 from tti.models.network import Readable
 
-AT_ONCE = 128  # neurons whose logits are held
+AT_ONCE = 128  # neurons whose logits are held at a time
 
 
 class Effects(SitePart):
@@ -18,12 +18,13 @@ class Effects(SitePart):
 
     Rows of the head that stand for no token (a vocabulary padded to a round number) are left out.
 
-    The direct path only; what later layers make of it is not in it (``causality`` has that). LayerNorm takes away the
-    direction's mean and divides by a standard deviation that is taken as 1, so figures compare within a model only.
+    Only the direct path counts; the effect through later layers is measured by ``causality``. LayerNorm removes the
+    direction's mean and divides by a standard deviation, taken here as 1, so figures are comparable only within a
+    model.
 
     Args:
-        sites: globs; those that write into the residual stream, or are in its basis.
-        top: token types kept a neuron, each way.
+        sites: globs of sites that write into the residual stream or are in its basis.
+        top: token types kept per neuron, in each direction.
     """
 
     streams = False
@@ -33,7 +34,7 @@ class Effects(SitePart):
         self.top = top
 
     def inapplicable(self, subject: Subject) -> str:
-        return "" if isinstance(subject.net, Readable) else "what the network's neurons read and write is not known"
+        return "" if isinstance(subject.net, Readable) else "the network does not expose the weights of its neurons"
 
     def attach(self, subject: Subject) -> None:
         assert isinstance(subject.net, Readable)
@@ -79,10 +80,10 @@ class Effects(SitePart):
 
 
 def written_by(net: Readable, site: str) -> Float[Tensor, "d_model width"]:
-    """What each neuron of a site adds to the residual stream, a column a neuron.
+    """Output weights of each neuron of a site, one column per neuron.
 
     Raises:
-        ValueError: the site does not write there.
+        ValueError: the site does not write into the residual stream.
     """
     written = net.writes(site)
     if written is None:
@@ -91,6 +92,6 @@ def written_by(net: Readable, site: str) -> Float[Tensor, "d_model width"]:
 
 
 def read_by(net: Readable, site: str, width: int) -> Float[Tensor, "width d_model"]:
-    """The weights with which each neuron of a site reads the stream, one row a neuron; NaN where it has none."""
+    """Input weights of each neuron of a site, one row per neuron; NaN if it has none."""
     read = net.reads(site)
     return torch.full((width, 1), torch.nan) if read is None else read

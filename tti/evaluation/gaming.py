@@ -1,7 +1,7 @@
-"""Gaming audit: changes of the network that change nothing it does, and which metrics move all the same.
+"""Gaming audit: metrics that move under changes of the weights that leave the network's function unchanged.
 
-A metric that moves under a change of one of these kinds measures, in part, how the weights are written down. It may be
-shown; it may not decide. Every change is only taken after the logits were compared.
+A metric that moves under such a change measures, in part, how the weights are written down. It may be displayed, but
+nothing may be decided by it. A change is used only after the logits have been compared.
 """
 
 from abc import ABC, abstractmethod
@@ -19,35 +19,35 @@ from tti.evaluation_folder import Result
 from tti.models.network import Head, Network, Reparametrizable
 from tti.models.symmetry import InapplicableError
 
-TOLERANCE = 1e-6  # of logits in double precision, relative to their largest
-MOVED = 0.01  # of a metric, relative
+TOLERANCE = 1e-6  # difference of logits in double precision, relative to the largest
+MOVED = 0.01  # relative change of a metric
 
 
 class Change(ABC):
-    """A change of a network in double precision that its function does not see."""
+    """A change of a network, in double precision, that leaves its function unchanged."""
 
     @abstractmethod
     def __call__(self, net: Reparametrizable, stories: StorySet) -> Head | None:
-        """Change the network in place; its head from then on, if that is another.
+        """Change the network in place; returns its new head, if it has one.
 
         Args:
-            net: to change, in double precision.
-            stories: what it will be measured on.
+            net: the network to change, in double precision.
+            stories: the stories that the audit measures on.
 
         Raises:
-            InapplicableError: this network cannot be changed so; the message says why.
+            InapplicableError: this network cannot be changed in this way; the message says why.
         """
 
 
 class Permute(Change):
-    """The hidden neurons of every MLP in another order."""
+    """Permutes the hidden neurons of every MLP."""
 
     def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
         net.permute_hidden(torch.Generator().manual_seed(SEED))
 
 
 class Rescale(Change):
-    """Hidden activations smaller by ``factor``, and what they write larger by as much: of a ReLU network."""
+    """Multiplies hidden activations by ``factor`` and divides their output weights by it, in a ReLU network."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
@@ -57,18 +57,18 @@ class Rescale(Change):
 
 
 class Duplicate(Change):
-    """Every hidden neuron twice, each copy writing half."""
+    """Duplicates every hidden neuron, each copy writing half."""
 
     def __call__(self, net: Reparametrizable, stories: StorySet) -> None:
         net.duplicate_hidden()
 
 
 class Decoys(Change):
-    """More hidden neurons, each of which answers to one of the most frequent token types and writes nothing.
+    """Adds hidden neurons, each of which responds to one of the most frequent token types and writes nothing.
 
     Args:
-        fraction: of the hidden neurons of an MLP, how many more.
-        tokens: of the stories that they are fitted to.
+        fraction: number of added neurons as a fraction of an MLP's hidden neurons.
+        tokens: approximate tokens of the stories that they are fitted to.
     """
 
     def __init__(self, fraction: float, tokens: int) -> None:
@@ -84,10 +84,10 @@ class Decoys(Change):
 
 
 class RotateResidual(Change):
-    """Another basis of the residual stream: what is written and read turns with it.
+    """Rotates the basis of the residual stream, and everything that reads or writes it.
 
-    LayerNorm takes away the mean, so the all-ones direction stays; its gains and biases are folded into the weights
-    that read from it first (which gives those a bias).
+    LayerNorm removes the mean, so the all-ones direction stays fixed. LayerNorms' gains and biases are first folded
+    into the weights that read from them, which thereby gain a bias.
     """
 
     def __call__(self, net: Reparametrizable, stories: StorySet) -> Head:
@@ -97,7 +97,7 @@ class RotateResidual(Change):
 
 
 def rotation_about_ones(width: int) -> Float[Tensor, "d d"]:
-    """A random orthogonal matrix that leaves the all-ones direction where it is."""
+    """A random orthogonal matrix that fixes the all-ones direction."""
     generator = torch.Generator().manual_seed(SEED)
     inner, _ = torch.linalg.qr(torch.randn(width - 1, width - 1, generator=generator, dtype=torch.float64))
     mirror = torch.full((width,), width**-0.5, dtype=torch.float64)
@@ -109,15 +109,16 @@ def rotation_about_ones(width: int) -> Float[Tensor, "d d"]:
 
 
 class Gaming(Part):
-    """Metrics before and after every change, on whole stories drawn at random.
+    """Metrics before and after every change, on randomly drawn whole stories.
 
-    ``<change>/<metric>/before``, ``after`` and ``moved`` (1: by more than 1 %), for the mean over layers of every
-    metric of the audited parts; ``<change>/logit_difference`` is the largest, relative to the largest logit.
+    Reports ``<change>/<metric>/before``, ``after`` and ``moved`` (1 if it changed by more than 1 %) for the mean over
+    layers of every metric of the audited parts; ``<change>/logit_difference`` is the largest difference relative to the
+    largest logit.
 
     Args:
-        changes: name -> change.
-        parts: name -> part that is audited.
-        tokens: of the stories.
+        changes: changes by name.
+        parts: audited parts by name.
+        tokens: approximate tokens of the stories.
     """
 
     streams = False
@@ -128,7 +129,7 @@ class Gaming(Part):
 
     def inapplicable(self, subject: Subject) -> str:
         known = isinstance(subject.net, Reparametrizable)
-        return "" if known else "nothing is known of the network's weights that could be changed without changing it"
+        return "" if known else "the network has no known changes of its weights that leave its function unchanged"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
@@ -139,7 +140,7 @@ class Gaming(Part):
         metrics: dict[str, float] = {}
         notes: dict[str, str] = {}
         for name, change in self.changes.items():
-            net = deepcopy(self.subject.net).double()  # in which rounding does not decide who is among the top k
+            net = deepcopy(self.subject.net).double()  # so that rounding does not change the top k
             assert isinstance(net, Reparametrizable)
             try:
                 head = change(net, self.stories) or net.logits
@@ -170,13 +171,13 @@ class Gaming(Part):
         difference = float((found - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE:
             raise ValueError(
-                f"the change {name} changes the logits, by {difference:.1e} of the largest: it is no audit"
+                f"the change {name} changes the logits, by {difference:.1e} of the largest, so it cannot audit anything"
             )
         return difference
 
 
 def moved(before: float, after: float) -> bool:
-    """By more than :data:`MOVED` of what it was; not-a-number on both sides stays."""
+    """Whether a metric changed by more than :data:`MOVED` of its value; NaN before and after counts as unchanged."""
     if before != before or after != after:
         return (before == before) != (after == after)
     return abs(after - before) > MOVED * max(abs(before), 1e-3)

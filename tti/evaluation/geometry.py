@@ -1,4 +1,4 @@
-"""Geometry: the angles between neurons, the dimensions a layer uses, and how alike layers are."""
+"""Geometry: angles between neurons, the dimensions that a layer uses, and the similarity of layers."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -27,24 +27,25 @@ from tti.models.taps import choose, kind_of
 
 
 class Geometry(SitePart):
-    """Exact over all tokens: Gram matrices are products in float32 of a chunk, summed in float64.
+    """Angles and correlations between neurons, exact over all tokens.
 
-    Of activations less their mean over the calibration's sample, so that a large mean costs no digits.
+    Gram matrices are computed in float32 per chunk and summed in float64. The mean over the calibration sample is
+    subtracted from activations first, so that a large mean costs no precision.
 
-    Memory: ``8 width^2`` bytes a site, and ``8 (layers x width)^2`` for each kind of site of which CKA is asked.
+    Memory: ``8 width^2`` bytes per site, and ``8 (layers x width)^2`` for each kind of site with CKA.
 
-    ``_weighted``: means over pairs weighted by the product of the neurons' shares of the site's
+    ``_weighted`` metrics weight pairs by the product of the neurons' shares of the site's
     :mod:`~tti.evaluation.influence`.
 
-    What games it: a rotation of the residual stream changes cosines and nothing else of the model, so they are display
-    only at sites without a basis of their own (``mlp_out``, ``resid_*``); dead neurons count as orthogonal.
-    Participation ratio and CKA do not see rotations.
+    How it can be gamed: a rotation of the residual stream changes cosines but nothing else about the model, so at sites
+    without a basis of their own (``mlp_out``, ``resid_*``) they are display only; dead neurons count as orthogonal.
+    Participation ratio and CKA are invariant under rotation.
 
     Args:
-        sites: globs: cosines, correlations, participation ratio.
-        cka: globs: debiased CKA between the layers of each kind of site.
-        heatmaps: globs among ``sites``: the cosine matrix is kept.
-        sample_tokens: tokens whose activations are kept, for CKA between runs and maps of neurons.
+        sites: globs of sites for cosines, correlations and the participation ratio.
+        cka: globs of sites for debiased CKA between the layers of each kind.
+        heatmaps: globs among ``sites`` whose cosine matrix is kept.
+        sample_tokens: number of tokens whose activations are kept, for CKA between runs and maps of neurons.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Geometry(SitePart):
 
 
 def spectrum(covariance: Float[Tensor, "width width"]) -> Float[Tensor, "width"]:
-    """Eigenvalues, largest first; not numbers where the matrix has any that is none."""
+    """Eigenvalues, largest first; all NaN if the matrix is not finite."""
     if not bool(covariance.isfinite().all()):
         return torch.full_like(covariance[0], torch.nan)
     return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)

@@ -1,4 +1,4 @@
-"""Ground truth: how well single neurons know the factors that the grammar's stories were made from."""
+"""Ground truth: how well single neurons encode the factors that generated the grammar's stories."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,62 +18,63 @@ from tti.evaluation.tails import Tails
 from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
-SPREAD = 7.0  # bins lie evenly between the quantiles sigmoid(-7) and sigmoid(7): fine in both tails
+SPREAD = 7.0  # bin edges run from the quantile sigmoid(-7) to sigmoid(7), fine in both tails
 FACTORS = "factors"
 NONE = "none"
 
 
 class GroundTruth(SitePart):
-    """On the grammar corpus only, where every token carries the factors that it was made from.
+    """Detection of the grammar's factors by single neurons; only for corpora whose tokens carry their factors.
 
-    A neuron *detects* a value of a factor by a threshold, from above or below. Its F1 is taken over thresholds at the
-    edges of ``bins`` bins (quantiles of the calibration's sample, fine in the tails). The best neuron, with its
-    threshold and direction, is chosen on one half of the stories and measured on the other.
+    A neuron *detects* a value of a factor by a threshold, from above or below. Its F1 is evaluated at the edges of
+    ``bins`` bins (quantiles of the calibration sample, fine in the tails). The best neuron, with its threshold and
+    direction, is chosen on one half of the stories and measured on the other.
 
-    ``f1`` is the mean of that over values; ``f1_above_chance`` puts a detector that always says yes (F1 = 2p / (1 + p)
-    at base rate p) at 0; ``coverage`` is the fraction of values with a held-out F1 of at least ``covered``. ``gap``: a
-    neuron's normalised information I(A; F) / H(F) about its best factor less that about the second (as MIG of Chen et
-    al. 2018, but per neuron; A binned, corrected for bias after Miller & Madow), mean over neurons.
-    ``matched_correlation``: mean absolute correlation of value indicators and neurons under the best one-to-one
-    assignment.
+    ``f1`` is the mean of that over values. ``f1_above_chance`` rescales it so that a detector that always says yes (F1
+    = 2p / (1 + p) at base rate p) scores 0. ``coverage`` is the fraction of values with a held-out F1 of at least
+    ``covered``. ``gap`` is a neuron's normalised information I(A; F) / H(F) about its best factor minus that about its
+    second best, averaged over neurons (like MIG of Chen et al. 2018, but per neuron; A binned, with Miller-Madow bias
+    correction). ``matched_correlation`` is the mean absolute correlation of value indicators and neurons under the best
+    one-to-one assignment.
 
-    Word or meaning. For each sense of a word with several (homonyms), its best detector j: ``homonym_semantic`` =
-    (m(word, sense) - m(word, other senses)) / (m(word, sense) - m(other tokens)), m the mean activation of j in the
-    direction of its detection: 0 for a neuron that follows the word, 1 for one that follows the meaning. For each sense
-    with several words: ``synonym_evenness`` = lowest over highest of m(word, sense) - m(tokens without the sense),
-    clamped at 0: 0 for a neuron that knows one word, 1 for one that answers to all alike. ``homonym_auc``: how well
-    the best single neuron tells a word's sense from its others (chosen on one half, measured on the other; 0.5 is
-    chance).
+    **Word or meaning.** For each sense of a word with several (homonyms), and its best detector j, ``homonym_semantic``
+    = (m(word, sense) - m(word, other senses)) / (m(word, sense) - m(other tokens)), with m the mean activation of j in
+    the direction of its detection: 0 for a neuron that follows the word, 1 for one that follows the meaning. For each
+    sense with several words, ``synonym_evenness`` is the lowest over the highest m(word, sense) - m(tokens without the
+    sense), clamped at 0: 0 for a neuron that responds to one word only, 1 for one that responds equally to all.
+    ``homonym_auc`` is how well the best single neuron separates a word's sense from its others (chosen on one half,
+    measured on the other; 0.5 is chance).
 
-    **Beyond the last two tokens.** The best F1 rewards lookup tables: ``f1_ceiling_token`` is what a detector of the
-    current token reaches. What ``context_...`` metrics count is 0 for every function of the last two tokens (see
-    :class:`tti.evaluation.beyond.Labelled`). A neuron is on in its top ``on_rates`` (the first has the plain names,
-    the others ``..._top1``), in either sign, in every network alike (:class:`tti.evaluation.tails.Tails`); means over
-    factors (:class:`tti.evaluation.knowledge.Knowledge`). ``context_f1``, ``context_information``,
-    ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves a factor of the token open, mean over
-    these factors; ``context_f1_held_out`` of hero and place on stories whose pair of them training never had. Each has
-    its ``..._ceiling``: what the ideal reader of the whole story reaches.
+    **Beyond the last two tokens.** The best F1 rewards lookup tables: ``f1_ceiling_token`` is the score of a detector
+    of the current token. ``context_...`` metrics are 0 for every function of the last two tokens (see
+    :class:`tti.evaluation.beyond.Labelled`). A neuron is on in its top ``on_rates`` (the first has the plain names, the
+    others ``..._top1``), with either sign, defined the same way in every network (:class:`tti.evaluation.tails.Tails`).
+    Scores are means over factors (:class:`tti.evaluation.knowledge.Knowledge`): ``context_f1``, ``context_information``
+    and ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves one of the token's factors open,
+    averaged over these factors; ``context_f1_held_out`` of hero and place on stories whose pair never occurred in
+    training. Each has a ``..._ceiling``, the score of the ideal reader of the whole story.
 
-    ``causal_f1``: ``context_f1`` of a value times the share of its best neuron's ablation effect (KL) that falls on
-    tokens of the value, above chance; mean over values and factors. Each of the two counts as 0 where it is negative.
-    Only the best neuron of each value is ablated, on odd stories of about ``causal_tokens`` tokens. Not of a rotation.
+    ``causal_f1`` is ``context_f1`` of a value times the share of its best neuron's ablation effect (KL) that falls on
+    tokens of the value, above chance; negative factors count as 0. It is averaged over values and factors. Only the
+    best neuron of each value is ablated, on odd stories of about ``causal_tokens`` tokens. It is not defined for a
+    rotation.
 
-    How it can be gamed: a neuron that reads the context without any effect scores in ``context_f1``, not in
-    ``causal_f1``. With a top of 5 % a value that more tokens carry cannot be covered whole: read ``context_f1`` of such
-    factors (number, tense) beside that of rarer ones.
+    How it can be gamed: a neuron that reads the context but has no effect scores in ``context_f1``, though not in
+    ``causal_f1``. With a top of 5 %, a value carried by more tokens cannot be covered: compare ``context_f1`` of such
+    factors (number, tense) only with care to that of rarer ones.
 
-    Memory: ``16 values x width x bins`` bytes a site, and ``width / 4`` bytes for each rate and packed token.
+    Memory: ``16 values x width x bins`` bytes per site, and ``width / 4`` bytes per rate and packed token.
 
     Args:
         sites: globs.
-        bins: of a neuron's activation.
-        covered: the F1 from which a value counts as covered.
-        fewest: tokens of a value below which it is left out, in each half.
-        on_rates: fractions of tokens on which a neuron is on.
-        least_entropy: nats of a factor that the last two tokens must leave open for it to count.
-        causal_sites: globs; those of ``sites`` whose neurons are ablated.
-        causal_tokens: of the stories that are run without each neuron; 0: none.
-        at_once: neurons side by side in a batch.
+        bins: number of bins of a neuron's activation.
+        covered: F1 from which a value counts as covered.
+        fewest: values with fewer tokens than this in either half are left out.
+        on_rates: fractions of tokens on which a neuron counts as on.
+        least_entropy: nats of uncertainty about a factor that the last two tokens must leave for it to count.
+        causal_sites: globs among ``sites`` whose neurons are ablated.
+        causal_tokens: approximate tokens of the stories that are run with each neuron ablated; 0 for none.
+        at_once: neurons per batch.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class GroundTruth(SitePart):
         return Result(by_layer(results) | self._ceilings(knowledge), arrays)
 
     def _ceilings(self, knowledge: Knowledge) -> dict[str, float]:
-        """Of the whole split, whatever the network."""
+        """Scores of the whole split, independent of the network."""
         made = knowledge.ceilings
         return {
             **suffixed(knowledge.ceiling, "_ceiling"),
@@ -177,7 +178,7 @@ class GroundTruth(SitePart):
     def _causal(
         self, site: str, knowledge: Knowledge, best: BestDetectors, means: Float[Tensor, "width"]
     ) -> dict[str, float]:
-        """``causal_f1``, where it is wanted."""
+        """``causal_f1`` and ``causal_share``, if requested."""
         subject = self.subject
         wanted = choose(self.causal_sites, subject.widths)
         if site not in wanted or not self.causal_tokens or subject.view is not unchanged:
@@ -197,7 +198,7 @@ class GroundTruth(SitePart):
 
 
 def best_detectors(site: str, best: BestDetectors) -> dict[str, Array]:
-    """As the schema has them."""
+    """Arrays, as in the schema."""
     return {
         f"{site}/context_f1": Array(best.f1.astype(np.float32), ("value",)),
         f"{site}/context_neuron": Array(best.neuron.astype(np.int32), ("value",)),
@@ -207,7 +208,7 @@ def best_detectors(site: str, best: BestDetectors) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a factor; of the factor ``form``, a word in one of its senses."""
+    """A value of a factor; for the factor ``form``, a word in one of its senses."""
 
     factor: str
     name: str
@@ -216,9 +217,9 @@ class Value:
 
 
 class Values:
-    """All values of the factors one behind the other, and behind them *forms*: (word, sense) of homonyms and synonyms.
+    """All values of the factors, concatenated, followed by *forms*: (word, sense) of homonyms and synonyms.
 
-    A token is in exactly one value of every factor (``none`` is one) and in one form, of which the first is no form.
+    A token has exactly one value of every factor (possibly ``none``) and one form, the first of which means no form.
     """
 
     def __init__(self, grammar: StoryGrammar) -> None:
@@ -258,18 +259,18 @@ class Values:
 
     @property
     def n_factor_values(self) -> int:
-        """Values that are no forms."""
+        """Number of values that are not forms."""
         return len(self.of_factors)
 
     def rows(
         self, factors: Int[np.ndarray, "token factor"], tokens: Int[np.ndarray, "token"]
     ) -> Int[np.ndarray, "token column"]:
-        """The value of every factor, and the form, of every token."""
+        """The rows of every token: its value of every factor, and its form."""
         forms = self.columns["form"].start + self._form[tokens, factors[:, self._sense_column]]
         return np.column_stack([factors + self._starts, forms])
 
     def form(self, word: int, sense: str) -> int:
-        """The row of a form; that of no form where there is none."""
+        """The row of a form; the row of no form if it does not exist."""
         return self.columns["form"].start + int(self._form[word, self.senses.index(sense)])
 
     def sense(self, name: str) -> int:
@@ -278,7 +279,16 @@ class Values:
 
 
 class Detectors:
-    """What the counts of one site say."""
+    """Detection scores computed from the counts of one site.
+
+    Args:
+        values: the values.
+        counts: tokens that carry each value, in each half.
+        histogram: tokens of each value in each bin of each neuron.
+        sums: sum of each neuron's activations over the tokens of each value.
+        squares: sum of each neuron's squared activations.
+        fewest: values with fewer tokens than this in either half are left out.
+    """
 
     def __init__(
         self,
@@ -291,7 +301,7 @@ class Detectors:
     ) -> None:
         self.values, self.counts, self.histogram = values, counts.cpu(), histogram.cpu()
         self.sums, self.squares, self.fewest = sums.cpu(), squares.cpu(), fewest
-        # tokens above each edge of the neuron's bins; the first has none below: everything is above it
+        # tokens above the lower edge of each bin; the first bin has no lower edge, so every token counts
         self.above = self.histogram.flip(-1).cumsum(-1).flip(-1)
         everything = values.columns["tense"]
         self.tokens = self.counts[:, everything].sum(1)  # [half]
@@ -314,7 +324,7 @@ class Detectors:
 
     @cached_property
     def chosen(self) -> Int[Tensor, "value"]:
-        """For each value the best (neuron, direction, bin), flattened, on the first half."""
+        """The best (neuron, direction, bin) for each value, flattened, on the first half."""
         return self.f1(0).flatten(1).argmax(1)
 
     @cached_property
@@ -324,17 +334,17 @@ class Detectors:
 
     @cached_property
     def direction(self) -> Int[Tensor, "value"]:
-        """+1 where it detects from above, -1 from below."""
+        """+1 if it detects from above, -1 from below."""
         return 1 - 2 * (self.chosen // self.histogram.shape[-1] % 2)
 
     @cached_property
     def held_out(self) -> Float[Tensor, "value"]:
-        """F1 of the best detector of each value on the other half."""
+        """F1 of each value's best detector on the other half."""
         return self.f1(1).flatten(1).gather(1, self.chosen[:, None])[:, 0]
 
     @cached_property
     def counted(self) -> Tensor:
-        """Which values of factors occur often enough, ``none`` left out."""
+        """Which values of factors occur often enough, excluding ``none``."""
         often = (self.counts[:, : self.values.n_factor_values] >= self.fewest).all(0)
         named = torch.tensor([value.name != NONE for value in self.values.of_factors])
         return often & named
@@ -342,7 +352,7 @@ class Detectors:
     # -- information and correlation --------------------------------------------------------------------------------
 
     def information(self) -> Float[Tensor, "factor width"]:
-        """I(A; F) / H(F) of every neuron about every factor, corrected for bias."""
+        """I(A; F) / H(F) of every neuron about every factor, with bias correction."""
         names = [name for name in self.values.columns if name != "form"]
         return torch.stack([self._information(self.histogram[:, self.values.columns[name]].sum(0)) for name in names])
 
@@ -356,7 +366,7 @@ class Detectors:
         return ((information - used / (2 * tokens)) / entropy.clamp_min(1e-12)).clamp_min(0)
 
     def correlation(self) -> Float[Tensor, "value width"]:
-        """Of the indicator of each counted value with each neuron, over all tokens."""
+        """Correlation of each counted value's indicator with each neuron, over all tokens."""
         tokens = self.tokens.sum()
         share = self.counts[:, : self.values.n_factor_values].sum(0).double()[self.counted] / tokens
         together = self.sums[:, : self.values.n_factor_values].sum(0)[self.counted] / tokens
@@ -398,7 +408,7 @@ class Detectors:
         return min(max((here - other) / room, 0.0), 1.0) if room > 0 else float("nan")
 
     def _level(self, rows: list[int], value: int) -> float:
-        """Mean activation, on the held-out half, of the detector of ``value`` in these rows, in its direction."""
+        """Mean activation of ``value``'s detector in these rows, on the held-out half, in its direction."""
         total = self.sums[1, rows, self.neuron[value]].sum()
         return float(self.direction[value] * total / self.counts[1, rows].sum())
 
@@ -408,7 +418,7 @@ class Detectors:
         return float(self.direction[value] * total / (self.tokens[1] - self.counts[1, rows].sum()))
 
     def _auc(self, row: int, others: list[int]) -> float:
-        """Area under the curve of the best neuron for telling one form from others."""
+        """Area under the ROC curve of the best neuron for separating one form from others."""
         areas = []
         for half in (0, 1):
             positive = self.histogram[half, row].double()
@@ -419,10 +429,11 @@ class Detectors:
         area = float(areas[1][best])
         return area if areas[0][best] > 0.5 else 1 - area
 
-    # -- what is told -----------------------------------------------------------------------------------------------
+    # -- results
+    # --------------------------------------------------------------------------------------------------------
 
     def metrics(self, covered: float) -> dict[str, float]:
-        """Named numbers of the site; ``f1_<factor>`` for each factor."""
+        """Metrics of the site; ``f1_<factor>`` for each factor."""
         f1 = self.held_out[self.counted].double()
         share = self.counts[1, : self.values.n_factor_values][self.counted].double() / self.tokens[1]
         chance = 2 * share / (1 + share)
@@ -445,7 +456,7 @@ class Detectors:
         }
 
     def arrays(self, site: str) -> dict[str, Array]:
-        """As the schema has them."""
+        """Arrays, as in the schema."""
         f1 = self.f1(slice(None)).amax((2, 3))
         counted = f1.masked_fill(~self.counted[:, None], -1).max(0)
         best = self.information().topk(2, 0).values

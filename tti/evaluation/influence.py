@@ -1,8 +1,7 @@
-"""Influence: how far the next-token distribution moves when a neuron is held at its mean, for all neurons at once.
+"""Influence: the change in the next-token distribution when a neuron is held at its mean, for all neurons at once.
 
-Every score of a neuron has a form in which neurons count by their share of it, so that those that do nothing do not
-count. Ablating every neuron of a network costs as many forward passes as there are neurons; this costs a few backward
-passes.
+Every score of a neuron has a form weighted by influence, in which neurons that do nothing do not count. Ablating every
+neuron of a network costs one forward pass each; this estimate costs a few backward passes in total.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,34 +15,34 @@ from tti.models.network import Head, Network
 from tti.models.taps import Recorder
 
 View = Callable[[str, Float[Tensor, "token width"]], Float[Tensor, "token width"]]
-TOKENS = 8192  # of the stories that it is taken from
-DRAWS = 8  # labels drawn a token, and backward passes
-ROWS = 2048  # tokens whose logits are held
+TOKENS = 8192  # approximate tokens of the stories it is estimated on
+DRAWS = 8  # labels drawn per token, and backward passes
+ROWS = 2048  # tokens whose logits are held at a time
 
 
 def influence(
     net: Network, head: Head, chunk: Chunk, sites: Iterable[str], view: View, draws: int = DRAWS
 ) -> dict[str, Float[Tensor, "width"]]:
-    """Mean KL of the next-token distribution from the unchanged, in nats a token, to second order, by neuron.
+    """Mean KL of the next-token distribution when each neuron is held at its mean over ``chunk``, in nats per token.
 
-    Of holding a neuron at its mean over ``chunk``, in place of its activation. With ``dz`` the change of a token's
-    logits to first order, ``KL(p || p') = dz' (diag p - p p') dz / 2`` up to third order, the Fisher information's
-    quadratic form (Martens 2020, "New insights and perspectives on the natural gradient method", section 5), which is
-    half the mean over labels ``y ~ p`` of ``(grad log p(y) . dz)^2``. Labels drawn apart at different tokens have
-    uncorrelated scores of mean 0, so that the square of a story's sum of ``da . gradient``, one backward pass for all
-    neurons of all sites, is right on average for the sum over its tokens, with what attention carries to later ones.
+    It is a second-order estimate. With ``dz`` the first-order change of a token's logits, ``KL(p || p') = dz' (diag p -
+    p p') dz / 2`` up to third order: the Fisher information's quadratic form (Martens 2020, "New insights and
+    perspectives on the natural gradient method", section 5), which is half the mean over labels ``y ~ p`` of ``(grad
+    log p(y) . dz)^2``. Labels drawn independently at different tokens have uncorrelated scores of mean 0. The square of
+    a story's sum of ``da . gradient`` is therefore an unbiased estimate of the sum over its tokens, including the
+    effect on later tokens through attention, and takes one backward pass for all neurons of all sites.
 
-    A neuron that nothing reads has exactly 0; all are NaN where a prediction is. The standard error is about
-    ``sqrt(2 / (stories * draws))`` of a value, more for a neuron that is on in few of the stories; ``causality``
-    compares with exact ablation.
+    A neuron that nothing reads has exactly 0; all values are NaN if a prediction is. The relative standard error is
+    about ``sqrt(2 / (stories * draws))``, and more for a neuron that is on in few of the stories; ``causality``
+    compares the estimate with exact ablation.
 
     Args:
         net: the network, in evaluation mode.
-        head: its logits from its final hidden state.
+        head: maps its final hidden state to logits.
         chunk: whole stories.
-        sites: whose neurons.
-        view: what becomes of activations, linear.
-        draws: labels drawn a token.
+        sites: sites of the neurons.
+        view: a linear transformation of activations.
+        draws: labels drawn per token.
     """
     tap = _Attached(sites)
     with torch.enable_grad():
@@ -63,9 +62,9 @@ def influence(
 
 
 def weighted(scores: Float[Tensor, "width"], influence: Float[Tensor, "width"]) -> float:
-    """Mean of the neurons' scores, each weighted by its share of their summed influence; an undefined score is 0.
+    """Mean of the neurons' scores, weighted by their shares of the summed influence; an undefined score counts as 0.
 
-    0 where no neuron has any.
+    0 if no neuron has influence.
     """
     total = influence.double().sum()
     shares = influence.double() / total.where(total > 0, 1)
@@ -73,18 +72,18 @@ def weighted(scores: Float[Tensor, "width"], influence: Float[Tensor, "width"]) 
 
 
 def without(influence: Float[Tensor, "width"]) -> float:
-    """Share of neurons with no influence; undefined where an influence is."""
+    """Fraction of neurons with no influence; NaN if any influence is not finite."""
     return float((influence == 0).double().where(influence.isfinite(), torch.nan).mean())
 
 
 def fraction_in_use(influence: Float[Tensor, "width"]) -> float:
-    """``(sum i)^2 / (width sum i^2)``: 1 where all neurons have as much, 1 / width where one has all; 0 if none has."""
+    """``(sum i)^2 / (width sum i^2)``: 1 for equal influences, 1 / width if one neuron has all; 0 if none has any."""
     squares = influence.double().square().sum()
     return float(influence.double().sum().square() / squares.where(squares > 0, 1)) / len(influence)
 
 
 class _Attached(Recorder):
-    """Records activations that gradients reach also where no parameter lies before them."""
+    """Records activations such that gradients reach them even if no parameter precedes them."""
 
     def __call__(self, site: str, activation: Tensor) -> Tensor:
         if site in self.sites and not activation.requires_grad:
@@ -97,15 +96,15 @@ def _less_mean(acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width
 
 
 def _scores(head: Head, hidden: Float[Tensor, "token d_model"], draws: int) -> Float[Tensor, "draw token d_model"]:
-    """Gradients with respect to ``hidden`` of the log-probability of labels drawn from what the head predicts."""
+    """Gradients with respect to ``hidden`` of the log-probability of labels drawn from the head's predictions."""
     generator = torch.Generator(hidden.device).manual_seed(SEED)
     directions = torch.eye(hidden.shape[1], device=hidden.device, dtype=hidden.dtype)
-    weight = (head(directions) - head(torch.zeros_like(directions[:1]))).T.contiguous()  # of a head that is affine
+    weight = (head(directions) - head(torch.zeros_like(directions[:1]))).T.contiguous()  # assumes an affine head
     found = []
     for rows in hidden.split(ROWS):
         p = head(rows).softmax(-1)
         mean = p @ weight
-        p = p.nan_to_num(1)  # nothing can be drawn from NaN; whatever is drawn in its place, the mean keeps it NaN
+        p = p.nan_to_num(1)  # multinomial rejects NaN; the mean keeps the result NaN
         labels = torch.multinomial(p, draws, replacement=True, generator=generator)
         found.append(weight[labels.T] - mean)
     return torch.cat(found, 1)

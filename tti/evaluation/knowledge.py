@@ -1,4 +1,4 @@
-"""What the single neurons of a site know of the grammar's factors beyond the last two tokens."""
+"""Knowledge of the grammar's factors beyond the last two tokens in the single neurons of a site."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tti.evaluation.beyond import Labelled, one_hot
 from tti.evaluation.stories import StorySet
 from tti.evaluation.tails import REST, Tails
 
-AMBIGUOUS = 0.1, 0.9  # a value's share of the tokens of a type, between which the type leaves it open
+AMBIGUOUS = 0.1, 0.9  # range of a value's share among a type's tokens within which the type leaves the value open
 
 
 class Subset(NamedTuple):
@@ -29,13 +29,13 @@ class Subset(NamedTuple):
 
 @dataclass(frozen=True)
 class BestDetectors:
-    """For each value its best neuron of a site, with the sign, chosen on the even stories.
+    """For each value the best neuron of a site, and its sign, chosen on the even stories.
 
     Attributes:
-        neuron: which.
+        neuron: index of the neuron.
         sign: +1 or -1.
-        on: where it is on, on the measured tokens.
-        f1: beyond the last two tokens, on the odd stories (see :meth:`Labelled.f1`).
+        on: where the neuron is on, among the measured tokens.
+        f1: F1 beyond the last two tokens, on the odd stories (see :meth:`Labelled.f1`).
     """
 
     neuron: Int[np.ndarray, "value"]
@@ -47,17 +47,17 @@ class BestDetectors:
 class Knowledge:
     """Scores of detectors on one split: chosen on its even stories, measured on its odd ones.
 
-    A factor counts where the last two tokens leave more than ``least_entropy`` nats of it open; a value where it has at
-    least ``fewest`` tokens in each half, the last two tokens leave at least as many open (sum of p (1 - p)), and it is
-    not the rest of most tokens (``tails.REST``), which no neuron is on for. Scores are means over the counted values of
-    a factor, and then over factors.
+    A factor counts if the last two tokens leave more than ``least_entropy`` nats of it open. A value counts if it has
+    at least ``fewest`` tokens in each half, if the last two tokens leave at least as many open (sum of p (1 - p)), and
+    if it is not the default of most tokens (``tails.REST``), for which no neuron can be on. Scores are means over the
+    counted values of a factor, and then over factors.
 
     Args:
         stories: the split.
-        grammar: that wrote it.
+        grammar: the grammar that generated it.
         fewest: see above.
         least_entropy: see above, in nats.
-        covered: the F1 from which a value counts as covered.
+        covered: F1 from which a value counts as covered.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class Knowledge:
         return BestDetectors(best % tails.width, sign, on, self.measure.f1_of(on))
 
     def scores(self, detectors: BestDetectors) -> dict[str, float]:
-        """``context_...`` metrics of the detectors of a site."""
+        """``context_...`` metrics of a site's detectors."""
         return self._scores(detectors.on, detectors.f1)
 
     @cached_property
     def ceiling(self) -> dict[str, float]:
-        """The same metrics of the ideal reader, a detector a value that is on where it is the most probable one."""
+        """The same metrics for the ideal reader: one detector per value, on where the value is the most probable."""
         on = one_hot(self.ceilings.guess[self.measured_on] + self.first_row, self.rows)
         return self._scores(on, self.measure.f1_of(on))
 
     def over_factors(self, values: Float[np.ndarray, "value"], counted: Bool[np.ndarray, "value"]) -> float:
-        """Mean over values, and then over factors; NaN where none counts."""
+        """Mean over values, and then over factors; NaN if none counts."""
         means = [values[counted & (self.factor_of == factor)].mean() for factor in np.unique(self.factor_of[counted])]
         return float(np.mean(means)) if means else float("nan")
 
@@ -135,7 +135,7 @@ class Knowledge:
 
     @cached_property
     def _ambiguous(self) -> list[Subset]:
-        """Of each factor of the token, the tokens whose type leaves its value open."""
+        """For each factor of the token, the tokens whose type leaves its value open."""
         return [Subset(*found) for found in self._ambiguous_of_factors()]
 
     def _ambiguous_of_factors(self) -> Iterator[Subset]:
@@ -148,7 +148,7 @@ class Knowledge:
                     yield self._subset(rows, of_factor)
 
     def _open_types(self, factor: int) -> Bool[np.ndarray, "type"]:
-        """The token types of which some value of the factor has a share that says neither yes nor no."""
+        """Token types for which some value of the factor is neither rare nor the rule."""
         column = self.factors[:, factor]
         counts = np.zeros((int(self.tokens.max()) + 1, int(column.max()) + 1))
         np.add.at(counts, (self.tokens, column), 1)
@@ -157,7 +157,7 @@ class Knowledge:
 
     @cached_property
     def _held_out(self) -> list[Subset]:
-        """The tokens of stories with a pair of hero and place that training never had, for the factors of the pair."""
+        """Tokens of stories whose pair of hero and place never occurs in training, for the factors of the pair."""
         rows = self.grammar.held_out(self.factors[self.odd])
         of_pair = [list(self.grammar.factors).index(name) for name in ("hero", "place")]
         return [self._subset(rows, self.counted & np.isin(self.factor_of, of_pair))] if rows.any() else []
@@ -171,5 +171,5 @@ class Knowledge:
 
 
 def suffixed(metrics: Mapping[str, float], suffix: str) -> dict[str, float]:
-    """The same numbers under longer names."""
+    """The same numbers with a suffix on their names."""
     return {f"{name}{suffix}": value for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""Where the labels come from that probes learn to read off activations: one class a source."""
+"""Sources of the labels that probes predict from activations, one class per source."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ class Labelled:
     """Labels of some tokens.
 
     Attributes:
-        tasks: name -> its classes.
-        values: a class of each task, by number; ``NO_LABEL`` in any: the token is not probed.
-        notes: what one must know about them.
+        tasks: task -> its classes.
+        values: class index of each task; a token with ``NO_LABEL`` in any task is not probed.
+        notes: what a reader must know about the labels.
     """
 
     tasks: Mapping[str, Sequence[str]]
@@ -34,18 +34,18 @@ class Labels(ABC):
 
     @abstractmethod
     def inapplicable(self, stories: StorySet) -> str:
-        """Why it has none for these stories; empty if it has."""
+        """Why it has no labels for these stories; empty if it has."""
 
     @abstractmethod
     def of(self, stories: StorySet, places: Int[np.ndarray, "token"]) -> Labelled:
-        """The labels of tokens of these stories, by where they stand in the packed split."""
+        """Labels of tokens of these stories, given by their positions in the packed split."""
 
 
 class Factors(Labels):
-    """The factors that the grammar's stories were made from; ``none`` is a value like any other.
+    """The factors that generated the grammar's stories; ``none`` is a value like any other.
 
     Args:
-        factors: which of them.
+        factors: names of the factors.
     """
 
     def __init__(self, factors: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Logistic regression, exactly and the same every time: convex, and well-conditioned in whitened coordinates."""
+"""Logistic regression, solved deterministically to convergence in well-conditioned, whitened coordinates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from torch import Tensor
 
-TOLERANCE = 1e-4  # largest entry of the gradient in whitened coordinates; scikit-learn's, in its own coordinates
+TOLERANCE = 1e-4  # largest entry of the gradient in whitened coordinates; scikit-learn's is in the original ones
 MOST_STEPS = 1000
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Parameters -> a convex function and its gradient."""
+"""Maps parameters to the value and gradient of a convex function."""
 
 
 @dataclass(frozen=True)
 class SoftmaxProbe:
-    """A fitted multinomial probe; ``classes`` are those that occurred in training, ascending."""
+    """A fitted multinomial probe; ``classes`` are those that occur in training, ascending."""
 
     weight: Float[Tensor, "class width"]
     bias: Float[Tensor, "class"]
     classes: Int[Tensor, "class"]
 
     def predict(self, acts: Float[Tensor, "token width"]) -> Int[Tensor, "token"]:
-        """The likeliest class of each token."""
+        """The most probable class of each token."""
         return self.classes[(acts @ self.weight.T + self.bias).argmax(1)]
 
 
 def softmax_probes(
     acts: Float[Tensor, "token width"], labels: Int[Tensor, "token task"], l2: float
 ) -> list[SoftmaxProbe]:
-    """For each task the multinomial logistic regression with the least summed cross-entropy + l2/2 ‖weights‖².
+    """For each task, the multinomial logistic regression that minimises summed cross-entropy + l2/2 ‖weights‖².
 
-    As scikit-learn's ``LogisticRegression(C=1 / l2)``: biases are free. Tasks are independent; they are fitted in one
-    go because they read the same activations.
+    Equivalent to scikit-learn's ``LogisticRegression(C=1 / l2)``: biases are not penalised. Tasks are independent; they
+    are fitted together because they read the same activations.
     """
     classes, targets = zip(*(column.unique(return_inverse=True) for column in labels.T), strict=True)
     sizes = [len(each) for each in classes]
@@ -45,7 +45,7 @@ def softmax_probes(
     of_classes = torch.cat([F.one_hot(y, size).T.to(design) @ design for y, size in zip(targets, sizes, strict=True)])
 
     def objective(parameters: Float[Tensor, "class width+1"]) -> tuple[Tensor, Tensor]:
-        scores = parameters @ design.T  # tokens last: a softmax over the first dimension is ten times as fast here
+        scores = parameters @ design.T  # tokens last: softmax over the first dimension is ten times as fast
         total = -(parameters * of_classes).sum(dtype=torch.float64)
         for each in scores.split(sizes):
             top = each.amax(0)
@@ -63,7 +63,7 @@ def softmax_probes(
 def binary_probes(
     acts: Float[Tensor, "problem token width"], labels: Bool[Tensor, "problem token"], l2: float
 ) -> tuple[Float[Tensor, "problem width"], Float[Tensor, "problem"]]:
-    """Weights and bias of a binary logistic regression for each problem, with activations of its own; as above."""
+    """Weights and bias of one binary logistic regression per problem, each with its own activations."""
     problems, tokens, _ = acts.shape
     design, basis = whitened(acts, l2)
     signs = torch.where(labels, -1.0, 1.0)[:, None]
@@ -81,10 +81,10 @@ def binary_probes(
 def whitened(
     acts: Float[Tensor, "problem token width"], l2: float
 ) -> tuple[Float[Tensor, "problem token width+1"], Float[Tensor, "problem width+1 width+1"]]:
-    """Activations, with a 1 behind them for the bias, in a basis in which the problem is well-conditioned; the basis.
+    """Activations with a constant 1 for the bias, in a basis that makes the problem well-conditioned, and that basis.
 
-    The Hessian of a logistic loss lies below half the second moments (Böhning 1992, Ann. Inst. Stat. Math. 44). In
-    this basis half the second moments and the penalty are the identity, which spares L-BFGS most of its steps.
+    The Hessian of a logistic loss is bounded by half the second moments (Böhning 1992, Ann. Inst. Stat. Math. 44). In
+    this basis half the second moments plus the penalty is the identity, which saves L-BFGS most of its steps.
     """
     design = F.pad(acts, (0, 1), value=1.0)
     tokens = acts.shape[1]
@@ -98,7 +98,7 @@ def _penalised(objective: Objective, basis: Tensor, strength: float) -> Objectiv
     def penalised(parameters: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = objective(parameters)
         weights = parameters @ basis.mT
-        weights[..., -1] = 0  # the bias is free
+        weights[..., -1] = 0  # the bias is not penalised
         return loss + strength / 2 * weights.square().sum(dtype=torch.float64), gradient + strength * weights @ basis
 
     return penalised

@@ -1,4 +1,4 @@
-"""How much memory the process has taken at most."""
+"""Peak memory of the process."""
 
 import resource
 import sys
@@ -7,7 +7,7 @@ import torch
 
 
 def peak_mib(device: torch.device) -> float:
-    """MiB, at most so far: allocated on a GPU, else resident (Linux; not a number elsewhere)."""
+    """Peak MiB so far: allocated on a GPU, otherwise resident (Linux; NaN elsewhere)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform != "linux":

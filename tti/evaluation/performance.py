@@ -1,4 +1,4 @@
-"""Performance: loss, perplexity and bits per byte over every scored token, with intervals over stories."""
+"""Performance: loss, perplexity and bits per byte over every token in the loss, with intervals over stories."""
 
 import math
 from functools import partial
@@ -12,19 +12,19 @@ from tti.evaluation.stories import SEED
 from tti.evaluation_folder import Result
 
 CONFIDENCE = 0.95
-AT_ONCE = 100  # resamples held in memory
+AT_ONCE = 100  # resamples held in memory at a time
 
 
 class Performance(Part):
-    """Cross-entropy in nats a token, the end of text included, and under the original project's protocol.
+    """Cross-entropy in nats per token, including the end-of-text token, and under the reference protocol.
 
-    The original cuts stories at 512 tokens, has no prediction for a story's first token and does not score its end: of
-    a story that fits, the last position (which predicts the end) is dropped, of a longer one the last that its cut
-    leaves without a target.
+    The reference protocol is that of the seed project. It truncates stories at 512 tokens, and scores neither a story's
+    first token nor its end. If a story fits, the last position (which predicts the end) is dropped; if it is longer,
+    the last position that the truncation leaves without a target.
 
     Args:
-        resamples: of the stories, for the bootstrap interval (percentiles; the ratio of summed nats to tokens).
-        original_length: tokens of a story that the original's protocol sees.
+        resamples: resamples of the stories for the bootstrap interval (percentiles; ratio of summed nats to tokens).
+        original_length: tokens of a story that the reference protocol sees.
     """
 
     needs_nll = True

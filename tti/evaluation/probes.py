@@ -1,4 +1,4 @@
-"""Probes: what can be read off activations by a linear classifier, and by one that sees a neuron or a few."""
+"""Probes: what a linear classifier can predict from all activations of a site, or from one or a few neurons."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,41 +21,44 @@ SPLIT, CONTROL, TOKENS = 1, 2, 3  # streams of random numbers
 
 
 class Probes(Part):
-    """Probes of each site for the tasks of a source of labels, trained on some stories and measured on others.
+    """Probes at each site for the tasks of a source of labels, trained on some stories and tested on others.
 
     *Dense*: a multinomial logistic regression on all neurons, standardised on the training stories.
 
-    ``accuracy``; ``macro_f1``, the mean of F1 over classes.
-    ``accuracy_above_type``: less ``type_accuracy``, what reading off the input token reaches: the most frequent class
-    of that type in the training stories (of all tokens, for a type that they lack).
-    ``accuracy_ambiguous``: on tokens whose type is outside its most frequent class at least ``ambiguous`` of the time.
-    ``control_accuracy``, ``control_selectivity = accuracy - control_accuracy``: of a probe for a control task (Hewitt &
-    Liang 2019, arXiv:1909.03368), in which every token type has one class, drawn at random as often as classes occur.
+    ``accuracy`` is the fraction of correct predictions; ``macro_f1`` the mean of F1 over classes.
+    ``accuracy_above_type`` subtracts ``type_accuracy``, the accuracy of predicting from the input token: the most
+    frequent class of its type in the training stories (of all tokens, for unseen types).
+    ``accuracy_ambiguous`` covers tokens whose type is outside its most frequent class at least ``ambiguous`` of the
+    time.
+    ``control_selectivity`` is ``accuracy - control_accuracy``, where the latter is that of a probe for a control task
+    (Hewitt & Liang 2019, arXiv:1909.03368), in which every token type has one class, drawn at random with the
+    frequencies of the classes.
 
     *k-sparse* (after Gurnee et al. 2023, arXiv:2305.01610): for each class against all others, a logistic regression on
-    the k neurons with the largest absolute mean difference of standardised activations (F-statistics order them alike).
+    the k neurons with the largest absolute mean difference of standardised activations (F-statistics give the same
+    order).
 
-    ``sparse_<k>_f1``: the mean of F1 over classes. Theirs weights both sides equally and cuts at 0; ours cuts where F1
-    is highest on the training stories, since classes here are of very different sizes. ``always_f1`` is that of yes,
-    always.
+    ``sparse_<k>_f1`` is the mean of F1 over classes. Theirs weights both sides equally and cuts at 0; ours cuts where
+    F1 is highest on the training stories, since class sizes differ widely here. ``always_f1`` is the F1 of always
+    predicting the class.
 
-    What games it: accuracy is high wherever the input token can be read off, in random networks too. A dense probe does
-    not see rotations (but for what standardising and the penalty make of them), a sparse one does. Mean differences
-    find neurons that repeat each other: five may know no more than one.
+    How it can be gamed: accuracy is high wherever the input token can be read off, even in random networks. A dense
+    probe is invariant under rotation (up to standardisation and the penalty), a sparse one is not. Mean differences
+    select redundant neurons: five may know no more than one.
 
-    Memory: ``2 tokens x width`` bytes a site.
+    Memory: ``2 tokens x width`` bytes per site.
 
     Args:
-        labels: what is to be read.
-        sites: globs: dense probes.
-        sparse_sites: globs: k-sparse probes.
-        story_tokens: of whole stories drawn at random, about.
-        tokens: drawn at random from these stories.
-        test: fraction of the stories that probes are measured on.
+        labels: the source of labels.
+        sites: globs of sites for dense probes.
+        sparse_sites: globs of sites for k-sparse probes.
+        story_tokens: approximate tokens of the whole stories that are drawn at random.
+        tokens: number of tokens drawn at random from these stories.
+        test: fraction of the stories used for testing.
         l2: penalty ``l2 / 2 ‖weights‖²`` on the summed loss; scikit-learn's ``1 / C``.
-        ks: neurons of a sparse probe.
+        ks: numbers of neurons of the sparse probes.
         ambiguous: see above.
-        fewest: tokens of a class, in training and in test, below which it has no F1.
+        fewest: classes with fewer tokens than this, in training or test, have no F1.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class Probes(Part):
                 arrays |= {f"{site}/sparse_{k}_{name}": each for name, each in found.items()}
         notes = dict(labelled.notes)
         if undefined:
-            notes["left out"] = f"activations that are no numbers, or beyond half precision, at {', '.join(undefined)}"
+            notes["left out"] = f"activations that are NaN, or exceed half precision, at {', '.join(undefined)}"
         sizes = {
             "train_stories": len(story[examples.train].unique()),
             "test_stories": len(story[examples.test].unique()),
@@ -149,26 +152,26 @@ class Probes(Part):
 
 
 def held_out(stories: Int[np.ndarray, "story"], fraction: float) -> Int[np.ndarray, "story"]:
-    """Which of the stories are measured on: that fraction of them, one at least, and never all."""
+    """The test stories: that fraction of the stories, at least one, but not all."""
     count = min(max(round(fraction * len(stories)), 1), len(stories) - 1)
     return np.random.default_rng((SEED, SPLIT)).permutation(stories)[:count]
 
 
 def standardised(acts: Float[Tensor, "token width"], train: Bool[Tensor, "token"]) -> Float[Tensor, "token width"]:
-    """Mean 0 and standard deviation 1 on the training tokens; 0 for a neuron that is constant there."""
+    """Activations with mean 0 and standard deviation 1 on training tokens; 0 for neurons constant there."""
     scale, centre = torch.std_mean(acts[train], 0, correction=0)
     return (acts - centre) * torch.where(scale > 0, 1 / scale, 0)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled tokens, and what probes find in activations at them.
+    """Labelled tokens, and the scores of probes on activations at them.
 
     Attributes:
-        tasks: name -> its classes.
-        labels: a class of each task.
-        types: the input token's row among the split's types.
-        test: whether the token is of a story that probes are measured on.
+        tasks: task -> its classes.
+        labels: class index of each task.
+        types: the input token's index among the split's types.
+        test: whether the token belongs to a test story.
         ambiguous, fewest: see :class:`Probes`.
     """
 
@@ -181,19 +184,19 @@ class Examples:
 
     @cached_property
     def train(self) -> Bool[Tensor, "token"]:
-        """The others."""
+        """Whether the token belongs to a training story."""
         return ~self.test
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Classes of each task."""
+        """Number of classes of each task."""
         return [len(classes) for classes in self.tasks.values()]
 
     # -- without activations ----------------------------------------------------------------------------------------
 
     @cached_property
     def counts(self) -> list[Int[Tensor, "type class"]]:
-        """For each task, how often each class occurs with each type in the training stories."""
+        """For each task, the number of training tokens of each type and class."""
         n_types = int(self.types.max()) + 1
         types = self.types[self.train]
         return [
@@ -203,7 +206,7 @@ class Examples:
 
     @cached_property
     def by_type(self) -> Int[Tensor, "token task"]:
-        """What one predicts who knows the input token only."""
+        """Predictions from the input token alone."""
         tables = [torch.where(n.sum(1) > 0, n.argmax(1), n.sum(0).argmax()) for n in self.counts]
         return torch.stack([table[self.types] for table in tables], 1)
 
@@ -216,7 +219,7 @@ class Examples:
 
     @cached_property
     def control(self) -> Int[Tensor, "token task"]:
-        """A class for each token type, drawn as often as classes occur."""
+        """A random class for each token type, drawn with the frequencies of the classes."""
         draw = np.random.default_rng((SEED, CONTROL))
         n_types = int(self.types.max()) + 1
         drawn = []
@@ -227,7 +230,7 @@ class Examples:
         return torch.stack(drawn, 1)
 
     def floors(self) -> dict[str, float]:
-        """What is reached without activations."""
+        """Scores that need no activations."""
         majority = torch.stack([n.sum(0).argmax() for n in self.counts])
         right, sure = (self.by_type == self.labels).double(), ~self.is_ambiguous
         named = {
@@ -240,7 +243,7 @@ class Examples:
         return self._named(named)
 
     def arrays(self) -> dict[str, Array]:
-        """Which classes there are, of all tasks one behind the other."""
+        """The classes of all tasks, concatenated."""
         pairs = [(task, name) for task, names in self.tasks.items() for name in names]
         return {
             "class/task": Array(np.array([task for task, _ in pairs]), ("class",)),
@@ -284,13 +287,13 @@ class Examples:
 
     @cached_property
     def one_hot(self) -> Bool[Tensor, "token class"]:
-        """Whether the token is of each class, of all tasks one behind the other."""
+        """Class membership of each token, with the classes of all tasks concatenated."""
         each = zip(self.labels.T, self.sizes, strict=True)
         return torch.cat([F.one_hot(labels, size) for labels, size in each], 1).bool()
 
     @cached_property
     def counted(self) -> Bool[Tensor, "class"]:
-        """Which classes occur often enough, and are often enough absent, in training and in test."""
+        """Classes that are present often enough, and absent often enough, in training and in test."""
         enough = [
             (yes >= self.fewest) & (len(part) - yes >= self.fewest)
             for part in (self.one_hot[self.train], self.one_hot[self.test])
@@ -300,13 +303,13 @@ class Examples:
 
     @cached_property
     def share(self) -> Float[Tensor, "class"]:
-        """Of the test tokens, those of the class; not a number for a class that does not count."""
+        """Each class's share of the test tokens; NaN for a class that does not count."""
         return self.one_hot[self.test].double().mean(0).masked_fill(~self.counted, torch.nan)
 
     def sparse(
         self, acts: Float[Tensor, "token width"], k: int, l2: float
     ) -> tuple[dict[str, float], dict[str, Array]]:
-        """Metrics and arrays of probes that see k neurons each, for each class that counts."""
+        """Metrics and arrays of probes on k neurons, one for each class that counts."""
         labels = self.one_hot[:, self.counted].T
         neurons = most_different(acts[self.train], labels[:, self.train], k)
         seen = acts[:, neurons].transpose(0, 1)  # [class, token, k]
@@ -323,11 +326,11 @@ class Examples:
         return named, {"f1": array(f1.float(), "class"), "neuron": array(chosen.int(), "class", "rank")}
 
     def _macro(self, values: Float[Tensor, "class"]) -> Float[Tensor, "task"]:
-        """Mean over the classes of each task, those left out that are not a number."""
+        """Mean over the classes of each task, without NaN."""
         return torch.stack([each.nanmean() for each in values.double().split(self.sizes)])
 
     def _named(self, values: Mapping[str, Float[Tensor, "task"]]) -> dict[str, float]:
-        """The mean over tasks, and behind it each task's own where there are several."""
+        """The mean over tasks, followed by each task's own value if there are several."""
         named = {name: mean_defined(each) for name, each in values.items()}
         if len(self.tasks) > 1:
             for name, each in values.items():
@@ -338,7 +341,7 @@ class Examples:
 def most_different(
     acts: Float[Tensor, "token width"], labels: Bool[Tensor, "class token"], k: int
 ) -> Int[Tensor, "class k"]:
-    """The k neurons whose mean differs most between the class and all else, the largest difference first."""
+    """The k neurons whose means differ most between the class and the rest, largest difference first."""
     yes = labels.to(acts)
     count = yes.sum(1, keepdim=True)
     total = acts.sum(0)
@@ -347,13 +350,13 @@ def most_different(
 
 
 def best_threshold(scores: Float[Tensor, "class token"], labels: Bool[Tensor, "class token"]) -> Float[Tensor, "class"]:
-    """Where to cut for the highest F1 when above means yes: midway between two scores; of equals the lowest cut..."""
+    """The cut with the highest F1, midway between two scores; above it means yes, and ties take the highest cut."""
     ordered, order = scores.sort(1, descending=True)
     hits = labels.gather(1, order).cumsum(1)
     said = torch.arange(1, scores.shape[1] + 1, device=scores.device)
     f1 = 2 * hits.double() / (said + hits[:, -1:])
     following = F.pad(ordered[:, 1:], (0, 1), value=-torch.inf)
-    f1 = f1.masked_fill(ordered == following, -1)  # no cut between equals
+    f1 = f1.masked_fill(ordered == following, -1)  # no cut between equal scores
     best = f1.argmax(1, keepdim=True)
     upper, lower = ordered.gather(1, best)[:, 0], following.gather(1, best)[:, 0]
     return (upper + lower) / 2

@@ -1,4 +1,4 @@
-"""The one pass: a network goes through all stories, and every part sees what it asked for."""
+"""The single pass: a network runs on all stories, and every part sees the activations it asked for."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ Progress = Callable[[Iterable[Chunk], int], Iterable[Chunk]]
 
 
 class Rotation:
-    """A fixed random rotation of every site's basis (Haar measure): the same for every run of that width."""
+    """A fixed random rotation (Haar measure) of every site's basis, the same for every run of equal width."""
 
     def __init__(self) -> None:
         self._matrices: dict[int, Float[Tensor, "width width"]] = {}
@@ -34,7 +34,7 @@ class Rotation:
 
 @torch.no_grad()
 def calibrated(subjects: Iterable[Subject], sites: Iterable[str], tokens: int) -> list[Subject]:
-    """The subjects with a calibration: one forward pass over about that many tokens, a site at a time in memory."""
+    """The subjects with calibration: one forward pass over about ``tokens`` tokens, one site at a time."""
     subjects, wanted = list(subjects), frozenset(sites)
     found: list[dict[str, Calibration]] = [{} for _ in subjects]
 
@@ -55,8 +55,8 @@ def run_through(parts: Mapping[Subject, Sequence[Part]], progress: Progress) -> 
     """One pass of a network over all stories.
 
     Args:
-        parts: subject -> the parts that are attached to it. The subjects share network and stories.
-        progress: wraps the chunks, of which there are that many.
+        parts: for each subject, the parts attached to it. The subjects share network and stories.
+        progress: wraps the chunks and gets their number.
     """
     streaming = {subject: [part for part in each if part.streams] for subject, each in parts.items()}
     everyone = [part for each in streaming.values() for part in each]
@@ -92,15 +92,15 @@ def examine(
     calibration_tokens: int,
     progress: Progress = lambda chunks, count: chunks,
 ) -> float:
-    """Attach the parts to the subjects and run the network through all stories once; then they can ``compute``.
+    """Attach the parts to the subjects, and run the network on all stories once; afterwards, parts can ``compute``.
 
     Args:
-        parts: subject -> the parts that are to see it. The subjects share network and stories.
+        parts: for each subject, its parts. The subjects share network and stories.
         calibration_tokens: see :func:`calibrated`.
         progress: see :func:`run_through`.
 
     Returns:
-        Seconds that went into what the parts share: forward passes and views.
+        Seconds spent on work that the parts share: forward passes and views.
     """
     began = time.perf_counter()
     everyone = [part for each in parts.values() for part in each]

@@ -1,4 +1,4 @@
-"""The evaluation of one trained model: what is asked for and not there yet is measured and written."""
+"""The evaluation of one trained model: it measures and writes the requested parts that are missing."""
 
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,51 +29,53 @@ from tti.models.network import Network, Site
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
-SUBJECTS = "subjects"  # in a part's YAML: those that it makes sense for, which is no setting of the part itself
+SUBJECTS = (
+    "subjects"  # key in a part's YAML: the subjects that it applies to, which is not a setting of the part itself
+)
 
 
 class Trained(Protocol):
-    """A trained model: a run of ours, or a model from elsewhere."""
+    """A trained model: a run, or an external model."""
 
     @property
     def folder(self) -> Path:
-        """Where its ``evaluation/`` is written."""
+        """The folder in which ``evaluation/`` is written."""
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """``steps``: how long it was trained; None where that is not known.
+        """``steps``, the length of training, or None if unknown.
 
         Raises:
-            ValueError: it has not finished.
+            ValueError: training has not finished.
         """
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer."""
+        """The model's tokenizer."""
 
     def data(self, given: DictConfig) -> Any:
-        """Its data module, with what a command gives of its configuration over its own."""
+        """The data module, with the command's data configuration overriding the model's own."""
 
     def model(self, checkpoint: str) -> Network:
         """The network, in evaluation mode on the CPU."""
 
     def untrained(self) -> Network:
-        """The network that training began with, or one like it."""
+        """The network before training, or an untrained one like it."""
 
     def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> nn.ModuleDict:
-        """What it was trained with, as it has learned."""
+        """The regularizers of training, with their trained parameters."""
 
 
 class Runner:
     """The evaluation of one trained model.
 
     Args:
-        trained: which has finished.
-        config: of the command.
-        code: the commit of the code that evaluates.
+        trained: a model whose training has finished.
+        config: the command's configuration.
+        code: the commit of the evaluating code.
 
     Raises:
-        ValueError: it has not finished, its checkpoint is missing or damaged, or its data are others by now.
+        ValueError: training has not finished, the checkpoint is missing or damaged, or the data have changed.
     """
 
     def __init__(self, trained: Trained, config: DictConfig, code: str) -> None:
@@ -101,17 +103,17 @@ class Runner:
         if not config.data and began_with not in (None, self.of["data"]):
             raise ValueError(
                 f"the tokens of {config.split} are not those that {trained.folder} was trained with: its file has "
-                "changed. Put the earlier one back, or give data of your own choice: +data.corpus.validation=FILE"
+                "changed. Restore the earlier one, or choose other data: +data.corpus.validation=FILE"
             )
         self.left_out: set[tuple[str, str]] = set()
         self.unloadable = ""
         self.failures: list[str] = []
 
     def evaluate(self) -> int:
-        """Do what is not there yet; how many parts that was.
+        """Compute the missing parts; returns how many.
 
         Raises:
-            ValueError: some could not be done. The others are written all the same.
+            ValueError: some parts failed. The others are written all the same.
         """
         done = 0
         for subjects in self._sharing_a_network():
@@ -122,7 +124,8 @@ class Runner:
             raise ValueError("\n  ".join(self.failures))
         return done
 
-    # -- what is to be done -----------------------------------------------------------------------------------------
+    # -- what is missing
+    # ------------------------------------------------------------------------------------------------
 
     def _sharing_a_network(self) -> Iterator[list[Subject]]:
         asked = [name for name in VIEWS if name in self.config.subjects]
@@ -134,7 +137,7 @@ class Runner:
             yield [Subject(RANDOM_INIT, self.trained.untrained().to(self.device).eval(), self.stories)]
 
     def _regularizers(self) -> nn.ModuleDict:
-        """What the network was trained with. Where it cannot be loaded, the parts that need it fail, and no others."""
+        """The regularizers of training. If they cannot be loaded, only the parts that need them fail."""
         try:
             return self.trained.regularizers(self.net.sites, self.config.checkpoint)
         except Exception as error:
@@ -171,12 +174,13 @@ class Runner:
             part = evaluation.part(name)
             part.arrays.verify()
         except OtherSchemaError as error:
-            raise ValueError(f"{error} With overwrite=true it is evaluated again in its place.") from error
+            raise ValueError(f"{error} overwrite=true evaluates it again and replaces it.") from error
         except ValueError:  # damaged
             return False
         return part.content.get("of") == self.of and _without_subjects(part.content.get("settings")) == self._how(name)
 
-    # -- doing it ---------------------------------------------------------------------------------------------------
+    # -- computing
+    # ------------------------------------------------------------------------------------------------------
 
     def _do(self, pending: Mapping[Subject, Mapping[str, Part]]) -> int:
         pending = {subject: parts for subject, parts in pending.items() if parts}
@@ -215,7 +219,7 @@ class Runner:
 
 
 def made(settings: DictConfig, **others: Any) -> Part:
-    """The part that a YAML of ``conf/evaluation`` describes, with ``others`` over its settings."""
+    """Instantiate the part that a YAML of ``conf/evaluation`` describes; ``others`` override its settings."""
     settings = copy(settings)
     with open_dict(settings):
         settings.pop(SUBJECTS, None)
@@ -224,10 +228,10 @@ def made(settings: DictConfig, **others: Any) -> Part:
 
 
 def wanted_parts(config: DictConfig) -> list[str]:
-    """The names of the parts that are asked for.
+    """Names of the requested parts.
 
     Raises:
-        ValueError: one is unknown; the message names those there are.
+        ValueError: a part is unknown; the message lists the available ones.
     """
     known = list(config.evaluation)
     names = (
@@ -241,10 +245,10 @@ def wanted_parts(config: DictConfig) -> list[str]:
 
 
 def require_known(config: DictConfig) -> None:
-    """Compare the parts and subjects that are asked for with those there are.
+    """Check the requested parts and subjects.
 
     Raises:
-        ValueError: one is unknown; the message names those there are.
+        ValueError: one is unknown; the message lists the available ones.
     """
     wanted_parts(config)
     if unknown := [name for name in config.subjects if name not in VIEWS]:
@@ -252,7 +256,7 @@ def require_known(config: DictConfig) -> None:
 
 
 def in_a_line(error: Exception) -> str:
-    """The message of an error; one that nobody foresaw is shown with its traceback first."""
+    """The message of an error; an unexpected error is printed with its traceback first."""
     if message := explained(error):
         return message
     root = root_cause(error)
@@ -261,20 +265,20 @@ def in_a_line(error: Exception) -> str:
 
 
 def shown(chunks: Iterable[Chunk], total: int) -> Iterable[Chunk]:
-    """The chunks, while a bar shows how many are done."""
+    """The chunks, with a progress bar."""
     return track(chunks, "  all tokens", total, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
 @contextmanager
 def telling(part: Part, title: str) -> Iterator[None]:
-    """Show how far a part says that it is."""
+    """Show the progress that a part reports."""
     with CONSOLE.status(title) as status:
         part.say = lambda text: status.update(f"{title}: {text}")
         yield
 
 
 def _without_subjects(settings: Any) -> Any:
-    """Settings without ``subjects`` at any depth: evaluations of earlier versions name them."""
+    """Settings without ``subjects`` at any depth, which evaluations of earlier versions contain."""
     if isinstance(settings, Mapping):
         return {key: _without_subjects(value) for key, value in settings.items() if key != SUBJECTS}
     return settings

@@ -1,4 +1,4 @@
-"""SAE quality: what autoencoders trained afterwards make of a site, and how much better one trained with it does."""
+"""SAE quality: post-hoc autoencoders at a site, and the advantage of a jointly trained one."""
 
 import math
 from collections import defaultdict
@@ -20,43 +20,44 @@ from tti.models.taps import choose, kind_of
 from tti.regularizers.online_sae import OnlineSAE
 
 COMPARED = ("variance_explained", "loss_recovered")
-BESIDE = 0.02  # of L0: so little beyond the fresh ones is as good as within them
+BESIDE = 0.02  # of L0: tolerance beyond the range of the post-hoc ones
 TINY = 1e-6
 
 
 class SAEQuality(SitePart):
-    """Fresh autoencoders at several sparsities and seeds, trained on the training split, measured on the one evaluated.
+    """Post-hoc autoencoders at several sparsities and seeds, trained on the training split, measured on another.
 
-    ``<figure>/<kind>_<sparsity>`` for every figure of :class:`tti.evaluation.splicing.Quality`, the mean over seeds;
-    ``ablation_increase`` is what mean ablation of the site costs, in nats, and so how much there is to recover.
+    ``<figure>/<kind>_<sparsity>`` is the mean over seeds of every figure of :class:`tti.evaluation.splicing.Quality`.
+    ``ablation_increase`` is the cost of mean-ablating the site in nats, and so how much there is to recover.
 
-    Where the run's checkpoint has an autoencoder of its own at a site (``regularizer=online_sae``), that site is
-    measured too: ``cotrained/<figure>`` is that autoencoder's, ``fresh/<figure>`` what fresh ones of its kind and width
-    reach *at its L0*, by interpolation over log L0 between fresh ones that are sparser and denser by ``gap_factors``
-    (top-k: the one of equal ``k`` decides; not a number where it lies beyond all of them), and ``gap/<figure>`` the
-    difference. A model that pleases only its own autoencoder has a large gap. But a co-trained one has also seen other
-    tokens, of a model that moved under it: read the gap beside that of a run with ``gradient_into_model=false``, which
-    is that alone.
+    If the run's checkpoint has a jointly trained autoencoder at a site (``regularizer=online_sae``), that site is
+    measured too. ``cotrained/<figure>`` is the jointly trained autoencoder's; ``fresh/<figure>`` is what post-hoc ones
+    of its kind and width reach *at its L0*, interpolated over log L0 between sparser and denser ones, spaced by
+    ``gap_factors`` (for top-k, the one of equal ``k`` decides; NaN outside their range); ``gap/<figure>`` is the
+    difference. A model that pleases only its own autoencoder has a large gap. But a jointly trained autoencoder has
+    also seen different tokens, from a model that moved under it: compare the gap with that of a run with
+    ``gradient_into_model=false``, which shows this effect alone.
 
-    What games it: activations of low rank or with a few large directions are easy to reconstruct (read
-    ``loss_recovered`` beside ``variance_explained``, and both beside those of ``random_init``); a site that does not
-    matter loses nothing by any autoencoder (read ``ablation_increase``).
+    How it can be gamed: activations of low rank or with a few dominant directions are easy to reconstruct (read
+    ``loss_recovered`` alongside ``variance_explained``, and compare both with ``random_init``); at a site that does not
+    matter, every autoencoder loses nothing (read ``ablation_increase``).
 
-    Cost: ``4 tokens x width`` bytes of every site; the training of all autoencoders on ``tokens``; a forward pass over
-    ``measured_tokens`` for each of them. None of it grows with the splits.
+    Cost: ``4 tokens x width`` bytes per site; training of all autoencoders on ``tokens`` tokens; one forward pass over
+    ``measured_tokens`` for each. None of it grows with the splits.
 
     Args:
         sites: globs.
-        layers: how many of the layers that match, spaced evenly: 1 is the middle one. None: all.
-        kinds: name -> kind at several sparsities.
-        kind: the names of those that are trained.
-        seeds: of their initialisation.
-        expansion: latents over the site's width.
-        dead_after: tokens of training without firing after which a latent counts as dead and is revived.
-        tokens: of whole stories of the training split, drawn at random, that they are trained on.
-        measured_tokens: of whole stories of the evaluated split that all figures are over.
-        fit: how they are trained.
-        gap_factors: by how much sparser and denser than a co-trained one the fresh ones beside it are.
+        layers: number of the matching layers to use, evenly spaced; 1 is the middle one, None all.
+        kinds: kinds by name, each at several sparsities.
+        kind: names of the kinds to train.
+        seeds: seeds of their initialisation.
+        expansion: latents divided by the site's width.
+        dead_after: training tokens without firing after which a latent counts as dead and is revived.
+        tokens: tokens of randomly drawn whole stories of the training split to train on.
+        measured_tokens: tokens of whole stories of the evaluated split that all figures are measured on.
+        fit: how the autoencoders are trained.
+        gap_factors: sparsity factors, relative to the jointly trained autoencoder, of the post-hoc ones it is compared
+            with.
     """
 
     streams = False
@@ -138,7 +139,9 @@ class SAEQuality(SitePart):
         self.fit(autoencoders, acts, lambda text: self.say(f"{title}, {text}"))
 
     def _notes(self, tokens: int) -> dict[str, str]:
-        trained = f"fresh ones: {tokens} tokens of the training split, {self.fit.passes} times; seeds {[*self.seeds]}"
+        trained = (
+            f"post-hoc ones: {tokens} tokens of the training split, {self.fit.passes} times; seeds {[*self.seeds]}"
+        )
         own = {site: f"{type(each).__name__} {each.arguments}" for site, each in self.cotrained.items()}
         return {"training": trained} | {f"cotrained/{site}": text for site, text in own.items()}
 
@@ -160,7 +163,7 @@ def table(site: str, measured: Iterable[Quality]) -> dict[str, Array]:
 
 
 def which(names: Iterable[str], seeds: Sequence[int]) -> dict[str, Array]:
-    """Which autoencoders the rows of the tables are."""
+    """Name and seed of the autoencoder in each row of the tables."""
     rows = [(name, seed) for name in names for seed in seeds]
     return {
         "autoencoder/name": Array(np.array([name for name, _ in rows]), ("autoencoder",)),
@@ -169,7 +172,7 @@ def which(names: Iterable[str], seeds: Sequence[int]) -> dict[str, Array]:
 
 
 def against(own: Quality, fresh: Mapping[tuple[int, float], Quality]) -> dict[str, float]:
-    """An autoencoder that was trained with the model, fresh ones at its L0, and by how much it is better."""
+    """A jointly trained autoencoder, post-hoc ones at its L0, and the gap between them."""
     by_seed: dict[int, list[Quality]] = defaultdict(list)
     for (seed, _), each in fresh.items():
         by_seed[seed].append(each)
@@ -181,7 +184,7 @@ def against(own: Quality, fresh: Mapping[tuple[int, float], Quality]) -> dict[st
 
 
 def at_l0(l0: float, measured: Sequence[Quality], figure: str) -> float:
-    """A figure at an L0, linear in log L0 between the autoencoders nearest to it; not a number beyond all of them."""
+    """A figure at an L0, linear in log L0 between the nearest autoencoders; NaN outside their range."""
     ordered = sorted(measured, key=lambda each: each.l0)
     known = np.array([each.l0 for each in ordered])
     if not known[0] * (1 - BESIDE) <= l0 <= known[-1] * (1 + BESIDE):
@@ -192,13 +195,13 @@ def at_l0(l0: float, measured: Sequence[Quality], figure: str) -> float:
 
 
 def cotrained(subject: Subject) -> dict[str, SparseAutoencoder]:
-    """The autoencoders that were trained with the network, by site."""
+    """The jointly trained autoencoders, by site."""
     online = [each for each in subject.regularizers.values() if isinstance(each, OnlineSAE)]
     return {site: each.at(site) for each in online for site in each.sites}
 
 
 def spaced(sites: Sequence[str], count: int | None) -> list[str]:
-    """That many of the sites, evenly spaced; one is the middle one (the later of two). All where there are fewer."""
+    """``count`` of the sites, evenly spaced; 1 is the middle one (the later of two). All if there are fewer."""
     if count is None or count >= len(sites):
         return list(sites)
     return [sites[(2 * i + 1) * len(sites) // (2 * count)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Activations at a fixed sample of tokens, the same for every run with the same data."""
+"""Activations at a fixed sample of tokens, the same for every run on the same data."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from tti.evaluation_folder import Array
 
 
 class Chosen:
-    """Which tokens of a pass are in a random sample of fixed size; fewer where there are fewer."""
+    """A random sample of fixed size from the tokens of a pass; all tokens if there are fewer."""
 
     def __init__(self, stories: StorySet, tokens: int, device: torch.device) -> None:
         self.numbers = torch.from_numpy(stories.sample(tokens)).to(device)
@@ -21,7 +21,7 @@ class Chosen:
         return len(self.numbers)
 
     def within(self, seen: Seen) -> tuple[slice, Int[Tensor, "chosen"]]:
-        """Which of the sample these tokens bring, and which of these tokens that are."""
+        """Which of the sample are among these tokens, and their rows."""
         last = seen.first + len(seen.step.batch)
         bounds = torch.searchsorted(self.numbers, torch.tensor([seen.first, last], device=self.numbers.device)).tolist()
         which = slice(*bounds)
@@ -29,7 +29,7 @@ class Chosen:
 
 
 class Sample:
-    """The activations of the sample, in half precision: ``2 tokens x width`` bytes a site."""
+    """Activations of the sample in half precision, ``2 tokens x width`` bytes per site."""
 
     def __init__(self, stories: StorySet, tokens: int, widths: Mapping[str, int], device: torch.device) -> None:
         self.chosen = Chosen(stories, tokens, device)
@@ -40,7 +40,7 @@ class Sample:
         }
 
     def update(self, seen: Seen) -> None:
-        """Keep what these tokens bring."""
+        """Store the sampled tokens among these."""
         which, rows = self.chosen.within(seen)
         self.places[which] = seen.places[rows]
         for site, kept in self.acts.items():

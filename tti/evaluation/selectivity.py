@@ -1,4 +1,4 @@
-"""Selectivity: which token types a neuron answers to, against permuted types and at a fixed number of tokens."""
+"""Selectivity: the token types that a neuron responds to, with a permutation null and at a fixed number of tokens."""
 
 from collections.abc import Iterable, Mapping
 
@@ -22,35 +22,38 @@ HIGHER_IS_BETTER = ("selectivity_top5", "selectivity_top1", "type_entropy_defici
 class Selectivity(SitePart):
     """Entropy of activation over input token types, and information about the type in whether a neuron is on.
 
-    **One definition of "on" for all models**: the highest 5 % of the neuron's activations (``top5``; ``top1`` the
-    highest 1 %), on the side of its longer tail (:meth:`Calibration.beyond`, with the rule for ties). Thresholds and
-    sides are of the calibration's sample; ``on_rate_top5`` says on how many tokens of the split neurons are then on.
+    **One definition of "on" for all models**: the highest 5 % of the neuron's activations (``top5``; ``top1``: the
+    highest 1 %), on the side of its longer tail (:meth:`Calibration.beyond`, with its rule for ties). Thresholds and
+    sides come from the calibration sample; ``on_rate_top5`` is the resulting fraction of the split's tokens on which
+    neurons are on.
 
-    ``selectivity_top5``: U = (I(A; V) - null) / (H(A) - null), A whether it is on, V the token type: from 0 (says no
-    more of the type than chance) to 1 (the type decides whether the neuron is on). Undefined where H(A) does not exceed
-    the null, for a neuron that is never or always on, which counts as 0.
+    ``selectivity_top5`` is U = (I(A; V) - null) / (H(A) - null), with A whether the neuron is on, and V the token type:
+    from 0 (no more information about the type than by chance) to 1 (the type determines whether the neuron is on). It
+    is undefined, which counts as 0, if H(A) does not exceed the null, as for a neuron that is never or always on.
 
-    ``type_entropy`` is training's polysemanticity, of ``|a|``; ``type_entropy_above`` that of what lies above the
-    neuron's median, ``relu(sign (a - median))``, so that a GELU's negative side counts as little as a ReLU's zeros.
+    ``type_entropy`` is the polysemanticity of training, for ``|a|``. ``type_entropy_above`` is that of the activation
+    above the neuron's median, ``relu(sign (a - median))``, so that a GELU's negative side counts as little as a ReLU's
+    zeros.
 
-    Every null is the same with the types of all tokens of the split permuted once, so that only density and the
-    distribution of types are left: size and order of chunks change nothing. ``_deficit`` is null less entropy; a silent
-    neuron's is 0. ``_fixed``: over a fixed number of tokens, drawn at random; others do not compare.
+    Every null is the same quantity with the types of all tokens of the split permuted once, which keeps only density
+    and the distribution of types; the size and order of chunks do not matter. ``_deficit`` is null minus entropy, and 0
+    for a silent neuron. ``_fixed`` uses a fixed number of randomly drawn tokens, since entropies at different numbers
+    of tokens are not comparable.
 
-    ``_weighted``: the mean of the same scores with neurons weighted by their share of the site's
-    :mod:`~tti.evaluation.influence`. Neurons that do nothing do not move it.
+    ``_weighted`` scores weight neurons by their share of the site's :mod:`~tti.evaluation.influence`, so that neurons
+    that do nothing do not count.
 
-    Memory: ``4 n_types x width`` bytes for each of the ten tables of a site, and 8 bytes a token of the split. Types
-    rarer than the ``max_types`` most frequent share one row; ``pooled`` says what share of tokens that is.
+    Memory: ``4 n_types x width`` bytes for each of the ten tables of a site, and 8 bytes per token of the split. Types
+    beyond the ``max_types`` most frequent share one row; ``pooled`` is their share of the tokens.
 
-    How it can be gamed: any function of the current token scores 1, neurons for arbitrary unions of types included;
-    neurons that do nothing raise all that is not ``_weighted``. Entropies of ``|a|`` follow density.
+    How it can be gamed: any function of the current token scores 1, including neurons for arbitrary unions of types;
+    neurons that do nothing raise every score that is not ``_weighted``. Entropies of ``|a|`` follow density.
 
     Args:
         sites: globs.
-        fixed_tokens: the fixed number.
+        fixed_tokens: the fixed number of tokens.
         max_types: rows of the tables.
-        top_types: token types kept a neuron.
+        top_types: token types kept per neuron.
     """
 
     def __init__(self, sites: str | Iterable[str], fixed_tokens: int, max_types: int, top_types: int) -> None:
@@ -112,7 +115,7 @@ class Selectivity(SitePart):
 
 
 def named(table: Mapping[str, Float[Tensor, "width"]], influence: Float[Tensor, "width"]) -> dict[str, float]:
-    """Metrics from a number a neuron."""
+    """Metrics of a site, from its table of neurons."""
     entropies = ("type_entropy", "type_entropy_null", "type_entropy_fixed", "type_entropy_fixed_null")
     above = ("type_entropy_above", "type_entropy_above_null")
     return {
@@ -128,7 +131,7 @@ def named(table: Mapping[str, Float[Tensor, "width"]], influence: Float[Tensor, 
 def _rows(
     counts: Int[Tensor, "type"], max_types: int, device: torch.device
 ) -> tuple[Int[Tensor, "type"], Int[Tensor, "row"]]:
-    """The row of every type, and the type of every row; -1: the row of all types that have none of their own."""
+    """The row of every type, and the type of every row; -1 marks the row shared by all other types."""
     if len(counts) <= max_types:
         rows = torch.arange(len(counts), device=device)
         return rows, rows
@@ -139,7 +142,7 @@ def _rows(
 
 
 class Permuted:
-    """The types of all scored tokens of the split, permuted once: another token's type for every place."""
+    """The types of all tokens in the loss of the split, permuted once."""
 
     def __init__(self, stories: StorySet, device: torch.device) -> None:
         places = stories.token_places()
@@ -149,12 +152,12 @@ class Permuted:
         self.permuted = torch.from_numpy(permuted.astype(np.int32)).to(device)
 
     def types(self, places: Int[Tensor, "token"]) -> Int[Tensor, "token"]:
-        """The permuted types of the tokens at these places of the packed split."""
+        """The permuted types of the tokens at these positions of the packed split."""
         return self.permuted[torch.searchsorted(self.places, places)].long()
 
 
 class Tables:
-    """Of one site: activation mass, and tokens on which each neuron is on, by type and by permuted type."""
+    """Tables of one site: activation mass, and tokens on which each neuron is on, by type and by permuted type."""
 
     COLUMNS = ("size", "above", *ON)
 
@@ -176,7 +179,7 @@ class Tables:
         permuted: Int[Tensor, "token"],
         within: Int[Tensor, "chosen"],
     ) -> None:
-        """Take in some tokens, with their types' rows."""
+        """Add some tokens, with the rows of their types."""
         acts = acts.float()
         if len(acts) > len(self._columns):
             self._columns = acts.new_empty(len(acts), self._columns.shape[1])
@@ -199,7 +202,7 @@ class Tables:
         return (self.null if null else self.by_type)[:, start : start + self.width]
 
     def neurons(self, counts: Float[Tensor, "row"]) -> dict[str, Float[Tensor, "width"]]:
-        """A number a neuron."""
+        """Statistics of each neuron, by name."""
         table = {
             "type_entropy": self._entropy(self.mass("size")),
             "type_entropy_null": self._entropy(self.mass("size", null=True)),
@@ -221,7 +224,7 @@ class Tables:
         return entropy.masked_fill(~active, torch.nan)
 
     def _uncertainty(self, level: str, counts: Float[Tensor, "row"]) -> Float[Tensor, "width"]:
-        """U; undefined where H(A) exceeds the null by no more than the rounding of sums over the types."""
+        """U; undefined if H(A) exceeds the null by no more than the rounding error of sums over the types."""
         information, entropy = binary_information(self.mass(level), counts)
         null, _ = binary_information(self.mass(level, null=True), counts)
         room, rounding = entropy - null, 4 * rounding_error(len(counts), torch.float64)

@@ -1,4 +1,4 @@
-"""Autoencoders spliced into a network through the tap: what they keep of a site, and what the network loses by it."""
+"""Autoencoders spliced into a network through the tap: what they preserve of a site, and what the network loses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from tti.interventions.splice import Splice
 from tti.models.network import Network
 from tti.models.taps import Recorder, Tap, no_tap
 
-NEGLIGIBLE = 1e-3  # nats; of a site that costs less when it is replaced by its mean there is nothing to recover
+NEGLIGIBLE = 1e-3  # nats; below this cost of mean ablation, there is nothing to recover at a site
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a site's figures are counted from, over the same tokens.
+    """Reference values of a site, over the same tokens as its figures.
 
     Attributes:
-        mean: of the activations.
-        variance: of the activations, summed over the width, a token.
-        loss: of the network as it is, in nats a token.
-        ablated_loss: with the site's activations replaced by their mean.
+        mean: mean of the activations.
+        variance: variance of the activations over tokens, summed over the width.
+        loss: loss of the unchanged network, in nats per token.
+        ablated_loss: loss with the site's activations replaced by their mean.
     """
 
     mean: Float[Tensor, "width"]
@@ -37,17 +37,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good an autoencoder is at a site; all over the same tokens.
+    """Figures of an autoencoder at a site, all over the same tokens.
 
     Attributes:
-        variance_explained: ``1 - E|x - x̂|² / E|x - E x|²``, both norms over the whole width: 1 perfect, 0 the mean.
-        l0: latents that are not 0, a token.
-        dead: fraction of the latents that are 0 on all of these tokens (more tokens, fewer dead).
-        loss_increase: nats a token that the network loses when it goes on with the reconstruction.
-        loss_recovered: ``(ablated - spliced) / (ablated - unchanged)`` of the losses: 1 where nothing is lost, 0 where
-            as much as by mean ablation, negative where more (Bricken et al. 2023, with the mean in place of zero: zero
-            is far from what a network with a mean expects, and flatters). Not a number where mean ablation costs less
-            than :data:`NEGLIGIBLE`.
+        variance_explained: ``1 - E|x - x̂|² / E|x - E x|²``, both norms over the whole width: 1 is perfect, 0 the mean.
+        l0: mean number of nonzero latents per token.
+        dead: fraction of latents that are 0 on all of these tokens (more tokens, fewer dead latents).
+        loss_increase: increase of the network's loss, in nats per token, when it continues with the reconstruction.
+        loss_recovered: ``(ablated - spliced) / (ablated - unchanged)`` of the losses: 1 if nothing is lost, 0 if as
+            much as by mean ablation, negative if more (Bricken et al. 2023, with the mean in place of zero: zero is far
+            from what a network expects, and so flatters). NaN if mean ablation costs less than :data:`NEGLIGIBLE`.
     """
 
     variance_explained: float
@@ -58,7 +57,7 @@ class Quality:
 
     @classmethod
     def of(cls, splice: Splice, loss: float, reference: Reference) -> "Quality":
-        """From what a splice has counted while the network went on with it, and the loss that this gave."""
+        """Compute the figures from a splice's statistics after a pass, and the loss of that pass."""
         room = reference.ablated_loss - reference.loss
         return cls(
             variance_explained=1 - float(splice.squared_error) / (splice.tokens * reference.variance),
@@ -71,7 +70,7 @@ class Quality:
 
 @torch.no_grad()
 def mean_loss(net: Network, stories: StorySet, tap: Tap = no_tap) -> float:
-    """Cross-entropy in nats a token over all of the stories, with a tap."""
+    """Cross-entropy in nats per token over all of the stories, with a tap."""
     total = 0.0
     for chunk in stories:
         batch = chunk.to(net.device).batch
@@ -81,7 +80,7 @@ def mean_loss(net: Network, stories: StorySet, tap: Tap = no_tap) -> float:
 
 
 def references(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Reference]:
-    """What the figures of each site are counted from: a pass over the stories, and one more for every site."""
+    """Reference values of each site: one pass over the stories, and one more per site."""
     sites = tuple(sites)
     moments = Moments(sites)
     loss = mean_loss(net, stories, moments)
@@ -96,14 +95,14 @@ def references(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[st
 def quality(
     net: Network, stories: StorySet, site: str, autoencoder: SparseAutoencoder, reference: Reference
 ) -> Quality:
-    """How good an autoencoder is: one pass over the stories that the reference was taken from."""
+    """Figures of an autoencoder: one pass over the stories of the reference."""
     splice = Splice(site, autoencoder)
     return Quality.of(splice, mean_loss(net, stories, splice), reference)
 
 
 @torch.no_grad()
 def recorded(net: Network, stories: StorySet, sites: Iterable[str]) -> dict[str, Float[Tensor, "token width"]]:
-    """The activations of all of the stories: ``4 tokens x width`` bytes a site on the network's device."""
+    """The activations of all of the stories: ``4 tokens x width`` bytes per site on the network's device."""
     sites = tuple(sites)
     parts: dict[str, list[Tensor]] = {site: [] for site in sites}
     for chunk in stories:

@@ -1,4 +1,4 @@
-"""The stories of a split as evaluation sees them: every scored token once, in an order that is the data's alone."""
+"""The stories of a split for evaluation: every token once, in an order that depends on the data alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -18,7 +18,7 @@ from tti.models.stories import Stories
 from tti.step import Batch
 
 TRAINING = "train"
-SEED = 0  # of everything that is drawn: the same tokens for every run with the same data
+SEED = 0  # of every random draw: the same tokens for every run on the same data
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Chunk:
 
     Attributes:
         batch: their tokens; types are numbered over the whole split.
-        places: where each token stands in the packed split.
-        stories: which stories of the split these are.
-        first: tokens in the loss before these in the pass.
+        places: position of each token in the packed split.
+        stories: indices of these stories in the split.
+        first: number of tokens in the loss that came before in the pass.
     """
 
     batch: Batch
@@ -38,14 +38,14 @@ class Chunk:
     first: int
 
     def to(self, device: torch.device) -> "Chunk":
-        """The same on ``device``."""
+        """The same chunk on ``device``."""
         return replace(
             self, batch=self.batch.to(device), places=self.places.to(device), stories=self.stories.to(device)
         )
 
     @cached_property
     def story(self) -> Int[Tensor, "token"]:
-        """Which story of the chunk each token is of."""
+        """For each token, the index of its story in the chunk."""
         lengths = torch.tensor(self.batch.stories.lengths, device=self.places.device)
         return torch.repeat_interleave(lengths)
 
@@ -55,8 +55,8 @@ class StorySet:
 
     Args:
         data: the run's data module.
-        split: which split.
-        tokens: roughly the tokens of a chunk.
+        split: name of the split.
+        tokens: approximate tokens per chunk.
     """
 
     def __init__(self, data: StoryData, split: str, tokens: int) -> None:
@@ -68,18 +68,18 @@ class StorySet:
 
     @property
     def lengths(self) -> Int[np.ndarray, "story"]:
-        """Tokens of each story, in the loss or not."""
+        """Number of tokens of each story, whether in the loss or not."""
         return self._stories.lengths[self.members]
 
     def token_places(self) -> Int[np.ndarray, "row"]:
-        """Where the tokens in the loss stand in the packed split, ascending."""
+        """Positions in the packed split of the tokens in the loss, ascending."""
         members = np.sort(self.members)
         starts, lengths = self.packed.offsets[members], self._stories.lengths[members]
         places = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
         return places if self._stories.scored is None else places[self._stories.scored[places] != 0]
 
     def subset(self, tokens: int) -> "StorySet":
-        """Whole stories of it drawn at random, of about that many tokens; all where there are fewer."""
+        """A random subset of whole stories with about ``tokens`` tokens; all stories if there are fewer."""
         part = copy(self)
         part.members = self._drawn(tokens)
         return part
@@ -88,36 +88,36 @@ class StorySet:
         """Compare the tokenizer of the data with that of the run in ``folder``.
 
         Raises:
-            ValueError: it is another one, or the run is of another edition of the built-in grammar.
+            ValueError: they differ, or the run was trained on another edition of the built-in grammar.
         """
         if self.packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer):
             if edition := self.packed.manifest["identity"].get("edition"):
                 raise ValueError(
                     f"{folder} was trained on another edition of the built-in grammar than edition {edition}, which "
-                    "this version writes: train it again, or evaluate it with the version that trained it"
+                    "this version generates: train it again, or evaluate it with the version that trained it"
                 )
             raise ValueError(
-                f"the data of {folder} have another tokenizer by now than the run has; give the ones that it was "
-                "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
+                f"the data of {folder} now have another tokenizer than the run; name those that it was trained on: "
+                "+data.corpus.tokenizer=..., +data.corpus.train=..."
             )
 
     def training(self) -> "StorySet":
-        """The training split of the same data, for what has to be fitted to activations before it is measured."""
+        """The training split of the same data, for parts that fit something to activations first."""
         return StorySet(self._data, TRAINING, self.tokens_per_chunk)
 
     @property
     def tokens(self) -> int:
-        """Tokens in the loss."""
+        """Number of tokens in the loss."""
         return int(self._stories.rows[self.members].sum())
 
     @property
     def types(self) -> Int[np.ndarray, "type"]:
-        """The ids of the token types that occur in the split, in the order of ``Batch.types``."""
+        """Ids of the token types that occur in the split, in the order of ``Batch.types``."""
         return self._stories.present
 
     @cached_property
     def type_counts(self) -> Int[Tensor, "type"]:
-        """How often each of ``types`` occurs in the packed split, ends of text and what is cut off included."""
+        """Occurrences of each of ``types`` in the packed split, including end-of-text tokens and truncated tokens."""
         return torch.from_numpy(np.bincount(self.packed.tokens)[self.types])
 
     @cached_property
@@ -139,15 +139,15 @@ class StorySet:
             yield chunk
 
     def __len__(self) -> int:
-        """Chunks of a pass."""
+        """Number of chunks in a pass."""
         return len(EvaluationOrder(self.lengths, self.tokens_per_chunk))
 
     def drawn(self, tokens: int) -> Chunk:
-        """Whole stories drawn at random, of about that many tokens; all where there are fewer."""
+        """Random whole stories with about ``tokens`` tokens; all stories if there are fewer."""
         return self._chunk(self._drawn(tokens), 0)
 
     def sample(self, tokens: int) -> Int[np.ndarray, "token"]:
-        """Numbers of tokens in the pass, drawn without replacement, ascending; all where there are fewer."""
+        """Random token numbers of the pass without replacement, ascending; all tokens if there are fewer."""
         if tokens >= self.tokens:
             return np.arange(self.tokens)
         return np.sort(np.random.default_rng(SEED).choice(self.tokens, tokens, replace=False))

@@ -1,4 +1,4 @@
-"""Parts of speech by spaCy, brought from its words to the tokens of a byte-level tokenizer."""
+"""Parts of speech from spaCy, transferred from its words to the tokens of a byte-level tokenizer."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -17,27 +17,27 @@ from tti.durable import write_atomically
 from tti.evaluation.labels import NO_LABEL, Labelled, Labels
 from tti.evaluation.stories import StorySet
 
-# The universal parts of speech (universaldependencies.org/u/pos) in alphabetical order. spaCy's SPACE is none of them.
+# The universal parts of speech (universaldependencies.org/u/pos) in alphabetical order, without spaCy's SPACE.
 TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
         "SYM", "VERB", "X")  # fmt: skip
-NOT_READ = ("ner", "lemmatizer")  # the parser is: the rules that tell AUX from VERB read its output
+NOT_READ = ("ner", "lemmatizer")  # the parser is needed: the rules that separate AUX from VERB read its output
 
 Words = Sequence[tuple[int, int, str]]
-"""First character, the one behind the last, tag."""
+"""First character, one past the last, tag."""
 
 
 class PartsOfSpeech(Labels):
-    """The universal part of speech of the word that a token belongs to, from its whole sentence.
+    """The universal part of speech of the word that a token belongs to, given its whole sentence.
 
-    So a tag may rest on words that follow, which no causal model has seen. Every piece of a word has its tag; a token
-    that touches several words has the tag of the one with most of its bytes, of the first among equals; white space has
-    none. The tagger errs on a few words in a hundred, and probes learn its errors.
+    A tag may therefore depend on later words, which a causal model has not seen. Every piece of a word has the word's
+    tag; a token that spans several words has the tag of the one with most of its bytes, the first among equals; white
+    space has none. The tagger errs on a few words in a hundred, and probes learn its errors.
 
-    Tags are kept beside the packed tokens, under a name that says what they depend on (tokens, tokenizer, stories,
-    versions of spaCy and of the model): runs on the same data share them.
+    Tags are stored with the packed tokens, in a file named after everything they depend on (tokens, tokenizer, stories,
+    versions of spaCy and its model), so that runs on the same data share them.
 
     Args:
-        models: spaCy's pipelines; the first that is installed is taken.
+        models: spaCy's pipelines; the first one installed is used.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ class PartsOfSpeech(Labels):
 
     @cached_property
     def installed(self) -> dict[str, str]:
-        """The versions of spaCy and of the model, by name; empty where either is missing."""
+        """Versions of spaCy and of the model, by name; empty if either is missing."""
         versions = {name: found for name in ("spacy", *self.models) if (found := _version(name))}
         model = next((name for name in self.models if name in versions), None)
         return {name: versions[name] for name in ("spacy", model)} if model and "spacy" in versions else {}
@@ -54,7 +54,7 @@ class PartsOfSpeech(Labels):
         if self.installed:
             return ""
         return (
-            "parts of speech need spaCy and its model of English: "
+            "parts of speech need spaCy and its English model: "
             "pip install 'training-time-interpretability[probes]', "
             f"then python -m spacy download {self.models[0]}"
         )
@@ -78,8 +78,8 @@ class PartsOfSpeech(Labels):
         return stories.packed.folder / f"pos-{digest}.npy"
 
     def _tagged(self, stories: StorySet) -> Iterator[Int[np.ndarray, "token"]]:
-        """The tags of each story, by token, its end of text included."""
-        import spacy  # seconds of imports, needed once a corpus
+        """The tags of each story by token, including its end-of-text token."""
+        import spacy  # takes seconds; needed once per corpus
 
         _, model = self.installed
         count = sum(map(len, _spans(stories)))
@@ -92,11 +92,11 @@ class PartsOfSpeech(Labels):
 
 
 def tags(pieces: Sequence[bytes], words: Words) -> Int[np.ndarray, "token"]:
-    """The number in ``TAGS`` of each token, ``NO_LABEL`` where it has none.
+    """Index in ``TAGS`` for each token, ``NO_LABEL`` if it has none.
 
     Args:
         pieces: the bytes of each token.
-        words: of the text that :func:`decoded` makes of them.
+        words: words of the text that :func:`decoded` makes of them.
     """
     text, width = decoded(b"".join(pieces))
     word_of = np.full(len(text), -1)
@@ -116,7 +116,7 @@ def tags(pieces: Sequence[bytes], words: Words) -> Int[np.ndarray, "token"]:
 
 
 def decoded(data: bytes) -> tuple[str, Int[np.ndarray, "character"]]:
-    """UTF-8 as text, each byte that is none as U+FFFD, and how many bytes each character has."""
+    """UTF-8 bytes as text, with each invalid byte as U+FFFD, and the number of bytes of each character."""
     escaped = data.decode("utf-8", "surrogateescape")
     codes = np.frombuffer(escaped.encode("utf-32-le", "surrogatepass"), np.uint32)
     invalid = (codes >= 0xD800) & (codes < 0xE000)

@@ -1,4 +1,4 @@
-"""Utilisation and sparsity: how often, how strongly and how many neurons fire."""
+"""Utilisation and sparsity: how often and how strongly neurons fire, and how many."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,22 +14,24 @@ from tti.metrics.firing import FiringRates, distribution
 
 
 class Utilisation(SitePart):
-    """Moments, firing rates at the original's threshold and at a scale-free one, and a histogram of every neuron.
+    """Moments, firing rates at an absolute and at a scale-free threshold, and a histogram of every neuron.
 
-    ``dead`` and ``always_on`` follow the threshold; ``silent`` neurons are exactly 0 on every token. ``density`` has no
-    threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a
-    neuron that is either 0 or at one value, on a fraction ``p`` of the tokens; ``token_density`` is the same over the
-    neurons of a token. ``no_effect``: neurons that move no prediction at all; ``influence_fraction``: ``(sum i)^2 / sum
-    i^2`` over the width, ``i`` the neurons' :mod:`~tti.evaluation.influence`, 1 where all move predictions as much.
-    ``density_weighted``: neurons weighted by their share of the influence. Memory: ``4 width x bins`` bytes a site.
+    ``dead`` and ``always_on`` depend on the threshold; ``silent`` neurons are exactly 0 on every token. ``density`` has
+    no threshold: ``(E|a|)^2 / E[a^2]`` over tokens (Treves & Rolls 1991), 1 for a constant magnitude and ``p`` for a
+    neuron that is 0 except for one value on a fraction ``p`` of the tokens; ``token_density`` is the same over the
+    neurons of a token. ``no_effect`` is the fraction of neurons that affect no prediction. ``influence_fraction`` is
+    ``(sum i)^2 / sum i^2`` over the width, with ``i`` the neurons' :mod:`~tti.evaluation.influence`: 1 if all have the
+    same. ``density_weighted`` weights neurons by their share of the influence. Memory: ``4 width x bins`` bytes per
+    site.
 
-    What games it: whatever has the absolute threshold follows scale. What is ``_relative`` and ``density`` do not.
+    How it can be gamed: everything with the absolute threshold follows scale; ``_relative`` metrics and ``density`` do
+    not.
 
     Args:
         sites: globs.
-        threshold: absolute; the original project's is 0.01.
-        relative_threshold: in units of a neuron's own root mean square (of the calibration's sample).
-        bins: of the histogram, equally wide over the range of the calibration's sample.
+        threshold: absolute threshold; the seed project's is 0.01.
+        relative_threshold: threshold in units of a neuron's own root mean square (on the calibration sample).
+        bins: bins of the histogram, of equal width over the range of the calibration sample.
     """
 
     def __init__(
@@ -82,7 +84,14 @@ class Utilisation(SitePart):
 
 
 class NeuronStatistics:
-    """Of one site."""
+    """Statistics of one site's neurons.
+
+    Args:
+        edges: lower edge of the first bin and upper edge of the last.
+        relative: each neuron's own firing threshold.
+        threshold: the absolute firing threshold.
+        bins: number of bins.
+    """
 
     def __init__(
         self, edges: Float[Tensor, "width 2"], relative: Float[Tensor, "width"], threshold: float, bins: int
@@ -103,7 +112,7 @@ class NeuronStatistics:
         self.tokens = 0
 
     def update(self, acts: Float[Tensor, "token width"], seen: Seen) -> None:
-        """Take in some tokens. Their sums are in float32, those over chunks in float64."""
+        """Add some tokens; sums are in float32 within a chunk and float64 over chunks."""
         acts = acts.float()
         size, squares = acts.abs(), acts.square()
         self.absolute.update(acts, seen.step)
@@ -125,7 +134,7 @@ class NeuronStatistics:
         self.histogram += torch.bincount(bins.flatten(), minlength=self.histogram.numel()).view_as(self.histogram)
 
     def named(self) -> dict[str, float]:
-        """Both thresholds' rates over neurons; ``exactly_zero`` has none."""
+        """Distributions of firing rates at both thresholds, and ``exactly_zero``, which has none."""
         absolute = {name: float(value) for name, value in self.absolute.compute().items()}
         rates = distribution(self.fired_relative / self.tokens)
         relative = {f"{name}_relative": float(value) for name, value in rates.items()}
@@ -137,7 +146,7 @@ class NeuronStatistics:
         }
 
     def table(self) -> dict[str, Float[Tensor, "width"]]:
-        """A number a neuron."""
+        """Statistics of each neuron, by name."""
         n = self.tokens
         mean, square = self.sum / n, self.sum_squares / n
         return {
