@@ -20,6 +20,7 @@ NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.
 BAD = (0, -1, math.nan, math.inf, "word", 1.5, None)
 # Groups without numbers of their own, and those that tti.sae and tti.evaluate have altogether.
 ELSEWHERE = ("hydra", "experiment", "logger", "autoencoder", "evaluation")
+WITHIN = {"regularizer/autoencoder": ["regularizer=online_sae"], "model/mlp/router": ["model/mlp=moe"]}
 NEGATIVE = {"weighting.baseline.of"}  # a loss as a number
 
 
@@ -51,8 +52,7 @@ def _configurations() -> Iterator[DictConfig]:
         ):
             continue  # without numbers of their own; and what tti.sae and tti.evaluate have altogether
         else:
-            also = ["regularizer=online_sae"] if group == "regularizer/autoencoder" else []
-            yield composed("train", *also, f"{group}={option}")
+            yield composed("train", *WITHIN.get(group, []), f"{group}={option}")
 
 
 def numeric(knob: schema.Knob) -> bool:
@@ -124,7 +124,11 @@ def test_every_rule_fits_a_knob(configurations):
     """A line that no knob fits is a typing error, or left over."""
     names = {
         name
-        for config in [*configurations, composed("train", "model/mlp=topk", "regularizer=[l1,online_sae]")]
+        for config in [
+            *configurations,
+            composed("train", "model/mlp=topk", "regularizer=[l1,online_sae]"),
+            composed("train", "model/mlp=moe", "model/mlp@model.mlp.expert=topk"),
+        ]
         for name in _names(config)
     }
     optional = {rule for rule in _raw_rules() if rule.startswith("hydra.launcher.")}

@@ -47,8 +47,8 @@ def test_plain_gpt2_carries_no_code_and_other_mlps_their_own(exported):
     for mlp in ("dense", "relu"):
         assert not list(exported(mlp)[1].glob("*.py"))
     assert {path.name for path in exported("hard_concrete")[1].glob("*.py")} == {
-        "modeling_tti.py", "shapes.py", "tti_models_hard_concrete.py", "tti_models_mlp.py", "tti_models_symmetry.py",
-        "tti_models_taps.py",
+        "modeling_tti.py", "shapes.py", "tti_models_hard_concrete.py", "tti_models_mlp.py", "tti_models_stories.py",
+        "tti_models_symmetry.py", "tti_models_taps.py",
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class StoryData(LightningDataModule):
             array, validation reports the loss by its value.
         scored: the array of the corpus that is nonzero at tokens in the loss (those from which the next token is
             predicted); None for all tokens.
+        group: the integer array of the corpus whose value at a story's first token becomes ``Stories.group``, by which
+            a router may choose experts; None for no groups.
 
     Raises:
         ValueError: there are fewer stories than in a step, a step cannot be divided among the processes, the corpus
@@ -63,6 +65,7 @@ class StoryData(LightningDataModule):
         num_workers: int,
         labels: Sequence[str] = (),
         scored: str | None = None,
+        group: str | None = None,
     ) -> None:
         super().__init__()
         self.corpus = corpus
@@ -74,6 +77,7 @@ class StoryData(LightningDataModule):
         self.num_workers = num_workers
         self.labels = tuple(labels)
         self.scored = scored
+        self.group = group
         self.splits: dict[str, PackedStories] = {}
         self._first_step = 0
 
@@ -196,7 +200,7 @@ class StoryData(LightningDataModule):
         places: Int[np.ndarray, "vocab"] | None = None,
     ) -> "StoryBatches":
         packed = self.split(split)
-        return StoryBatches(packed, self.max_length, self.layout, places, present, self.labels, self.scored)
+        return StoryBatches(packed, self.max_length, self.layout, places, present, self.labels, self.scored, self.group)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -373,6 +377,7 @@ class StoryBatches(Dataset[Batch]):
         present: vocabulary ids, in the order of ``Batch.types``.
         labels: the packed arrays that batches carry.
         scored: the packed array that is nonzero at tokens in the loss; None for all tokens.
+        group: the packed array whose value at a story's first token is the story's group; None for no groups.
 
     Raises:
         ValueError: an array is missing, or a story has no token in the loss.
@@ -387,6 +392,7 @@ class StoryBatches(Dataset[Batch]):
         present: Int[np.ndarray, "type"] | None = None,
         labels: Sequence[str] = (),
         scored: str | None = None,
+        group: str | None = None,
     ) -> None:
         self.packed, self.layout, self.places = packed, layout, places
         self.present = np.arange(0) if present is None else present
@@ -397,6 +403,7 @@ class StoryBatches(Dataset[Batch]):
         self.rows = (
             self.lengths if self.scored is None else self._counted(self.scored)
         )  # tokens in the loss of each story
+        self.group = None if group is None else packed.extra(group)[packed.offsets[:-1]]
 
     def _counted(self, scored: Int[np.ndarray, "token"]) -> Int[np.ndarray, "story"]:
         starts = self.packed.offsets[:-1]
@@ -426,7 +433,7 @@ class StoryBatches(Dataset[Batch]):
         return Batch(
             tokens=torch.from_numpy(tokens),
             targets=torch.from_numpy(targets),
-            stories=self.layout(lengths.tolist()),
+            stories=self._laid_out(portion, lengths),
             types=torch.from_numpy(types),
             n_types=n_types,
             target_bytes=int(self.token_bytes[targets].sum()),
@@ -434,6 +441,10 @@ class StoryBatches(Dataset[Batch]):
             scored=None if scored is None else torch.from_numpy(scored),
             labels={name: _label(_along(array, spans)[rows]) for name, array in self.labels.items()},
         )
+
+    def _laid_out(self, portion: Portion, lengths: Int[np.ndarray, "story"]) -> Stories:
+        group = None if self.group is None else _label(self.group[portion.stories])
+        return replace(self.layout(lengths.tolist()), group=group)
 
 
 def _along(array: np.ndarray, spans: Sequence[slice]) -> np.ndarray:

@@ -152,7 +152,7 @@ def without_each(
     """Hidden states of all tokens with one neuron at a time held at its mean; ``at_once`` neurons per batch."""
     batch = chunk.batch
     for some, some_means in zip(neurons.split(at_once), means.split(at_once), strict=True):
-        stories = type(batch.stories).of(batch.stories.lengths * len(some)).to(batch.tokens.device)
+        stories = batch.stories.repeated(len(some))
         yield net(batch.tokens.repeat(len(some)), stories, Ablation(site, some, some_means)).chunk(len(some))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from tti.models.mlp import DenseMLP, Draws, FeedForward
+from tti.models.stories import Stories
 from tti.models.symmetry import folded
 from tti.models.taps import Tap
 
@@ -33,6 +34,11 @@ class WithDecoys(FeedForward):
         self.mlp, self.reader, self.activation = mlp, reader, activation
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
+        return self.among(x, None, tap)
+
+    def among(
+        self, x: Float[Tensor, "token d_model"], layout: Stories | None, tap: Tap
+    ) -> Float[Tensor, "token d_model"]:
         pre = tap("decoys", self.reader(x.detach()))
         idle = {"pre": pre, "post": self.activation(pre)}
 
@@ -42,7 +48,7 @@ class WithDecoys(FeedForward):
             width = activation.shape[1]
             return tap(site, torch.cat([activation, idle[site]], 1))[:, :width].contiguous()
 
-        return self.mlp(x, beside)
+        return self.mlp.among(x, layout, beside)
 
     def draws(self, std: float, residual_std: float) -> Draws:
         draws = self.mlp.draws(std, residual_std)

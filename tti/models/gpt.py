@@ -54,7 +54,7 @@ class Block(nn.Module):
         x = tap("resid_pre", x)
         attn_out = self.attn(tap("ln1.normalized", self.ln1(x)), layout, scoped(tap, "attn"))
         x = tap("resid_mid", x + self.dropout(tap("attn_out", attn_out)))
-        mlp_out = self.mlp(tap("ln2.normalized", self.ln2(x)), scoped(tap, "mlp"))
+        mlp_out = self.mlp.among(tap("ln2.normalized", self.ln2(x)), layout, scoped(tap, "mlp"))
         return tap("resid_post", x + self.dropout(tap("mlp_out", mlp_out)))
 
 
@@ -108,6 +108,7 @@ class GPT(Network):
             Block(Attention(d_model, n_heads, attention_dropout, bias), mlp(d_model), d_model, dropout)
             for _ in range(n_layers)
         )
+        self.attends_by_layout = all(block.mlp.by_token for block in self._blocks)
         self.ln_final = nn.LayerNorm(d_model)
         self._soft_max: SoftMax = soft_max_
         self._initialise(INIT_STD * (BASE_WIDTH / d_model) ** 0.5 if init_std is None else init_std)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from tti.models.stories import Stories
 from tti.models.symmetry import InapplicableError, folded
 from tti.models.taps import Tap
 
@@ -42,9 +43,18 @@ class FeedForward(nn.Module, ABC):
     ``pre`` (before the non-linearity) and ``post`` (the input of the output matrix).
     """
 
+    by_token = True
+    """Whether a token's output depends on that token only."""
+
     @abstractmethod
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
         """The MLP's output, which is added to the residual stream."""
+
+    def among(
+        self, x: Float[Tensor, "token d_model"], layout: Stories | None, tap: Tap
+    ) -> Float[Tensor, "token d_model"]:
+        """As :meth:`forward`, for tokens of several stories; ``layout`` None means a single story."""
+        return self(x, tap)
 
     @abstractmethod
     def draws(self, std: float, residual_std: float) -> Draws:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
@@ -39,8 +39,8 @@ class Network(nn.Module, ABC):
 
     Attributes:
         context: maximum number of tokens of a document.
-        attends_by_layout: whether all attention goes through ``layout.attend``, so that a layout can cache keys and
-            values (``tti.models.generation``).
+        attends_by_layout: whether tokens interact in ``layout.attend`` only, so that a layout can cache keys and values
+            (``tti.models.generation``).
     """
 
     context: int
@@ -104,7 +104,8 @@ class Network(nn.Module, ABC):
         self.eval()
         with torch.no_grad():
             tokens = torch.zeros(sum(LENGTHS), dtype=torch.long, device=device)
-            self.forward(tokens, Separate.of(LENGTHS).to(device), listing)
+            layout = replace(Separate.of(LENGTHS), group=torch.zeros(len(LENGTHS), dtype=torch.long))
+            self.forward(tokens, layout.to(device), listing)
         self.train(training)
         return found
 

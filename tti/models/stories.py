@@ -15,7 +15,7 @@ Both give the same result as padded single stories, with or without dropout on t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -26,10 +26,17 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class Stories(ABC):
-    """Layout of a flat batch: ``lengths`` of the stories in tokens, and ``positions``, from 0 in each story."""
+    """Layout of a flat batch.
+
+    Attributes:
+        lengths: of the stories, in tokens.
+        positions: of the tokens, from 0 in each story.
+        group: a label of each story, by which a router may choose experts (``tti.models.routing.ByGroup``).
+    """
 
     lengths: tuple[int, ...]
     positions: Int[Tensor, "token"]
+    group: Int[Tensor, "story"] | None = field(default=None, kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -39,6 +46,11 @@ class Stories(ABC):
     @abstractmethod
     def attend(self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float) -> Float[Tensor, "token head d_head"]:
         """Causal attention of each story to itself, scaled by ``1/sqrt(d_head)``."""
+
+    def repeated(self, times: int) -> Self:
+        """The layout of the same stories, repeated ``times`` times."""
+        group = None if self.group is None else self.group.repeat(times)
+        return replace(self.of(self.lengths * times).to(self.positions.device), group=group)
 
     def to(self, device: torch.device) -> Self:
         """The same layout with its index tensors on ``device``, copied asynchronously."""

@@ -23,7 +23,30 @@ def no_tap(site: str, activation: "Tensor") -> "Tensor":
 
 def scoped(tap: Tap, scope: str) -> Tap:
     """``tap`` with ``scope.`` prefixed to every site, for a module that does not know its place in the model."""
-    return lambda site, activation: tap(f"{scope}.{site}", activation)
+    return tap if tap is no_tap else Scoped(tap, scope)
+
+
+class Scoped:
+    """See :func:`scoped`."""
+
+    def __init__(self, tap: Tap, scope: str) -> None:
+        self.tap, self.scope = tap, scope
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        return self.tap(f"{self.scope}.{site}", activation)
+
+    def hears(self, site: str) -> bool:
+        """Whether the tap uses the activation at ``site``."""
+        return hears(self.tap, f"{self.scope}.{site}")
+
+
+def hears(tap: Tap, site: str) -> bool:
+    """Whether a tap uses the activation at ``site``: if not, an activation that is costly to lay out is not made.
+
+    A tap says so in a method ``hears(site)``; one without the method is assumed to use every site.
+    """
+    says = getattr(tap, "hears", None)
+    return tap is not no_tap if says is None else says(site)
 
 
 class Recorder:
@@ -37,6 +60,10 @@ class Recorder:
         if site in self.sites:
             self.activations[site] = activation
         return activation
+
+    def hears(self, site: str) -> bool:
+        """Whether the activation there is kept."""
+        return site in self.sites
 
 
 def natural(site: str) -> list[int | str]:
