@@ -32,7 +32,7 @@ class Scoped:
     def __init__(self, tap: Tap, scope: str) -> None:
         self.tap, self.scope = tap, scope
 
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
+    def __call__(self, site: str, activation: "Tensor") -> "Tensor":
         return self.tap(f"{self.scope}.{site}", activation)
 
     def hears(self, site: str) -> bool:
