@@ -29,7 +29,7 @@ def test_zero_regularized_runs(written_run, reported, tmp_path):
 
 def test_no_baseline(written_run, reported):
     written_run("sparse", 1)
-    assert "no finished run of the baseline `baseline`, so nothing is compared with it; there is `sparse`" in remarks(
+    assert "no finished run of the baseline `baseline`, so nothing is compared with it; there are `sparse`" in remarks(
         reported()
     )
 
@@ -146,7 +146,7 @@ def test_another_tokenizer_or_validation_set_is_refused(written_run, reported):
 def test_an_unknown_primary_metric(written_run, reported):
     written_run("baseline", 1)
     written_run("sparse", 1)
-    with pytest.raises(ValueError, match="no run has loss=val/los; losses that there are: val/loss"):
+    with pytest.raises(ValueError, match="no run has loss=val/los; available losses: val/loss"):
         reported("loss=val/los")
 
 

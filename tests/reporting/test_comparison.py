@@ -60,9 +60,9 @@ def test_seeds_that_only_one_of_both_has_are_no_pairs():
 
 
 def test_an_unknown_control_is_named_with_what_there_is():
-    with pytest.raises(ValueError, match="'dense'; there is baseline, sparse"):
+    with pytest.raises(ValueError, match="'dense'; there are baseline, sparse"):
         comparison.controls_of(["baseline", "sparse"], "dense", {})
-    with pytest.raises(ValueError, match="'relu'; there is baseline, sparse"):
+    with pytest.raises(ValueError, match="'relu'; there are baseline, sparse"):
         comparison.controls_of(["baseline", "sparse"], "baseline", {"sparse": "relu"})
 
 

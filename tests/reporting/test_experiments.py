@@ -40,7 +40,7 @@ def test_other_data_of_another_experiment_are_remarked_and_refused_only_where_th
     experiment(written_run, "expt1")
     experiment(written_run, "expt2", data={"corpus": {"train": "/elsewhere/other.txt"}})
     runs = f"runs=[{tmp_path}/expt1,{tmp_path}/expt2]"
-    assert "experiments differ, so compare changes and not figures across them" in "\n".join(reported(runs).remarks)
+    assert "experiments differ, so compare changes, not figures, across them" in "\n".join(reported(runs).remarks)
     with pytest.raises(ValueError, match=r"data.corpus.train: c.txt .*, other.txt"):
         reported(runs, "baseline=expt1/baseline")
 
@@ -71,5 +71,5 @@ def test_a_control_holds_in_the_experiments_that_have_it(written_run, reported, 
     analysis = reported(f"runs=[{tmp_path}/expt1,{tmp_path}/expt2]", "+controls.relu='relu_*'")
     assert analysis.controls["expt1/relu_l1"] == "expt1/relu"
     assert analysis.controls["expt2/sparse"] == "expt2/baseline"
-    with pytest.raises(ValueError, match="no finished run of 'gelu'; there is baseline, relu, relu_l1, sparse"):
+    with pytest.raises(ValueError, match="no finished run of 'gelu'; there are baseline, relu, relu_l1, sparse"):
         reported(f"runs=[{tmp_path}/expt1,{tmp_path}/expt2]", "+controls.gelu='relu_*'")

@@ -1,1 +1,1 @@
-"""From tidy tables of runs to comparisons, Markdown and figures."""
+"""Reports: from run folders to tables, comparisons, Markdown, figures and a page."""

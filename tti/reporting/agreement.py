@@ -12,10 +12,10 @@ def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float:
     Krippendorff's Alpha-Reliability*, C): 1 is full agreement, 0 chance, below 0 systematic disagreement.
 
     Args:
-        units: for each rated item the categories that it was given; those with fewer than two do not count.
+        units: the categories given to each rated item; items with fewer than two do not count.
 
     Returns:
-        NaN where nothing was rated twice, or all ratings are one category, so that chance explains everything.
+        NaN if no item was rated twice, or if all ratings are one category, so that chance explains everything.
     """
     pairable = [Counter(unit) for unit in units if len(unit) > 1]
     totals: Counter[str] = sum(pairable, Counter())

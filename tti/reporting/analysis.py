@@ -1,4 +1,4 @@
-"""Everything that is computed from the runs of a comparison; Markdown, page and browser only show it."""
+"""Everything that a report computes from its runs; Markdown, page and browser only display it."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from tti.reporting.hues import Hue, hues
 from tti.reporting.selection import Selection, is_baseline, named
 from tti.reporting.tables import Evaluated, StoryLosses
 
-SPLIT_OF = {"val": "validation", "test": "test"}  # the metrics of a training, by their prefix
+SPLIT_OF = {"val": "validation", "test": "test"}  # prefix of training's metrics -> split
 SIGNS = {"more": 1, "less": -1}
 
 
@@ -26,13 +26,20 @@ SIGNS = {"more": 1, "less": -1}
 class Analysis:
     """The comparison of selected runs.
 
-    ``figures``: compared metric -> its values by ``variant, seed``, as :func:`tables.figures`; ``rotated`` and
-    ``untrained`` likewise, of all metrics. ``table``: a row a run, with every figure there is; ``logged``: the history
-    of the trainings. ``controls``: variant -> what it is compared with; ``baselines``: the variants that every other
-    is at last compared with; ``sequences``: the variants of each method, the mildest first; ``hues``: how each is
-    drawn. ``display_only``: compared metrics that may be shown and may not decide; ``declared``: variant -> the gain
-    that is tested. ``floors``, ``losses``, ``gains``, ``changes``, ``beyond``, ``matched``, ``falls``,
-    ``similarity``: of the functions that make them. ``remarks``: what one must know of the runs, as Markdown.
+    Attributes:
+        figures: compared metric -> its values by ``variant, seed``, as in :func:`tables.figures`.
+        rotated, untrained: the same for all metrics of the rotations and the untrained networks.
+        table: one row per run, with every figure.
+        logged: the training history.
+        controls: variant -> its control.
+        baselines: the variants with which all others are ultimately compared.
+        sequences: the variants of each method, mildest first.
+        hues: how each variant is drawn.
+        display_only: compared metrics that may be displayed but must not decide.
+        declared: variant -> the gain that is tested.
+        floors, losses, gains, changes, beyond, matched, falls, fronts, similarity: results of the functions of the
+            modules with these or similar names.
+        remarks: what a reader must know about the runs, as Markdown.
     """
 
     config: DictConfig
@@ -68,7 +75,7 @@ class Analysis:
 
     @property
     def variants(self) -> list[str]:
-        """In the order in which they are shown."""
+        """Variants in display order."""
         return [str(variant) for variant in self.table["variant"].unique()]
 
     @property
@@ -78,22 +85,22 @@ class Analysis:
 
     @property
     def headings(self) -> dict[str, str]:
-        """Metric -> label with what is better, and ``‡`` where it is display only."""
+        """Metric -> label with an arrow for what is better, and ``‡`` if it is display only."""
         arrows = {"less": " ↓", "more": " ↑"}
         return {name: metric.label + arrows.get(metric.get("better"), "") + " ‡" * (name in self.display_only)
                 for name, metric in self.metrics.items()}  # fmt: skip
 
     @property
     def digits(self) -> dict[str, int]:
-        """Metric -> digits to show."""
+        """Metric -> number of digits to display."""
         return {name: int(metric.digits) for name, metric in self.metrics.items()}
 
     def sign(self, name: str) -> int:
-        """1 where more of a compared metric is better, -1 where less is, 0 where neither is said."""
+        """1 if more of a compared metric is better, -1 if less is, 0 if neither is declared."""
         return SIGNS.get(self.metrics[name].get("better"), 0)
 
     def means(self, name: str) -> pd.DataFrame:
-        """:func:`comparison.over_seeds` of a compared metric, a row for every variant."""
+        """:func:`comparison.over_seeds` of a compared metric, one row per variant."""
         return comparison.over_seeds(self.figures[name]).reindex(self.variants)
 
 
@@ -101,7 +108,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     """Compare the selected runs.
 
     Raises:
-        ValueError: no run has the loss that decides, or the configuration declares what cannot be.
+        ValueError: no run has the loss that decides, or the configuration's declarations are invalid.
     """
     found = tables.evaluated(selection, config.split, config.audit)
     records = tables.records(selection, found.metrics)
@@ -154,7 +161,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
 
 
 def spearman(table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-    """Rank correlation between metrics over runs; those that are the same in all runs are left out."""
+    """Rank correlation between metrics over runs, without metrics that are equal in all runs."""
     varied = [name for name in metrics if table[name].nunique() > 1]
     return table[varied].astype(float).corr(method="spearman")
 
@@ -162,12 +169,12 @@ def spearman(table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
 def _loss(config: DictConfig, figures: Mapping[str, pd.Series]) -> pd.Series:
     if config.loss not in figures:
         known = ", ".join(name for name in figures if name.endswith("/loss"))
-        raise ValueError(f"no run has loss={config.loss}; losses that there are: {known or 'none'}")
+        raise ValueError(f"no run has loss={config.loss}; available losses: {known or 'none'}")
     return figures[config.loss].astype(float)
 
 
 def _controls(config: DictConfig, selection: Selection) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
-    """The baselines, what each variant is compared with, and remarks on what is not compared."""
+    """The baselines, each variant's control, and remarks on what is not compared."""
     keys = list(dict.fromkeys(run.key._replace(seed=0) for run in selection.finished))
     baselines = tuple(selection.name(key) for key in keys if is_baseline(key, config.baseline))
     remarks: list[str] = []
@@ -184,7 +191,7 @@ def _controls(config: DictConfig, selection: Selection) -> tuple[tuple[str, ...]
             where = f" in {code(experiment)}" if len(selection.experiments) > 1 else ""
             remarks.append(
                 f"no finished run of the baseline {code(config.baseline)}{where}, so nothing is compared with it; "
-                f"there is {known} (baseline=...)"
+                f"there are {known} (baseline=...)"
             )
             continue
         baseline = inside[0] if inside else str(one)
@@ -194,7 +201,7 @@ def _controls(config: DictConfig, selection: Selection) -> tuple[tuple[str, ...]
     if baselines and not controls:
         remarks.append(f"{code(baselines[0])} is the only variant: there is nothing to compare it with")
     if controls and len({run.key.seed for run in selection.finished}) < 2:
-        remarks.append("one seed only: no intervals over seeds and no tests. One seed shows nothing of a method")
+        remarks.append("one seed only: no intervals over seeds and no tests. One seed says nothing about a method")
     return baselines, controls, remarks
 
 
@@ -202,11 +209,11 @@ def _require_controls(others: Mapping[str, str], keys: Sequence[Key]) -> None:
     variants = list(dict.fromkeys(key.variant for key in keys))
     for control in others.values():
         if control not in variants:
-            raise ValueError(f"controls: no finished run of {control!r}; there is {', '.join(variants)}")
+            raise ValueError(f"controls: no finished run of {control!r}; there are {', '.join(variants)}")
 
 
 def _sequences(table: pd.DataFrame, controls: Mapping[str, str], weaker_is_more: Sequence[str]) -> list[list[str]]:
-    """The variants of each method that have one control, the mildest first."""
+    """The variants of each method with the same control, mildest first."""
     chains: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
     for row in table.drop_duplicates("variant").to_dict("records"):
         if control := controls.get(row["variant"]):
@@ -216,8 +223,8 @@ def _sequences(table: pd.DataFrame, controls: Mapping[str, str], weaker_is_more:
 
 
 def _margins(config: DictConfig, selection: Selection, controls: Mapping[str, str]) -> dict[str, float]:
-    """Nats within which a change is none: an architecture's where ``model`` differs from the control's."""
-    if not isinstance(config.margin, Mapping):  # one for all, as it was given before there were two
+    """The margin of each variant in nats: an architecture's if its ``model`` differs from the control's."""
+    if not isinstance(config.margin, Mapping):  # a single margin, the form before there were two
         return dict.fromkeys(controls, float(config.margin))
     models = {selection.name(run.key): run.config.get("model") for run in selection.finished}
     return {variant: float(config.margin["penalty" if models[variant] == models[control] else "architecture"])
@@ -229,12 +236,12 @@ def _declared(config: DictConfig, run: Given) -> Declared:
     name = str(config.primary[corpus])
     metric: Any = config.metrics.get(name) or {}
     if metric.get("better") not in SIGNS:
-        raise ValueError(f"primary.{corpus}={name}: that is no entry of `metrics` that says what is better")
+        raise ValueError(f"primary.{corpus}={name}: it must be an entry of `metrics` that declares what is better")
     return Declared(name, str(metric.label), SIGNS[metric.better])
 
 
 def _display_only(config: DictConfig, metrics: Mapping[str, Any], found: Evaluated) -> frozenset[str]:
-    """What is declared, whoever is in the report, and what moved in an audit of one of these runs besides."""
+    """The declared display-only metrics, and those that moved in an audit of one of these runs."""
     moved = audit.display_only(audit.movements(found.audits))
     return frozenset(
         name for name, metric in metrics.items()
@@ -244,14 +251,14 @@ def _display_only(config: DictConfig, metrics: Mapping[str, Any], found: Evaluat
 
 
 def audited(name: str, metric: Mapping[str, Any]) -> str:
-    """What a compared metric is called in the gaming audit."""
+    """The name of a compared metric in the gaming audit."""
     return str(metric.get("audited", name.removesuffix("/mean")))
 
 
 def _stories(
     config: DictConfig, selection: Selection, found: Evaluated
 ) -> tuple[dict[tuple[str, int], StoryLosses], list[str]]:
-    """The losses of stories of each run, where the loss that decides is of the split that was evaluated."""
+    """The losses per story of each run, if the loss that decides belongs to the evaluated split."""
     if SPLIT_OF.get(str(config.loss).partition("/")[0]) != config.split:
         return {}, []
     remarks: list[str] = []
@@ -265,7 +272,7 @@ def _stories(
 def _matched(
     config: DictConfig, names: Sequence[str], lengths: pd.DataFrame, controls: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The change of figures at matched loss, over seeds; empty where no run has shorter ones."""
+    """Changes of figures at matched loss, over seeds; empty if no run has shorter ones."""
     there = [name for name in names if name in lengths]
     if not controls or not len(there) or not lengths.duplicated(["variant", "seed"]).any():
         return pd.DataFrame()
@@ -291,7 +298,7 @@ def _fronts(
     untrained: Mapping[str, pd.Series],
     baselines: Sequence[str],
 ) -> list[pareto.Front]:
-    """One for each metric that is asked for and there, and for each experiment, whose data may be its own."""
+    """One front per requested metric and experiment, since experiments may use different data."""
     fronts = []
     for experiment in selection.experiments:
         own = dict.fromkeys(selection.name(run.key) for run in selection.finished if run.key.experiment == experiment)
@@ -309,7 +316,7 @@ def _fronts(
 
 
 def _untrained(untrained: Mapping[str, pd.Series], metric: str, baselines: Sequence[str]) -> tuple[float, float]:
-    """Mean loss and score of the baselines' untrained networks; NaN where they were not evaluated."""
+    """Mean loss and score of the baselines' untrained networks; NaN if they were not evaluated."""
     found = [untrained.get(name, pd.Series(dtype=float)) for name in ("performance/loss", metric)]
     means = [each[[owner in baselines for owner, _ in each.index]].mean() if len(each) else math.nan for each in found]
     return float(means[0]), float(means[1])

@@ -1,4 +1,4 @@
-"""The gaming audits of the runs together: which metrics moved although nothing that the network does had changed."""
+"""The gaming audits of all runs: metrics that moved although the networks' functions did not change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MOVED = "/moved"
 
 @dataclass(frozen=True)
 class Movement:
-    """Of one metric under one change: in how many of the audited runs it moved, and by what share at most."""
+    """One metric under one change: the number of audited runs in which it moved, and its largest relative change."""
 
     moved: int
     runs: int
@@ -26,8 +26,8 @@ def movements(audits: Audits) -> dict[str, dict[str, Movement]]:
     """Metric (``<part>/<name>/<kind>``) -> change -> movement.
 
     Args:
-        audits: the metrics of the audit by run: ``<change>/<metric>/before``, ``after``, ``moved``. A change that a
-            network does not admit is not among them.
+        audits: the audit's metrics by run: ``<change>/<metric>/before``, ``after``, ``moved``. Changes that do not
+            apply to a network are absent.
     """
     flags: dict[tuple[str, str], list[float]] = {}
     shares: dict[tuple[str, str], list[float]] = {}
@@ -47,16 +47,16 @@ def movements(audits: Audits) -> dict[str, dict[str, Movement]]:
 
 
 def display_only(found: Mapping[str, Mapping[str, Movement]]) -> set[str]:
-    """Metrics that moved under any change in any run: they may be shown, they may not decide."""
+    """Metrics that moved under any change in any run: they may be displayed but must not decide."""
     return {metric for metric, changes in found.items() if any(each.moved for each in changes.values())}
 
 
 def finding(audits: Audits, compared: Mapping[str, str]) -> list[Found]:
-    """The metrics that moved; nothing where no run was audited.
+    """The table of metrics that moved; empty if no run was audited.
 
     Args:
-        audits: of the runs.
-        compared: audited metric -> label, of those that the report compares: which of them stayed is said by name.
+        audits: the audits of the runs.
+        compared: audited metric -> label, for the metrics of the report; those that did not move are listed.
     """
     found = movements(audits)
     if not found:
@@ -70,10 +70,10 @@ def finding(audits: Audits, compared: Mapping[str, str]) -> list[Found]:
     steady = set(found) - moving
     known = ", ".join(escaped(label) for metric, label in compared.items() if metric in steady)
     notes = [
-        f"The weights of {len(audits)} trained networks were changed so that every logit stays as it is (compared in "
-        "double precision first). A metric that moves by more than 1 % all the same measures, in part, how the weights "
-        "are written down: it is **display only** (‡ in the tables). Shown: in how many of the runs that admit the "
-        "change it moved, and by how much at most.",
+        f"The weights of {len(audits)} trained networks were changed in ways that leave every logit unchanged "
+        "(checked in double precision). A metric that nevertheless moves by more than 1 % measures, in part, how the "
+        "weights are written down: it is **display only** (‡ in the tables). The table shows in how many of the runs "
+        "to which the change applies the metric moved, and by how much at most.",
         f"{len(steady)} of {len(found)} metrics moved in no run" + (f", among them: {known}." if known else "."),
     ]
     heading = [f"{change.replace('_', ' ')} ({_runs(found, change)})" for change in changes]

@@ -1,4 +1,4 @@
-"""The neuron browser: a folder that opens from disk, its data in files that are loaded when they are looked at."""
+"""The neuron browser: a folder that opens from disk, with data files that are loaded on demand."""
 
 import fnmatch
 import shutil
@@ -22,12 +22,12 @@ from tti.reporting.given import Given, is_a_site
 from tti.reporting.tables import shortened
 
 ASSETS = ("style.css", "data.js", "tokens.js", "browser.js")
-SHOWN_IN_LIST = 8  # token types, and tokens of the highest activations, that a neuron is found by
+SHOWN_IN_LIST = 8  # token types, and tokens of the highest activations, by which a neuron can be found
 
 
 @dataclass(frozen=True)
 class Browsed:
-    """A run in the browser: its number there, its variant in the report, its evaluation, and its sites with neurons."""
+    """A run in the browser: its number, its variant in the report, its evaluation, and its sites with neurons."""
 
     number: int
     variant: str
@@ -37,15 +37,15 @@ class Browsed:
 
     @property
     def part(self) -> Part:
-        """Its contexts."""
+        """The contexts of the run."""
         return self.evaluation.part("contexts")
 
 
 def write(analysis: Analysis, folder: Path, console: Console) -> tuple[list[Browsed], list[str]]:
-    """Write the folder anew.
+    """Write the folder from scratch.
 
     Returns:
-        The runs in it, none where no run has contexts; and remarks on what could not be read.
+        The runs in it, none if no run has contexts; and remarks on what could not be read.
     """
     runs = browsed(analysis)
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,7 +74,7 @@ def write(analysis: Analysis, folder: Path, console: Console) -> tuple[list[Brow
 
 
 def browsed(analysis: Analysis) -> list[Browsed]:
-    """The runs of the lowest seeds of each variant that have contexts."""
+    """The runs with contexts among the lowest seeds of each variant."""
     settings, taken = analysis.config.browser, dict.fromkeys(analysis.variants, 0)
     chosen: list[Browsed] = []
     for run in analysis.selection.finished:
@@ -85,7 +85,7 @@ def browsed(analysis: Analysis) -> list[Browsed]:
             sites = [site for site in evaluation.sites() if is_a_site(site)
                      and any(fnmatch.fnmatchcase(site, glob) for glob in settings.sites)]  # fmt: skip
         except ValueError:
-            continue  # said when its metrics were read
+            continue  # reported when its metrics were read
         if sites:
             chosen.append(Browsed(len(chosen), variant, run, evaluation, sites))
             taken[variant] += 1
@@ -138,7 +138,7 @@ def _write_site(browsed: Browsed, part: Part, number: int, data: Path, settings:
             arrays |= {f"{kind}_place": contexts.places[kind].astype(np.int32),
                        f"{kind}_activation": contexts.activations[kind].astype(np.float32),
                        f"{kind}_window": contexts.windows[kind]}  # fmt: skip
-    folder = f"{browsed.number}/{number}"  # of numbers: a name could lead anywhere
+    folder = f"{browsed.number}/{number}"  # numbers, since a name could lead anywhere
     encoding.write(data, f"{folder}/table", table)
     for block, start in enumerate(range(0, width, per_file)):
         rows = {key: encoding.array(values[start : start + per_file]) for key, values in arrays.items()}

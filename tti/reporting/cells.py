@@ -1,4 +1,4 @@
-"""A table as what it says, for Markdown and for the page alike."""
+"""Tables by content, rendered by Markdown and by the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, the number it is sorted by, and what a pointer over it shows.
+    """A cell: its text, the number that it is sorted by, and its tooltip.
 
     ``kind``: ``name`` (of a variant or metric), ``text``, ``good``, ``bad``, or several of them.
     """
@@ -20,7 +20,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Rows:
-    """A table. A variant's name in its first column makes a row part of that variant."""
+    """A table. A variant's name in the first column assigns the row to that variant."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """A finding: a heading, what must be said of it (Markdown), and its table.
+    """A finding: a heading, notes (Markdown), and a table.
 
-    ``folded``: it is detail, which a page hides until it is asked for.
+    ``folded``: a detail that the page hides until it is opened.
     """
 
     title: str

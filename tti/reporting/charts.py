@@ -12,12 +12,12 @@ from tti.reporting.analysis import Analysis, spearman
 from tti.reporting.pareto import front
 from tti.reporting.statistics import half_width
 
-MOST_POINTS = 160  # of a curve
+MOST_POINTS = 160  # maximum points of a curve
 Points = Mapping[str, tuple[float, ...]]  # x, y, and the half widths of their intervals
 
 
 def plane(analysis: Analysis) -> dict[str, Any] | None:
-    """The declared gain over what it costs; without one, the first front; nothing where there is neither."""
+    """The declared gain over its cost; without one, the first front; None if there is neither."""
     costs, gains = analysis.losses, analysis.gains
     points = {v: (costs.loc[v, "mean"], gains.loc[v, "mean"], costs.loc[v, "half_width"], gains.loc[v, "margin"])
               for v in analysis.controls}  # fmt: skip
@@ -31,7 +31,7 @@ def plane(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def fronts(analysis: Analysis) -> list[dict[str, Any]]:
-    """Each front's figure over the loss."""
+    """Each front's metric over the loss."""
     shown = []
     for found in analysis.fronts:
         points: dict[str, tuple[float, ...]] = {}
@@ -45,7 +45,7 @@ def fronts(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _plane(analysis: Analysis, points: Points, x: str, y: str, better: str) -> dict[str, Any]:
-    """Points with their intervals, in the strengths' order; ``better``: whether more of y is, as less of x is."""
+    """Points with intervals, in order of strength; ``better``: whether ``more`` or ``less`` of y is better."""
     there = {v: p for v, p in points.items() if math.isfinite(p[0]) and math.isfinite(p[1])}
     sign = -1 if better == "less" else 1
     on = dict(zip(there, front([p[0] for p in there.values()], [sign * p[1] for p in there.values()]), strict=True))
@@ -62,13 +62,13 @@ def _plane(analysis: Analysis, points: Points, x: str, y: str, better: str) -> d
 
 
 def _series_of(analysis: Analysis, variant: str) -> str:
-    """A method is one line; a variant of no strength, and a baseline, are a point each."""
+    """The name of a variant's series: its method, or the variant itself if it has no strength or is a baseline."""
     hue = analysis.hues[variant]
     return hue.method if hue.of > 1 else variant
 
 
 def curves(logged: pd.DataFrame, panels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Logged metrics over the steps, one chart a metric."""
+    """Logged metrics over the steps, one chart per metric."""
     return [
         {"kind": "lines", "x": "step", "y": label, "series": _bands(logged, "step", name)}
         for name, label in panels.items()
@@ -85,7 +85,7 @@ def excess(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def strengths(analysis: Analysis) -> list[dict[str, Any]]:
-    """The loss and each front's figure over the strength of each method."""
+    """The loss and each front's metric over the strength of each method."""
     methods = analysis.table.dropna(subset=["strength"])
     counted = methods.groupby("method")["strength"].nunique()
     methods = methods[methods["method"].isin(counted[counted > 1].index)]
@@ -116,20 +116,20 @@ def _colour(analysis: Analysis, variants: Iterable[str]) -> int:
 
 
 def compared_with(analysis: Analysis, variants: Iterable[str]) -> list[str]:
-    """The controls of these variants, each once; one that is itself a point of the chart is none of its rules."""
+    """The controls of these variants, each once, except those that are points of the chart themselves."""
     variants = list(variants)
     controls = dict.fromkeys(analysis.controls.get(str(variant), "") for variant in variants)
     return [control for control in controls if control and control not in variants]
 
 
 def _rule(analysis: Analysis, variant: str, metric: str) -> dict[str, Any]:
-    """The mean over seeds as a level line, their range as its band."""
+    """The mean over seeds as a horizontal line, with the range as a band."""
     values = analysis.table.loc[analysis.table["variant"] == variant, metric].astype(float)
     return {"name": variant, "at": values.mean(skipna=False), "low": values.min(), "high": values.max()}
 
 
 def layers(analysis: Analysis) -> list[dict[str, Any]]:
-    """What the fronts are of, over the layers."""
+    """The fronts' metrics by layer."""
     shown = []
     for name in dict.fromkeys(found.metric for found in analysis.fronts):
         label = analysis.labels[name]
@@ -145,7 +145,7 @@ def layers(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def similarity(analysis: Analysis) -> list[dict[str, Any]]:
-    """CKA with the baseline over the layers, one chart a kind of site; two seeds of the baseline as reference."""
+    """CKA with the baseline by layer, one chart per kind of site; two seeds of the baseline as a reference."""
     shown = []
     for kind, pairs in analysis.similarity.groupby("kind", sort=False):
         if pairs["layer"].nunique() < 2:
@@ -168,7 +168,7 @@ def layer_similarity(matrices: Iterable[tuple[str, str, np.ndarray]]) -> list[di
 
 
 def correlation(analysis: Analysis) -> list[dict[str, Any]]:
-    """Rank correlations between the metrics that are shown."""
+    """Rank correlations between the displayed metrics."""
     table = spearman(analysis.table, [name for name in analysis.metrics if analysis.sign(name)])
     if len(table) < 2:
         return []

@@ -1,4 +1,4 @@
-"""Runs compared over seeds: means, spreads, and differences from a control paired by seed."""
+"""Comparisons over seeds: means, spreads, and differences from a control paired by seed."""
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ def over_seeds(values: pd.Series) -> pd.DataFrame:
     """Mean and standard deviation of a metric over seeds.
 
     Args:
-        values: with the index ``variant, seed``, of the runs in which the metric was measured.
+        values: with the index ``variant, seed``, for the runs in which the metric was measured.
 
     Returns:
-        A row a variant, in the order of first appearance: ``mean, sd`` (n - 1; NaN for one seed), ``n`` and ``nan``, in
-        how many of these it is NaN. With one such, mean and deviation are NaN too: the other seeds would be a sample
-        chosen by its outcome.
+        One row per variant, in order of first appearance: ``mean, sd`` (n - 1; NaN for one seed), ``n``, and ``nan``,
+            the number of seeds with NaN. If there is one, mean and deviation are NaN too: the remaining seeds would be
+            a sample selected by its outcome.
     """
     groups = values.astype(float).groupby("variant", sort=False)
     nan = groups.size() - groups.count()
@@ -27,7 +27,7 @@ def over_seeds(values: pd.Series) -> pd.DataFrame:
 
 
 def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str]) -> dict[str, str]:
-    """What each variant is compared with: the control of the first glob in ``others`` that it matches, or the baseline.
+    """Each variant's control: that of the first glob in ``others`` that matches, or else the baseline.
 
     A control is compared with the baseline; the baseline with nothing.
 
@@ -36,7 +36,7 @@ def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str
     """
     for control in (baseline, *others.values()):
         if control not in variants:
-            raise ValueError(f"no finished run of the baseline {control!r}; there is {', '.join(variants)}")
+            raise ValueError(f"no finished run of the baseline {control!r}; there are {', '.join(variants)}")
     chosen = {}
     for variant in variants:
         matching = (control for glob, control in others.items() if fnmatch.fnmatchcase(variant, glob))
@@ -47,11 +47,11 @@ def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str
 
 
 def paired(values: pd.Series, controls: Mapping[str, str]) -> pd.Series:
-    """Each variant's values less those of its control with the same seed, for the seeds that both have.
+    """Each variant's values minus those of its control with the same seed, for the seeds that both have.
 
     Args:
         values: with the index ``variant, seed``.
-        controls: variant -> what it is compared with.
+        controls: variant -> its control.
     """
     by_variant = {
         str(v): group.droplevel("variant") for v, group in values.astype(float).groupby("variant", sort=False)
@@ -66,12 +66,12 @@ def paired(values: pd.Series, controls: Mapping[str, str]) -> pd.Series:
 
 
 def summed_up(changes: pd.Series, variants: Iterable[str]) -> pd.DataFrame:
-    """Changes as :func:`paired` gives them, over seeds.
+    """Summary over seeds of changes from :func:`paired`.
 
     Returns:
-        A row a variant: ``mean``, the half width ``margin`` of its t interval (df = seeds - 1; NaN for one seed),
-        ``down, up``: in how many seeds the figure fell or rose, ``n``: how many seeds there are, ``nan``: in how many
-        of these it is NaN, so that mean and interval are.
+        One row per variant: ``mean``; ``margin``, the half width of its t interval (df = seeds - 1; NaN for one seed);
+            ``down, up``, the number of seeds in which the figure fell or rose; ``n``, the number of seeds; and ``nan``,
+            the number of NaN among them, which make mean and interval NaN.
     """
     seeds = {str(variant): group.to_numpy(float) for variant, group in changes.groupby("variant", sort=False)}
     return pd.DataFrame({variant: _change(seeds.get(variant, np.empty(0))) for variant in variants}).T
@@ -84,7 +84,7 @@ def against(figures: Mapping[str, pd.Series], controls: Mapping[str, str]) -> pd
 
 
 def excess(history: pd.DataFrame, metric: str, controls: Mapping[str, str]) -> pd.DataFrame:
-    """How far a logged metric is above the control's at the same step and seed: ``variant, seed, step, <metric>``."""
+    """A logged metric minus the control's at the same step and seed: ``variant, seed, step, <metric>``."""
     logged = history.dropna(subset=[metric]).set_index(["variant", "seed", "step"])[metric]
     differences = {variant: logged.loc[variant] - logged.loc[control] for variant, control in controls.items()}
     return pd.concat(differences, names=["variant"]).dropna().reset_index(name=metric)

@@ -1,4 +1,4 @@
-"""Contexts of neurons as an evaluation has them: which tokens, how active, and the scale of their colours."""
+"""Contexts of neurons from an evaluation: tokens, activations, and the scale of their colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from tti.evaluation_folder import Part
 
-OUTSIDE = -128  # of the story
+OUTSIDE = -128  # marks positions outside the story
 KINDS = ("top", "bottom", "decile")
 
 
@@ -15,9 +15,12 @@ KINDS = ("top", "bottom", "decile")
 class Contexts:
     """The contexts of one site.
 
-    ``places[kind]``: ``[width, ...]`` int32, indices into the packed tokens; ``activations[kind]`` alike, float32;
-    ``windows[kind]``: ``[width, ..., window]`` int8, the activations around them in units of ``scale / 127``, -128
-    outside the story; ``scale``: ``[width]`` float32, the largest absolute activation in a neuron's windows.
+    Attributes:
+        places: by kind, ``[width, ...]`` int32, indices into the packed tokens.
+        activations: by kind, the same shape, float32.
+        windows: by kind, ``[width, ..., window]`` int8, the activations around them in units of ``scale / 127``; -128
+            outside the story.
+        scale: ``[width]`` float32, the largest absolute activation in each neuron's windows.
     """
 
     places: Mapping[str, np.ndarray]
@@ -27,7 +30,7 @@ class Contexts:
 
     @classmethod
     def of(cls, part: Part, site: str) -> "Contexts | None":
-        """Those of a site, or none."""
+        """The contexts of a site, or None."""
         arrays = part.arrays
         kinds = [kind for kind in KINDS if f"{site}/{kind}_window" in arrays]
         if not kinds:

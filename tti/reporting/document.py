@@ -1,4 +1,4 @@
-"""The comparison as Markdown with its figures."""
+"""The comparison as Markdown, with figures."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from tti.reporting.plan import common_overrides
 
 
 def text(analysis: Analysis, to: Path, more: list[str]) -> str:
-    """The Markdown; its figures go into the folder of that name beside it.
+    """The Markdown; its figures are saved in a folder of the same name next to it.
 
     Args:
-        analysis: what is shown.
-        to: where the Markdown will be.
+        analysis: the analysis.
+        to: path of the Markdown file.
         more: further sections.
     """
     first, *figures = _figures(analysis, to)
@@ -27,7 +27,7 @@ def text(analysis: Analysis, to: Path, more: list[str]) -> str:
 
 
 def head(analysis: Analysis) -> list[str]:
-    """Heading, the first table, and the summary."""
+    """Heading, first table and summary."""
     found = findings.first(analysis)
     return [
         f"# {escaped(title(analysis.config))}",
@@ -42,7 +42,7 @@ def _remarks(analysis: Analysis) -> list[str]:
 
 
 def provenance(analysis: Analysis) -> list[str]:
-    """Where the figures come from."""
+    """Provenance of the figures."""
     config, finished = analysis.config, analysis.selection.finished
     environments = pd.DataFrame([run.run.environment for run in finished])
     steps = ", ".join(sorted({f"{run.summary['steps']:,}" for run in finished}))
@@ -51,7 +51,7 @@ def provenance(analysis: Analysis) -> list[str]:
     devices, torch = ", ".join(map(str, environments["device"].unique())), environments["packages"].iloc[0]["torch"]
     lines = [
         f"{len(finished)} of {len(analysis.selection.found)} runs finished; {steps} steps, {min(tokens):,} to "
-        f"{max(tokens):,} tokens a run",
+        f"{max(tokens):,} tokens per run",
         f"overrides common to all: {code(' '.join(common_overrides(finished)))}",
         escaped(f"commit: {commits}; {devices}; {machines}; torch {torch}"),
         f"written by {code(f'python -m tti.report {_spelled(config)}')}",
@@ -63,7 +63,7 @@ def provenance(analysis: Analysis) -> list[str]:
 
 
 def title(config: DictConfig) -> str:
-    """As given, or the folders' names."""
+    """The given title, or the folders' names."""
     return str(config.title or " + ".join(dict.fromkeys(Path(pattern).resolve().name for pattern in patterns(config))))
 
 
@@ -73,7 +73,7 @@ def patterns(config: DictConfig) -> list[str]:
 
 
 def _first_step(logged: pd.DataFrame) -> list[str]:
-    """Whether all variants of an experiment and seed began alike: same weights, same stories, same dropout."""
+    """Whether all variants of an experiment and seed start alike: same weights, same stories, same dropout."""
     if "train/ce" not in logged:
         return []
     several = logged["experiment"].nunique() > 1
@@ -121,7 +121,7 @@ def _present(names: list[str], labels: dict[str, str], table: pd.DataFrame) -> d
 
 
 def _spelled(config: DictConfig) -> str:
-    """The command's overrides, as they were typed, so far as a report differs by them."""
+    """The command's overrides as typed, as far as they affect the report."""
     given = {key: config[key] for key in ("to", "baseline", "controls", "split", "loss") if config[key]}
     runs = [without_folders(f"runs={pattern}") for pattern in patterns(config)]
     return " ".join([*runs, *[without_folders(f"{key}={value}") for key, value in given.items()]])

@@ -1,4 +1,4 @@
-"""Arrays and data as the scripts that a page opened from disk can load: there it may run scripts, but fetch nothing."""
+"""Arrays and data as scripts, since a page opened from disk may run scripts but cannot fetch files."""
 
 import base64
 import json
@@ -20,14 +20,14 @@ def array(values: np.ndarray) -> dict[str, Any]:
 
 
 def write(folder: Path, name: str, data: Mapping[str, Any]) -> None:
-    """``<name>.js``, which hands ``data`` to the page that loads it."""
+    """Write ``<name>.js``, which passes ``data`` to the page that loads it."""
     path = folder / f"{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, f"tti.deliver({json.dumps(name)},{inline(data)});\n")
 
 
 def inline(data: Any) -> str:
-    """JSON that may stand in a script: not-a-numbers are ``null``, and no text can end the script."""
+    """JSON that can be embedded in a script: NaN becomes ``null``, and no text can end the script."""
     return json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 

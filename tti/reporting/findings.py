@@ -1,4 +1,4 @@
-"""The tables of a comparison, for Markdown and page alike."""
+"""The tables of a comparison, for both Markdown and page."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.statistics import CONFIDENCE, half_width
 
 KINDS = {"costs": "bad", "lowers it": "good", "free": "good", "gained": "good", "lost": "bad", "NaN": "bad"}
-MOST_METRICS = 6  # columns of a table, with the variant and what it is compared with
+MOST_METRICS = 6  # maximum columns of a table, besides the variant and its control
 
 
 def first(analysis: Analysis) -> Found:
-    """What was gained, at what cost, and whether it can be trusted: a row a variant."""
+    """What was gained, at what cost, and whether it can be trusted: one row per variant."""
     labels = list(dict.fromkeys(gain.label for gain in analysis.declared.values()))
     rows = []
     for variant in analysis.variants:
@@ -43,9 +43,9 @@ def first(analysis: Analysis) -> Found:
         rows.append([*cells, Cell(_trust(analysis, variant), kind="text")])
     margins = sorted({f"{margin:g}" for margin in analysis.losses["margin"]}, key=float)
     note = (
-        f"Gain: {' or '.join(f'*{escaped(label)}*' for label in labels)}, above the variant's own rotation and beyond "
-        f"what its control is above its own. Cost: change of {escaped(_label(analysis, analysis.loss))}, nats a token, "
-        f"against the control; *free*: shown to lie within ±{' or ±'.join(margins) or '0'} nats. Both with the "
+        f"Gain: {' or '.join(f'*{escaped(label)}*' for label in labels)}, above the variant's own rotation, minus the "
+        f"same difference for its control. Cost: change of {escaped(_label(analysis, analysis.loss))}, nats per token, "
+        f"from the control; *free*: shown to lie within ±{' or ±'.join(margins) or '0'} nats. Both with the "
         f"{CONFIDENCE:.0%} t interval over seeds."
     )
     header = ["variant", "against", "loss", "cost", "verdict", "gain", "verdict of the gain", "can it be trusted?"]
@@ -69,7 +69,7 @@ def _trust(analysis: Analysis, variant: str) -> str:
 
 
 def every(analysis: Analysis) -> list[Found]:
-    """All other tables, in the order in which they are read."""
+    """All other tables, in reading order."""
     return [
         *([gained(analysis), costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
         *counting(analysis),
@@ -84,7 +84,7 @@ def every(analysis: Analysis) -> list[Found]:
 
 
 def gained(analysis: Analysis) -> Found:
-    """The primary gain with what it is made of."""
+    """The declared gain with its components."""
     rows = []
     for variant in analysis.variants:
         metric = analysis.declared[variant].metric
@@ -108,18 +108,18 @@ def gained(analysis: Analysis) -> Found:
         )
         rows.append(cells)
     note = (
-        "Score, that of the same activations in a random basis and that of the same network before training: means "
-        "over the seeds that have score and rotation. *Gain*: (variant − its rotation) − (control − its rotation), "
-        f"paired by seed, with its {CONFIDENCE:.0%} t interval, so that a gain of any basis is none. The strongest of "
-        "each method is tested first, a milder one only if that is shown, and methods share 5 % among them (Holm). "
-        "This is the one test of interpretability here: it was declared before the runs."
+        "Score, score of the same activations in a random basis, and score of the same network before training: "
+        "means over the seeds with score and rotation. *Gain*: (variant − its rotation) − (control − its rotation), "
+        f"paired by seed, with its {CONFIDENCE:.0%} t interval, so that what any basis gains does not count. The "
+        "strongest variant of each method is tested first, a milder one only if that one was shown, and methods share "
+        "5 % (Holm). This is the only test of interpretability here: it was declared before the runs."
     )
     header = ["variant", "score", "rotated", "untrained", "above its rotation", "gain", "p", "verdict"]
-    return Found("The gain that was declared", [note], Rows(header, rows))
+    return Found("The declared gain", [note], Rows(header, rows))
 
 
 def beside(analysis: Analysis, variant: str, metric: str) -> dict[str, float]:
-    """Score, rotation and the score above it over the seeds that have both, and the untrained score over its seeds."""
+    """Score, rotation and their difference over the seeds that have both, and the untrained score over its seeds."""
     score, rotated, untrained = (
         _of(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)
     )
@@ -147,7 +147,7 @@ def _of(values: pd.Series | None, variant: str) -> pd.Series:
 
 
 def costs(analysis: Analysis) -> Found:
-    """The change of the loss with its tests and their power."""
+    """The change in loss, with its tests and their power."""
     rows = []
     for variant, row in analysis.losses.iterrows():
         each = {
@@ -166,19 +166,19 @@ def costs(analysis: Analysis) -> Found:
             ]
         )
     note = (
-        f"Change of `{analysis.loss}`, nats a token, with its {CONFIDENCE:.0%} t interval over seeds; p of the paired "
-        "t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Equivalence is tested "
-        "from the mildest strength of a method on, a difference from the strongest on, each only if the one before "
-        "was shown; methods share the 5 % among them (Holm). Only the equivalence test makes a change *free*; "
-        "*undecided* means that neither test decides. *Decides*: the smallest change that this many seeds find with "
-        "a chance of 80 %."
+        f"Change of `{analysis.loss}`, nats per token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
+        "paired t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Equivalence is "
+        "tested from the mildest strength of a method on, a difference from the strongest on, each only if the "
+        "previous one was shown; methods share the 5 % (Holm). Only the equivalence test makes a change *free*; "
+        "*undecided* means that neither test decides. *Decides*: the smallest change that this many seeds detect with "
+        "80 % power."
     )
     header = ["variant", "against", "change, nats", "margin", "p", "p, equivalence", "verdict", "decides"]
     return Found("What it costs", [note], Rows(header, rows))
 
 
 def counting(analysis: Analysis) -> list[Found]:
-    """n-gram losses, of what a run has seen and of the whole split."""
+    """n-gram losses, estimated from the tokens that a run has seen and from the whole split."""
     rows = []
     for experiment, runs in _by_experiment(analysis):
         for kind, words in (("seen", "the tokens that a run has seen"), ("split", "the whole training split")):
@@ -192,17 +192,17 @@ def counting(analysis: Analysis) -> list[Found]:
         return []
     size = max(map(len, rows))
     note = (
-        "Losses of n-gram models (interpolated Kneser–Ney), nats a token, on the same tokens as the models' losses. A "
-        "model above its "
+        "Losses of n-gram models (interpolated Kneser–Ney), nats per token, on the same tokens as the models' losses. "
+        "A model above its "
         + " or ".join(sorted({floors.called(int(o)) for o in analysis.floors["order"]}))
-        + " has not learnt what counting can: nothing is said of its interpretability."
+        + " has not learnt to use context: no conclusion is drawn about its interpretability."
     )
     if (floor := analysis.floors["floor"].dropna()).size:
-        note += f" The entropy of the generator, below which no model can be: {floor.mean():.4f} nats a token."
-    header = ["counted on", *[floors.called(i) for i in range(1, size)]]
+        note += f" The entropy of the generator, below which no model can go: {floor.mean():.4f} nats per token."
+    header = ["estimated from", *[floors.called(i) for i in range(1, size)]]
     return [
         Found(
-            "What counting reaches",
+            "n-gram losses",
             [note],
             Rows(header, [[*r, *[Cell("-")] * (size - len(r))] for r in rows], sortable=False),
         )
@@ -217,7 +217,7 @@ def _by_experiment(analysis: Analysis) -> Iterable[tuple[str, pd.DataFrame]]:
 
 
 def decisive(analysis: Analysis) -> list[str]:
-    """The loss that decides and what the fronts are of, as many as a table holds."""
+    """The loss that decides and the fronts' metrics, as many as fit a table."""
     names = [analysis.loss, *analysis.config.figures.front]
     return [name for name in dict.fromkeys(names) if name in analysis.metrics][:MOST_METRICS]
 
@@ -233,14 +233,14 @@ def results(analysis: Analysis) -> Found:
         )
         rows.append([Cell(variant, kind="name"), Cell(str(seeds), seeds), *cells])
     note = (
-        f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds. ↓: less is better, ↑: more is, ‡: display "
-        "only. All figures of all variants: `figures.csv`, all runs: `runs.csv`."
+        f"Mean ± half width of its {CONFIDENCE:.0%} t interval over seeds. ↓: less is better, ↑: more is better, ‡: "
+        "display only. All figures of all variants: `figures.csv`, all runs: `runs.csv`."
     )
     return Found("Final figures", [note], Rows(["variant", "seeds", *[analysis.headings[n] for n in names]], rows))
 
 
 def mean_of_seeds(analysis: Analysis, variant: str, name: str) -> Cell:
-    """Mean and interval; with a NaN among the seeds, that it is there, and in how many of them."""
+    """Mean and interval; if some seeds are NaN, how many."""
     values, digits = _of(analysis.figures[name], variant), analysis.digits[name]
     title = "\n".join(f"seed {seed}: {value:.{digits + 1}f}" for seed, value in values.items())
     if nan := int(values.isna().sum()):
@@ -251,7 +251,7 @@ def mean_of_seeds(analysis: Analysis, variant: str, name: str) -> Cell:
 
 
 def controls(analysis: Analysis) -> list[Found]:
-    """The declared figures against rotations, by difference of differences."""
+    """Changes of the fronts' metrics beyond those of the rotations, as differences of differences."""
     there = list(dict.fromkeys(analysis.beyond.columns.get_level_values(0))) if len(analysis.beyond.columns) else []
     if not there or not analysis.controls:
         return []
@@ -263,9 +263,9 @@ def controls(analysis: Analysis) -> list[Found]:
         rows.append([Cell(str(variant), kind="name"), Cell(analysis.controls[str(variant)], kind="name text"), *cells])
     note = (
         "(variant − its rotation) − (control − its rotation), paired by seed, over the seeds that have all four, "
-        f"with its {CONFIDENCE:.0%} t interval. **▲ ▼**: the interval lies on the better or the worse side of 0; "
-        "**=**: it holds 0, so that a basis drawn at random would do as much. These are estimates, not tests: of "
-        "intervals around nothing, one in twenty excludes 0."
+        f"with its {CONFIDENCE:.0%} t interval. **▲ ▼**: the interval lies on the better or worse side of 0; "
+        "**=**: it contains 0, so that a random basis may do as well. These are estimates, not tests: even if "
+        "nothing changes, one interval in twenty excludes 0."
     )
     return [
         Found(
@@ -277,7 +277,7 @@ def controls(analysis: Analysis) -> list[Found]:
 
 
 def mark(change: Mapping[str, float], sign: int) -> str:
-    """``▲`` better, ``▼`` worse, ``=`` no more than a change of basis; nothing where there is no interval."""
+    """``▲`` better, ``▼`` worse, ``=`` no more than a change of basis; empty if there is no interval."""
     if math.isnan(change["margin"]) or not sign:
         return ""
     if abs(change["mean"]) <= change["margin"]:
@@ -310,7 +310,7 @@ def changes(title: str, notes: Sequence[str], analysis: Analysis, table: pd.Data
 
 
 def change(table: pd.DataFrame, variant: str, name: str, digits: int) -> Cell:
-    """A variant's change of a figure; nothing where it has none."""
+    """A variant's change of a figure; ``-`` if it has none."""
     there = variant in table.index and name in table.columns.get_level_values(0)
     return _change(table.loc[variant, name], digits) if there else Cell("-")
 
@@ -332,24 +332,24 @@ def _change(change: Mapping[str, float], digits: int, kind: str = "") -> Cell:
 
 
 CHANGES = (
-    f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds. Estimates: nothing here is tested, and "
-    "of many intervals some exclude 0 by chance. All other figures: `figures.csv`."
+    f"Mean change ± half width of its {CONFIDENCE:.0%} t interval over seeds. These are estimates, not tests: among "
+    "many intervals, some exclude 0 by chance. All other figures: `figures.csv`."
 )
 MATCHED = (
-    "Both runs of a seed where their loss was the larger of the two final ones: the better one is read off shorter "
-    "runs of it, each with its own full schedule, by interpolation in the loss. What is left is not explained by one "
-    "being trained further. -: there are no shorter runs, or none ends with that loss."
+    "Both runs of a seed at the larger of their two final losses: the values of the better run at that loss are "
+    "interpolated between shorter runs of it, each with its own full schedule. The remaining change is not explained "
+    "by more training. -: there are no shorter runs, or none ends with that loss."
 )
 FRONTS = (
     "Variants that no other dominates in loss and the figure (means over seeds). Hypervolume: the area that they "
-    "dominate, from the loss of untrained networks and the worse of the baseline's and the untrained figure; then what "
-    f"that is more than the baseline's alone. Mean over the seeds that all variants have, with the {CONFIDENCE:.0%} t "
-    "interval. The best of many equal variants is above the baseline by chance: more than 0 alone is no gain."
+    "dominate, up to the loss of untrained networks and the worse of the baseline's and the untrained figure; and its "
+    f"excess over the baseline's alone. Mean over the seeds that all variants have, with the {CONFIDENCE:.0%} t "
+    "interval. The best of many equal variants exceeds the baseline by chance: an excess above 0 alone is no gain."
 )
 
 
 def fronts(analysis: Analysis) -> list[Found]:
-    """Fronts with their hypervolumes."""
+    """Pareto fronts with their hypervolumes."""
     rows = []
     for front in analysis.fronts:
         names = ", ".join(v for v, on in zip(front.variants, front.on_front, strict=True) if on)
@@ -376,12 +376,12 @@ def alike(analysis: Analysis) -> list[Found]:
             rows.append([name, Cell(kind, kind="text"), Cell(shown, float(np.mean(values)))])
     note = (
         "Debiased linear CKA of each layer with that of the baseline of the same seed (same start, same stories), at "
-        "the same tokens: 1 is the same representation but for rotation and scale, 0 an unrelated one. Below what "
-        "two seeds of the baseline reach, a method has changed the layer by more than a seed does."
+        "the same tokens: 1 is the same representation up to rotation and scale, 0 an unrelated one. Below the value "
+        "for two seeds of the baseline, a method changes the layer more than a seed does."
     )
     return [
         Found(
-            "How far from the baseline's representations",
+            "Similarity to the baseline's representations",
             [note],
             Rows(["variant", "site", "CKA, layer by layer"], rows),
             folded=True,
@@ -395,7 +395,7 @@ def audits(analysis: Analysis) -> list[Found]:
 
 
 def long(analysis: Analysis) -> pd.DataFrame:
-    """A row a variant and compared metric: mean, controls, change, and change beyond a rotation."""
+    """One row per variant and compared metric: mean, controls, change, and change beyond a rotation."""
     rows = []
     for name in analysis.metrics:
         means = analysis.means(name)
@@ -420,7 +420,7 @@ def long(analysis: Analysis) -> pd.DataFrame:
 
 
 def figure(mean: float, width: float, digits: int, signed: bool = False, title: str = "", kind: str = "") -> Cell:
-    """A number with the half width of its interval, where it has one."""
+    """A number with the half width of its interval, if it has one."""
     sign = "+" if signed else ""
     half = "" if math.isnan(width) else f"± {width:,.{digits}f}"
     return Cell(

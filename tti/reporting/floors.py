@@ -1,4 +1,4 @@
-"""What counting reaches: n-gram losses on the tokens that a run has seen, and the generator's own entropy."""
+"""Floors of the loss: n-gram losses on the tokens that a run has seen, and the generator's own entropy."""
 
 import math
 from collections.abc import Mapping
@@ -13,29 +13,29 @@ WORDS = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
 def called(order: int) -> str:
-    """An n-gram model's name."""
+    """Name of an n-gram model."""
     return WORDS.get(order, f"{order}-gram")
 
 
 def table(
     selection: Selection, loss: pd.Series, split: str, orders: Mapping[str, int], floors: pd.Series | None
 ) -> pd.DataFrame:
-    """Each run's loss beside those of n-gram models, nats a token.
+    """Each run's loss next to those of n-gram models, in nats per token.
 
-    ``summary.json`` has them under ``ngrams: {<split>: {seen: [...], split: [...]}}``, of orders 1, 2, ...
+    ``summary.json`` has them under ``ngrams: {<split>: {seen: [...], split: [...]}}``, for orders 1, 2, ...
 
     Args:
         selection: the runs.
-        loss: by ``variant, seed``.
-        split: that the loss is of.
-        orders: which n-gram a model of the corpus (``grammar``, ``text``) must beat before anything is said of its
-            interpretability.
-        floors: the entropy of what the corpus draws, by ``variant, seed``, where it is known.
+        loss: losses by ``variant, seed``.
+        split: the split of the loss.
+        orders: for each kind of corpus (``grammar``, ``text``), the n-gram order that a model must beat before any
+            conclusion is drawn about its interpretability.
+        floors: entropy of the corpus's generator by ``variant, seed``, if known.
 
     Returns:
-        A row a run: ``variant, seed, loss, order, floor`` (the entropy), ``seen_1, ..., split_1, ...`` and ``beaten``:
-        1 where the loss is below the n-gram's of that order on the tokens that the run has seen, 0 where it is not, NaN
-        where that is not known.
+        One row per run: ``variant, seed, loss, order, floor`` (the entropy), ``seen_1, ..., split_1, ...`` and
+            ``beaten``: 1 if the loss is below that of the n-gram model of that order, estimated from the tokens that
+            the run has seen, 0 if not, NaN if unknown.
     """
     rows = []
     for run in selection.finished:
@@ -59,7 +59,7 @@ def table(
 
 
 def silent(found: pd.DataFrame) -> dict[str, str]:
-    """Variant -> why nothing is said of its interpretability: some seed of it has not learnt what counting can."""
+    """Variant -> why no conclusion is drawn on its interpretability: an n-gram model beats a seed of it, or may."""
     reasons = {}
     for variant, runs in found.groupby("variant", sort=False):
         name = called(int(runs["order"].iloc[0]))

@@ -1,4 +1,4 @@
-"""What a variant gains: the one figure declared before the runs, above the variant's own rotation and its control's."""
+"""Gains: the one figure declared before the runs, above the variant's own rotation and compared with its control."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ NOTHING = pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=["var
 
 
 def own(scores: pd.Series, rotated: pd.Series) -> pd.Series:
-    """What a score is above that of the same activations in a random basis, for the runs that have both."""
+    """Scores minus those of the same activations in a random basis, for the runs that have both."""
     both = scores.index.intersection(rotated.index)
     return scores.loc[both].astype(float) - rotated.loc[both].astype(float)
 
@@ -24,10 +24,10 @@ def own(scores: pd.Series, rotated: pd.Series) -> pd.Series:
 def beyond(figures: Figures, rotated: Figures, controls: Mapping[str, str]) -> pd.DataFrame:
     """(variant - its rotation) - (control - its rotation), paired by seed, over the seeds that have all four.
 
-    Any basis drawn at random moves by the second half of each bracket: what is left is about neurons.
+    The rotations move as any random basis would; the remaining change is about neurons.
 
     Returns:
-        Columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "nan")``, as :func:`comparison.against`.
+        Columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "nan")``, as in :func:`comparison.against`.
     """
     return comparison.against(
         {name: own(figures[name], rotated[name]) for name in figures if name in rotated}, controls
@@ -36,7 +36,7 @@ def beyond(figures: Figures, rotated: Figures, controls: Mapping[str, str]) -> p
 
 @dataclass(frozen=True)
 class Declared:
-    """The gain that an experiment is made for: metric, its label, and 1 where more is better, -1 where less is."""
+    """The gain that an experiment was made for: its metric and label, and 1 if more is better, -1 if less is."""
 
     metric: str
     label: str
@@ -51,17 +51,17 @@ def gains(
     sequences: Sequences,
     silent: Mapping[str, str],
 ) -> pd.DataFrame:
-    """The primary gain of each variant, tested: the strongest of each method first, since it is the likeliest to show.
+    """The declared gain of each variant, tested: the strongest of each method first, since it is most likely to show.
 
     Args:
-        declared: variant -> the gain that was declared for its experiment.
+        declared: variant -> the gain declared for its experiment.
         figures, rotated: metric -> values of the trained models, and of their rotations.
-        controls: variant -> what it is compared with.
-        sequences: the variants of each method, the mildest first.
-        silent: variant -> why nothing is said of its interpretability.
+        controls: variant -> its control.
+        sequences: the variants of each method, mildest first.
+        silent: variant -> why no conclusion is drawn about its interpretability.
 
     Returns:
-        A row a variant: ``metric, n, nan, mean, margin, p`` (corrected), ``verdict``; a gain is above 0.
+        One row per variant: ``metric, n, nan, mean, margin, p`` (corrected), ``verdict``; gains are above 0.
     """
     rows: dict[str, dict[str, Any]] = {variant: {} for variant in controls}
     for gain in dict.fromkeys(declared[variant] for variant in controls):
@@ -81,7 +81,7 @@ def gains(
 
 
 def verdict(n: int, nan: int, mean: float, p: float) -> str:
-    """In words."""
+    """The verdict in words."""
     if nan:
         return "NaN"
     if n < 2:

@@ -14,7 +14,7 @@ from tti.runs import Run
 
 
 class Key(NamedTuple):
-    """What tells a run of a report from the others."""
+    """The identity of a run in a report."""
 
     experiment: str
     variant: str
@@ -26,14 +26,14 @@ class Given:
     """A run folder. Its configuration and overrides stay as written: ``${oc.env:HOME}`` is those thirteen characters.
 
     Raises:
-        ValueError: on first use, where ``config.yaml`` does not say variant and seed.
+        ValueError: on first use, if ``config.yaml`` does not give variant and seed.
     """
 
     folder: Path
 
     @cached_property
     def run(self) -> Run:
-        """The run, for what is neither configuration nor overrides."""
+        """The run, for everything except configuration and overrides."""
         return Run(self.folder)
 
     @cached_property
@@ -44,12 +44,12 @@ class Given:
 
     @cached_property
     def overrides(self) -> tuple[str, ...]:
-        """What the run was started with, without the quoting of Hydra's grammar."""
+        """The overrides that the run was started with, without Hydra's quoting."""
         return tuple(str(override).replace("\\", "") for override in _plain(self.folder / "overrides.yaml") or ())
 
     @cached_property
     def key(self) -> Key:
-        """Experiment (with its ``name``, as in the folder's), variant and seed."""
+        """Experiment (with its ``name``, as in the folder), variant and seed."""
         try:
             words = (self.config.get("experiment", "default"), self.config.get("name"))
             return Key("-".join(str(word) for word in words if word), str(self.config["variant"]),
@@ -61,7 +61,7 @@ class Given:
 
     @property
     def status(self) -> str:
-        """How far it came."""
+        """The run's status."""
         return self.run.status
 
     @property
@@ -82,10 +82,10 @@ class Given:
 
 
 def is_a_site(name: str) -> bool:
-    """Whether a name may be that of a site: an evaluation that was given could have any."""
+    """Whether a name can be a site's: an evaluation from elsewhere could contain any name."""
     return re.fullmatch(r"[\w.]+", name) is not None
 
 
 def _plain(path: Path) -> Any:
-    """YAML without resolving what it interpolates."""
+    """YAML without resolving interpolations."""
     return OmegaConf.to_container(OmegaConf.load(path), resolve=False)

@@ -1,19 +1,23 @@
-"""One colour a method, the same in every figure: its strengths share it, and controls have none."""
+"""Colours: one per method, the same in every figure; its strengths share it, and controls have none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-COLOURS = 7  # and black for baselines: more than eight nobody tells apart
+COLOURS = 7  # besides black for baselines; more than eight cannot be told apart
 
 
 @dataclass(frozen=True)
 class Hue:
     """How a variant is drawn.
 
-    ``colour``: of its method, None for a baseline; ``turn``: 0, 1, ..., where colours come again; ``rank`` and ``of``:
-    its place among the method's strengths, the mildest 0, and their number; ``label``: its strength, or its name.
+    Attributes:
+        method: its method.
+        colour: colour of the method, None for a baseline.
+        turn: 0, 1, ..., if colours repeat.
+        rank, of: its place among the method's strengths, the mildest 0, and their number.
+        label: its strength, or its name.
     """
 
     method: str
@@ -25,7 +29,7 @@ class Hue:
 
 
 def hues(table: pd.DataFrame, baselines: Sequence[str], weaker_is_more: Sequence[str]) -> Mapping[str, Hue]:
-    """The hue of each variant of a tidy table, in its order."""
+    """The hue of each variant of a tidy table, in order."""
     rows = table.drop_duplicates("variant").to_dict("records")
     methods = list(dict.fromkeys(row["method"] for row in rows if row["variant"] not in baselines))
     found = {}

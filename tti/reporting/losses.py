@@ -1,4 +1,4 @@
-"""What a variant costs in loss: paired with its control by seed and, within a seed, by story."""
+"""Costs in loss: paired with the control by seed and, within a seed, by story."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ def changes(
     sequences: Sequences,
     stories: Mapping[tuple[str, int], StoryLosses],
 ) -> pd.DataFrame:
-    """The change of the loss from each variant's control, with tests over seeds.
+    """The change in loss from each variant's control, with tests over seeds.
 
-    Where both runs of a seed have losses by story, the change is that over all stories, and ``within`` the half width
-    of its interval over stories: how well these two trainings are told apart on this split. Only the interval over
-    seeds (``half_width``) speaks of the method. A seed of which either loss is NaN makes every figure NaN.
+    If both runs of a seed have losses by story, the change is over all stories, and ``within`` is the half width of its
+    interval over stories, which says how well these two training runs are distinguished on this split. Only the
+    interval over seeds (``half_width``) is about the method. If either loss of a seed is NaN, every figure is NaN.
 
     Args:
-        loss: by ``variant, seed``, where there are no losses by story.
+        loss: losses by ``variant, seed``, used without losses by story.
         margins: variant -> nats within which a change counts as none, declared before the runs.
-        controls: variant -> what it is compared with.
-        sequences: the variants of each method, the mildest first. Equivalence is tested in this order, and a difference
-            in the reverse: what is mild is likely free, what is strong likely differs.
-        stories: by variant and seed.
+        controls: variant -> its control.
+        sequences: the variants of each method, mildest first. Equivalence is tested in this order, and a difference in
+            the reverse order: mild variants are probably free, strong ones probably differ.
+        stories: losses by story, by variant and seed.
 
     Returns:
-        A row a variant: ``control, margin, n, mean, half_width, p, p_equivalent`` (both corrected,
-        :func:`statistics.in_sequence`), ``verdict``, ``detectable`` (nats that this many seeds find at the level of the
-        first test), ``needed`` (seeds that would decide), and ``seeds`` (seed -> change), ``within`` (seed -> half
-        width, NaN without stories).
+        One row per variant: ``control, margin, n, mean, half_width, p, p_equivalent`` (both corrected,
+            :func:`statistics.in_sequence`), ``verdict``, ``detectable`` (nats that this many seeds detect at the level
+            of the first test), ``needed`` (seeds that would decide), ``seeds`` (seed -> change), and ``within`` (seed
+            -> half width, NaN without stories).
     """
     rows: dict[str, dict[str, Any]] = {}
     seeds: dict[str, list[int]] = {}
@@ -71,7 +71,7 @@ def changes(
 
 
 def verdict(n: int, mean: float, p: float, p_equivalent: float) -> str:
-    """In words. Only the equivalence test makes a change *free*; a difference that was not found is *undecided*."""
+    """The verdict. Only the equivalence test makes a change *free*; an undetected difference is *undecided*."""
     if n and math.isnan(mean):
         return "NaN"
     if n < 2:

@@ -1,4 +1,4 @@
-"""Comparisons as Markdown."""
+"""Findings as Markdown."""
 
 import math
 import re
@@ -13,7 +13,7 @@ def section(found: Found) -> list[str]:
 
 
 def rows(shown: Rows) -> str:
-    """A table, its names in backticks."""
+    """A table, with names in backticks."""
     return table([escaped(name) for name in shown.header], [[_cell(cell) for cell in row] for row in shown.rows])
 
 
@@ -23,14 +23,14 @@ def _cell(cell: Cell) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two figures, and nothing made up below 0.001."""
+    """A p-value with two digits, and ``<0.001`` below that."""
     if math.isnan(p):
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def spread(mean: float, width: float, digits: int, sign: str = "") -> str:
-    """``mean ± width``, or what there is of it."""
+    """``mean ± width``, or the mean alone, or ``-``."""
     if math.isnan(mean):
         return "-"
     shown = f"{mean:{sign},.{digits}f}"
@@ -38,7 +38,7 @@ def spread(mean: float, width: float, digits: int, sign: str = "") -> str:
 
 
 def plain(line: str) -> str:
-    """Without Markdown's marks: text for where none is read."""
+    """Text without Markdown's marks, for places that do not render it."""
     text = re.sub(r"(`+) ?(.+?) ?\1(?!`)", r"\2", line.removeprefix("- "))
     text = re.sub(r"\*\*|(?<![\w\\])\*(?=\w)|(?<=\w)\*(?!\w)", "", text)
     return re.sub(r"\\([\\`*\[\]<>#|&_])", r"\1", text)

@@ -1,8 +1,8 @@
 """Comparison at matched loss, and convergence, from shorter runs with their own full schedule.
 
-A penalised model at equal steps may just be undertrained, and some metrics improve by that alone. A checkpoint of the
-control on its way is no comparison, since its learning rate is still high: what it looked like with a higher loss is
-read off runs of 0.5, 0.7, 0.85 of its steps.
+A penalised model at equal steps may simply be undertrained, and some metrics improve for that reason alone.
+Intermediate checkpoints of the control are not comparable, since their learning rate is still high. Its values at a
+higher loss are therefore taken from runs of 0.5, 0.7 and 0.85 of its steps.
 """
 
 import math
@@ -17,7 +17,7 @@ LENGTH = ("variant=", "seed=", "trainer.max_steps=", "trainer.val_check_interval
 
 
 def shorter(runs: Sequence[Given]) -> dict[Key, Key]:
-    """The runs that are another one but for its number of steps: key -> key of the longest of them."""
+    """The runs that differ from another only in the number of steps: key -> key of the longest of them."""
     alike: dict[tuple[str, int, frozenset[str]], list[Given]] = {}
     for run in runs:
         what = frozenset(override for override in run.overrides if not override.startswith(LENGTH))
@@ -30,16 +30,16 @@ def shorter(runs: Sequence[Given]) -> dict[Key, Key]:
 
 
 def at_loss(lengths: pd.DataFrame, loss: str, metrics: Sequence[str], value: float) -> dict[str, float]:
-    """The metrics of one training where it ends with the loss ``value``, interpolated linearly in the loss.
+    """Metrics of one training where it ends with the loss ``value``, interpolated linearly in the loss.
 
     Args:
-        lengths: a row a number of ``steps``: the final figures of a run of that length.
+        lengths: one row per number of ``steps``: the final figures of a run of that length.
         loss: the column of the loss.
-        metrics: columns to read.
-        value: the loss, nats.
+        metrics: columns to interpolate.
+        value: the loss, in nats.
 
     Returns:
-        One figure a metric, all NaN where no two consecutive lengths enclose the value.
+        One figure per metric, all NaN if no two consecutive lengths enclose the value.
     """
     ordered = lengths.dropna(subset=[loss]).sort_values("steps")
     curve = ordered[loss].to_numpy(float)
@@ -59,13 +59,13 @@ def differences(lengths: pd.DataFrame, loss: str, metrics: Sequence[str], contro
     """Each metric's difference from the control of the same seed, both at the larger of their two final losses.
 
     Args:
-        lengths: a row a run, full or shorter, with ``variant`` (that of the full run), ``seed`` and ``steps``.
+        lengths: one row per run, full or shorter, with ``variant`` (of the full run), ``seed`` and ``steps``.
         loss, metrics: columns.
-        controls: variant -> what it is compared with.
+        controls: variant -> its control.
 
     Returns:
-        A row a variant and seed of both: ``variant, seed, loss`` (the matched one) and the metrics, NaN where the
-        better of the two has no shorter runs that reach the other's loss.
+        One row per variant and seed that both have: ``variant, seed, loss`` (the matched one) and the metrics, NaN if
+            the better of the two has no shorter runs that reach the other's loss.
     """
     runs = dict(iter(lengths.groupby(["variant", "seed"], sort=False)))
     rows = []
@@ -80,7 +80,7 @@ def differences(lengths: pd.DataFrame, loss: str, metrics: Sequence[str], contro
 
 
 def falls(lengths: pd.DataFrame, loss: str, share: float) -> pd.Series:
-    """By how many nats the loss falls from ``share`` of the steps to all, by ``variant, seed``, where that is known."""
+    """Fall of the loss in nats from ``share`` of the steps to the end, by ``variant, seed``, where known."""
     found = {}
     for key, runs in lengths.groupby(["variant", "seed"], sort=False):
         ordered = runs.sort_values("steps")

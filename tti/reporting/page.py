@@ -16,12 +16,12 @@ from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.pictures import Pictures
 from tti.reporting.rating import CATEGORIES, Rated
 
-CORRELATION_RUNS = 5  # fewer say nothing of a rank correlation
+CORRELATION_RUNS = 5  # minimum runs for a rank correlation
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; without content it is left out."""
+    """A section of the page; it is omitted if empty."""
 
     title: str
     notes: Sequence[str] = ()
@@ -38,26 +38,26 @@ class Section:
 
 @dataclass
 class Charts:
-    """The charts of the page by name."""
+    """The charts of the page, by name."""
 
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, charts: Sequence[dict[str, Any]]) -> list[str]:
-        """Take them up; their names."""
+        """Add charts; returns their names."""
         names = [f"chart{len(self.made) + i}" for i in range(len(charts))]
         self.made |= dict(zip(names, charts, strict=True))
         return names
 
 
 def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, browsed: bool) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        analysis: what is shown.
-        rated: what raters said.
-        pictures: of neurons.
-        folder: of the other files, beside the page.
-        browsed: whether there is a neuron browser in it.
+        analysis: the analysis.
+        rated: the raters' results.
+        pictures: pictures of neurons.
+        folder: folder of the other files, next to the page.
+        browsed: whether it contains a neuron browser.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     drawn = Charts()
@@ -105,7 +105,7 @@ def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Chart
     agreeing = charts.correlation(analysis) if len(analysis.table) >= CORRELATION_RUNS else []
     beside = {
         "Fronts": charts.fronts(analysis),
-        "How far from the baseline's representations": charts.similarity(analysis),
+        "Similarity to the baseline's representations": charts.similarity(analysis),
     }
     found = [_found(each, drawn.add(beside.get(each.title, []))) for each in findings.every(analysis)]
     return [
@@ -134,28 +134,28 @@ def _found(found: Found, charts: Sequence[str] = ()) -> Section:
 
 
 STRENGTH = (
-    "Figures over the one number in which the variants of a method differ (λ, a share that is kept, ...; logarithmic, "
-    "0 at the left): mean over seeds, their range as a band. Dashed, with the range of its seeds: what a method is "
-    "compared with."
+    "Figures over the one number in which the variants of a method differ (λ, the fraction kept, ...; logarithmic, "
+    "0 at the left): mean over seeds, with their range as a band. Dashed: the method's control, with the range of "
+    "its seeds."
 )
 BANDS = "Mean over seeds; the band is their range."
-FIRING = "Which share of the neurons fires (|a| ≥ 0.01) on which share of the tokens, all layers and seeds together."
+FIRING = "Distribution over neurons of the share of tokens on which they fire (|a| ≥ 0.01), over all layers and seeds."
 AGREEING = (
-    "Spearman's rank correlation over all runs. Metrics that a method moves together look alike here without "
-    "measuring the same."
+    "Spearman's rank correlation over all runs. Metrics that a method moves together correlate here without "
+    "measuring the same thing."
 )
-LAYERS = "Debiased linear CKA between the layers of one model, over all tokens, mean over seeds: 1 alike, 0 unrelated."
+LAYERS = "Debiased linear CKA between the layers of one model, over all tokens, mean over seeds: 1 equal, 0 unrelated."
 HEATMAPS = (
-    "Cosine of every two neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons stand "
-    "in their own order: only the texture compares."
+    "Cosine of every pair of neurons over all tokens, one seed of each variant; blue −1, white 0, red +1. Neurons "
+    "are in arbitrary order: only the texture is comparable."
 )
 EVERY = (
     "Every compared figure of every variant: mean over seeds, change from the control, and change beyond a rotation, "
-    "each with its t interval. Estimates, not tests. A click on a variant above hides its rows; a heading sorts."
+    "each with its t interval. Estimates, not tests. Click a variant above to hide its rows, a heading to sort."
 )
 COST = (
-    "Operations: 6 (P + V d) a token, without attention over positions. Speeds compare only between runs that had a "
-    "machine to themselves."
+    "Operations: 6 (P + V d) per token, without attention over positions. Speeds are comparable only between runs "
+    "that had a machine to themselves."
 )
 
 
@@ -198,7 +198,7 @@ def _compute(analysis: Analysis) -> Rows:
 
 
 def _bold(line: str) -> Markup:
-    """Markdown's bold and code as HTML; other marks are taken away."""
+    """Markdown's bold and code as HTML; other marks are removed."""
     found = re.split(r"(`+ ?.+? ?`+)", line)
     words = [
         Markup("<code>{}</code>").format(markdown.plain(part)) if i % 2 else _strong(part)

@@ -1,4 +1,4 @@
-"""Who is dominated, and how much of the plane a front dominates. Loss is to be small, the other figure large."""
+"""Pareto fronts and the area that they dominate. The loss should be small, the other figure large."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ class Volume:
 
 @dataclass(frozen=True)
 class Front:
-    """Means over seeds of one metric against the loss, and which variants no other dominates.
+    """Means over seeds of one metric against the loss, and the variants that no other dominates.
 
-    ``volume``: what the variants dominate; ``added``: by how much that is more than the baseline's alone.
+    ``volume`` is the hypervolume of all variants; ``added`` its excess over the baseline's alone.
     """
 
     metric: str
@@ -44,15 +44,15 @@ def of_seeds(
     baselines: Sequence[str],
     untrained: tuple[float, float],
 ) -> Front:
-    """The front over means, and the hypervolume of every seed that all variants have.
+    """The front of the means, and the hypervolume of every seed that all variants have.
 
-    The area counts from the loss of untrained networks and the worse of their score and the baseline's.
+    The reference point is the loss of untrained networks and the worse of their score and the baseline's.
 
     Args:
-        metric, label: of the score.
-        sign: 1 where more of it is better, -1 where less is.
-        loss, score: by ``variant, seed``, of the same variants.
-        baselines: those that are controls of all others.
+        metric, label: name and label of the score.
+        sign: 1 if more of it is better, -1 if less is.
+        loss, score: by ``variant, seed``, for the same variants.
+        baselines: the controls of all other variants.
         untrained: mean loss and score of untrained networks, NaN if there are none.
     """
     names = [str(name) for name in score.index.get_level_values("variant").unique()]
@@ -81,7 +81,7 @@ def front(losses: Sequence[float], scores: Sequence[float]) -> np.ndarray:
 
 
 def hypervolume(losses: Sequence[float], scores: Sequence[float], reference: tuple[float, float]) -> float:
-    """Area between the front and a reference point ``(loss, score)``; points worse than that in either add nothing."""
+    """Area between the front and a reference point ``(loss, score)``; points worse than it in either do not count."""
     on_front = front(losses, scores)
     points = sorted(zip(np.asarray(losses, float)[on_front], np.asarray(scores, float)[on_front], strict=True))
     area, height = 0.0, reference[1]

@@ -1,4 +1,4 @@
-"""What the page shows of the neurons of an evaluation as a whole: firing rates, cosines, a map."""
+"""Pictures of an evaluation's neurons as a whole: firing rates, cosines, a map."""
 
 import base64
 import io
@@ -17,14 +17,22 @@ from tti.reporting.analysis import Analysis
 from tti.reporting.given import is_a_site
 
 BINS = 25
-MOST_MAPPED = 250  # neurons of a variant
+MOST_MAPPED = 250  # maximum neurons of a variant
 CANNOT = "not shown"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Charts of firing rates and of a map of neurons with its note, images of cosines, the CKA between layers, and
-    remarks on what could not be read."""
+    """Pictures of the neurons of an evaluation.
+
+    Attributes:
+        firing: charts of firing rates.
+        heatmaps: images of cosines.
+        map: charts of a map of neurons.
+        note: the map's note.
+        layers: variant, kind of site and CKA between layers.
+        remarks: on what could not be read.
+    """
 
     firing: list[dict[str, Any]]
     heatmaps: list[Mapping[str, str]]
@@ -35,7 +43,7 @@ class Pictures:
 
 
 def draw(analysis: Analysis) -> Pictures:
-    """Read what there is."""
+    """Make all pictures for which there are data."""
     remarks: list[str] = []
     points, note = neuron_map(analysis, remarks)
     layers, unread = similarity.between_layers(analysis.found.evaluations, analysis.selection)
@@ -44,7 +52,7 @@ def draw(analysis: Analysis) -> Pictures:
 
 
 def firing_rates(analysis: Analysis, remarks: list[str]) -> list[dict[str, Any]]:
-    """Histogram of the neurons' firing rates, a line a variant."""
+    """Histogram of the neurons' firing rates, one line per variant."""
     rates: dict[str, list[np.ndarray]] = {}
     pattern = analysis.config.figures.histograms
     for variant, _, _, rate in _sites(analysis, pattern, "/neuron/firing_rate", remarks):
@@ -61,7 +69,7 @@ def firing_rates(analysis: Analysis, remarks: list[str]) -> list[dict[str, Any]]
 
 
 def heatmaps(analysis: Analysis, remarks: list[str]) -> list[Mapping[str, str]]:
-    """A picture a layer of one seed of each variant."""
+    """One picture per layer, for one seed of each variant."""
     images: list[Mapping[str, str]] = []
     seen = set()
     for variant, site, _, cosine in _sites(analysis, analysis.config.figures.heatmaps, "/cosine", remarks):
@@ -83,9 +91,10 @@ def picture(cosine: np.ndarray) -> str:
 
 
 def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """The neurons of the last mapped layer in two dimensions, and how that was done.
+    """The neurons of the last mapped layer in two dimensions, and a note on the method.
 
-    A neuron is its standardised activations at the same fixed tokens in every run, so that all variants share one map.
+    A neuron is represented by its standardised activations at the same fixed tokens in every run, so that all variants
+    share one map.
     """
     samples: dict[str, np.ndarray] = {}
     places: dict[str, np.ndarray] = {}
@@ -109,7 +118,7 @@ def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, A
     ]
     note = (
         f"{method} of the neurons of {mapped}, one seed of each variant, by their standardised activations at "
-        f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons of a variant. Distances between "
+        f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons per variant. Distances between "
         "groups mean little."
     )
     chart = {"kind": "scatter", "title": f"Neurons of {mapped}", "wide": True, "unitless": True,
@@ -118,7 +127,7 @@ def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, A
 
 
 def standardised(sample: np.ndarray) -> np.ndarray:
-    """``[token, width]`` -> ``[neuron, token]`` of mean 0 and norm 1; those that never change are left out."""
+    """``[token, width]`` -> ``[neuron, token]`` of mean 0 and norm 1, without constant neurons."""
     values = sample.astype(np.float32).T
     values = values - values.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
@@ -126,7 +135,7 @@ def standardised(sample: np.ndarray) -> np.ndarray:
 
 
 def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
-    """``[n, d]`` -> ``[n, 2]`` by UMAP where umap-learn is installed (the extra ``umap``), else by PCA; and which."""
+    """``[n, d]`` -> ``[n, 2]`` by UMAP if umap-learn (the extra ``umap``) is installed, else by PCA; and which."""
     try:
         import umap
     except ImportError:
@@ -139,7 +148,7 @@ def projected(points: np.ndarray) -> tuple[np.ndarray, str]:
 def _sites(
     analysis: Analysis, pattern: str, ending: str, remarks: list[str]
 ) -> Iterator[tuple[str, str, Part, np.ndarray]]:
-    """Variant, site, part and array of every ``<site><ending>`` of a site that fits the pattern."""
+    """Variant, site, part and array of every ``<site><ending>`` whose site matches the pattern."""
     for key, name, values, part in tables.arrays(analysis.found.evaluations, f"{pattern}{ending}", remarks, CANNOT):
         if is_a_site(site := name.removesuffix(ending)):
             yield analysis.selection.name(key), site, part, values

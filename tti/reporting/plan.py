@@ -1,4 +1,4 @@
-"""More seeds: how many would decide what is undecided, and the command that trains them."""
+"""Plans for more seeds: how many would decide what is undecided, and the command that trains them."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tti.reporting.statistics import MOST_SEEDS
 
 
 def finding(analysis: Analysis) -> list[Found]:
-    """A row a number of seeds that some undecided variants need; nothing where all is decided."""
+    """One row per number of seeds that undecided variants need; empty if everything is decided."""
     open_ones = analysis.losses[analysis.losses["verdict"] == "undecided"]
     rows = []
     experiments = dict(zip(analysis.table["variant"], analysis.table["experiment"], strict=True))
@@ -24,17 +24,15 @@ def finding(analysis: Analysis) -> list[Found]:
     if not rows:
         return []
     note = (
-        "Seeds with which the loss would be decided with a chance of 80 %, one way or the other, were change and "
-        "spread what they were here. Few seeds know the spread badly: plan again after each batch. A report takes in "
-        "whatever seeds there are."
+        "Number of seeds that would decide the loss with 80 % power, one way or the other, if change and spread were "
+        "as observed. A few seeds estimate the spread poorly: plan again after each batch. A report uses all seeds "
+        "that exist."
     )
-    return [
-        Found("What more seeds would decide", [note], Rows(["undecided", "seeds", "needed", "what trains them"], rows))
-    ]
+    return [Found("What more seeds would decide", [note], Rows(["undecided", "seeds", "needed", "command"], rows))]
 
 
 def command(analysis: Analysis, variants: Sequence[str], needed: int) -> str:
-    """What trains the seeds that some variants of an experiment, and their controls, still lack; empty if none does."""
+    """The command that trains the missing seeds of some variants of an experiment and their controls; empty if none."""
     both = {*variants, *(analysis.controls[variant] for variant in variants)}
     runs = [run for run in analysis.selection.finished if analysis.selection.name(run.key) in both]
     seeds = {run.key.seed for run in runs}
@@ -48,6 +46,6 @@ def command(analysis: Analysis, variants: Sequence[str], needed: int) -> str:
 
 
 def common_overrides(runs: Sequence[Given]) -> list[str]:
-    """What all runs were started with, less variant and seed, and without the folders of this machine."""
+    """Overrides common to all runs, without variant and seed, and without folders of this machine."""
     common = [override for override in runs[0].overrides if all(override in other.overrides for other in runs[1:])]
     return [without_folders(override) for override in common if not override.startswith(("variant=", "seed="))]

@@ -1,4 +1,4 @@
-"""Figures of a comparison. They take tidy tables and know nothing of run folders."""
+"""Figures of a comparison, from tidy tables; nothing here depends on run folders."""
 
 import math
 import textwrap
@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 
 from tti.reporting.hues import Hue
 
-mpl.use("Agg")  # figures go to files; a machine without a display has no other backend
+mpl.use("Agg")  # figures go to files, and a machine may have no display
 STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,7 +27,7 @@ STYLE: Any = {
     "grid.alpha": 0.25,
     "font.size": 9,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "tti",  # equal figures are equal files
+    "svg.hashsalt": "tti",  # equal figures give equal files
 }
 COLOURS = (
     "#0072B2",
@@ -38,11 +38,11 @@ COLOURS = (
     "#56B4E9",
     "#6A51A3",
 )  # Okabe and Ito 2008, and violet
-INK = "#222222"  # of baselines
-MARKERS = "osD^vP*X"  # one a method, so that colour is not all that tells them apart
+INK = "#222222"  # colour of baselines
+MARKERS = "osD^vP*X"  # one per method, so that methods differ in more than colour
 DASHES = ("-", "--", ":", "-.")
 MOST_COLUMNS = 3
-ROW = 0.2  # inches of the legend
+ROW = 0.2  # height of a legend row in inches
 AROUND = [
     (r * math.cos(a), r * math.sin(a)) for r in (11, 17, 25, 36, 50) for a in np.linspace(0, 2 * math.pi, 17)[:-1]
 ]
@@ -51,7 +51,7 @@ Hues = Mapping[str, Hue]
 
 
 def plane(chart: Mapping[str, Any]) -> Figure:
-    """One figure of :func:`planes`, large."""
+    """One large figure with a panel of :func:`planes`."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
         _plane(axis, chart)
@@ -61,8 +61,10 @@ def plane(chart: Mapping[str, Any]) -> Figure:
 
 
 def planes(charts: Sequence[Mapping[str, Any]]) -> Figure:
-    """A panel for each chart of ``charts.fronts``: methods as lines through their strengths, intervals over seeds, the
-    front as steps."""
+    """A panel for each chart of ``charts.fronts``.
+
+    Methods are lines through their strengths, with intervals over seeds; the front is a step line.
+    """
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(charts))
         for axis, chart in zip(axes, charts, strict=False):
@@ -74,13 +76,13 @@ def planes(charts: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def curves(history: pd.DataFrame, panels: Mapping[str, str], hues: Hues, log: bool = False) -> Figure:
-    """One panel for each metric (column -> label) over the steps: the mean over seeds, and their range as a band.
+    """One panel per metric (column -> label) over the steps: the mean over seeds, with their range as a band.
 
     Args:
-        history: a row a logged step.
-        panels: what is shown.
-        hues: of all variants that are compared.
-        log: a logarithmic axis, for what is above 0.
+        history: one row per logged step.
+        panels: the metrics.
+        hues: hues of all compared variants.
+        log: use a logarithmic axis if any value is above 0.
     """
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(panels))
@@ -104,9 +106,9 @@ def curves(history: pd.DataFrame, panels: Mapping[str, str], hues: Hues, log: bo
 
 
 def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
-    """One panel for each chart of ``charts.strengths``: lines over a logarithmic axis, controls level with a band.
+    """One panel for each chart of ``charts.strengths``: lines over a logarithmic axis, controls as horizontal bands.
 
-    A zero stands at the left of the axis, which is linear below the smallest other number.
+    A zero is placed at the left of the axis, which is linear below the smallest other number.
     """
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(charts))
@@ -134,7 +136,7 @@ def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def spreads(runs: pd.DataFrame, quantiles: Sequence[str], label: str) -> Figure:
-    """A row a variant: the middle half of a distribution as a box, its 5th to 95th percentile as whiskers.
+    """One row per variant: the middle half of a distribution as a box, its 5th to 95th percentile as whiskers.
 
     ``quantiles`` are the columns with the 5th, 25th, 50th, 75th and 95th percentile; they are averaged over seeds.
     """
@@ -152,14 +154,14 @@ def spreads(runs: pd.DataFrame, quantiles: Sequence[str], label: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, and as SVG beside it, and free it."""
+    """Save a figure as PNG and SVG, and close it."""
     figure.savefig(path, dpi=150)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
 
 
 def shade(hue: Hue) -> Any:
-    """The colour of a variant: its method's, the milder the lighter."""
+    """The colour of a variant: its method's, lighter for milder strengths."""
     colour = INK if hue.colour is None else COLOURS[hue.colour]
     white = 0.55 * (1 - (hue.rank + 1) / hue.of)
     return tuple((1 - white) * part + white for part in mpl.colors.to_rgb(colour))
@@ -220,7 +222,7 @@ def _plane(axis: Axes, chart: Mapping[str, Any]) -> None:
 
 
 def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:
-    """The strengths at their points, where nothing else is: above all not each other."""
+    """Label points with their strengths, where nothing else is drawn."""
     axis.figure.canvas.draw()
     scale = axis.figure.dpi / 72
     points = [point for series in chart["series"] for point in series["points"]]
@@ -253,7 +255,7 @@ def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:
 
 
 def _along(axis: Axes, chart: Mapping[str, Any]) -> Iterator[np.ndarray]:
-    """Pixels on the intervals and the lines of a chart."""
+    """Pixels on the intervals and lines of a chart."""
     for series in chart["series"]:
         points = [np.array(point["at"]) for point in series["points"]]
         ends = [(p[:2] - d, p[:2] + d) for p in points for d in np.diag(np.nan_to_num(p[2:]))]
@@ -274,7 +276,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _legend(figure: Figure, *axes: Axes) -> None:
-    """Each variant once, whichever panel it is in."""
+    """A legend with each variant once, whichever panel it is in."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     columns = max(2, round(figure.get_figwidth() / 2.5))
     width, height = figure.get_size_inches()

@@ -1,4 +1,4 @@
-"""Blind rating of neurons: a sample that hides its methods, and what several raters said of it."""
+"""Blind rating of neurons: a sample that hides its methods, and the results of several raters."""
 
 import json
 import math
@@ -31,10 +31,14 @@ CONTEXTS_SHOWN = 12
 
 @dataclass(frozen=True)
 class Rated:
-    """What raters said.
+    """The raters' results.
 
-    ``labels``: variant -> the label of each rated neuron, that of most raters (*unclear* where none has the most);
-    ``alpha``: Krippendorff's α; ``raters`` how many ratings each gave; ``remarks`` on files that could not be read.
+    Attributes:
+        labels: variant -> the label of each rated neuron, by majority (*unclear* in case of a tie).
+        alpha: Krippendorff's α.
+        raters: number of ratings of each rater.
+        remarks: on files that could not be read.
+        sampled: number of neurons in the sample.
     """
 
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -44,7 +48,7 @@ class Rated:
     sampled: int = 0
 
     def rates(self) -> list[dict[str, Any]]:
-        """A row a variant: how many neurons were rated, and each category's rate with its Wilson interval."""
+        """One row per variant: the number of rated neurons, and each category's rate with its Wilson interval."""
         rows = []
         for variant, labels in self.labels.items():
             counts, n = Counter(labels), len(labels)
@@ -53,7 +57,7 @@ class Rated:
         return rows
 
     def sections(self) -> list[str]:
-        """As Markdown; nothing where nobody rated."""
+        """Markdown sections; empty if nobody rated."""
         if not self.raters:
             return []
         rows = [
@@ -63,23 +67,23 @@ class Rated:
         return ["## Blind rating", self.summary(), table(["variant", "neurons", *CATEGORIES], rows)]
 
     def summary(self) -> str:
-        """Who rated, and how far they agree."""
+        """The raters, and their agreement."""
         alpha = (
             "not defined (no neuron was rated twice, or all alike)" if math.isnan(self.alpha) else f"{self.alpha:.2f}"
         )
         raters = ", ".join(f"{escaped(name)} ({count})" for name, count in self.raters.items())
         return (
-            f"Raters who did not see the method: {raters}. A neuron counts as what most of them said, and as unclear "
-            f"where none has the most; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between "
-            f"raters: {alpha}."
+            f"Raters who did not see the method: {raters}. A neuron counts as the majority rated it, and as unclear in "
+            f"case of a tie; {CONFIDENCE:.0%} Wilson intervals over neurons. Krippendorff's α between raters: "
+            f"{alpha}."
         )
 
 
 def rated(analysis: Analysis, folder: Path, runs: Sequence[Browsed]) -> Rated:
-    """Write the sample to rate into ``folder/rating`` and read the raters' files that there are.
+    """Write the sample to rate into ``folder/rating``, and read the existing ratings.
 
-    The key to the sample stands outside that folder, so that the folder can be given away. Keys of former samples stay
-    in it: ratings of them still count.
+    The key to the sample is stored outside that folder, so that the folder can be given away. Keys of earlier samples
+    are kept: their ratings still count.
     """
     settings = analysis.config.rating
     items = list(sample(runs, settings.sites, settings.neurons, settings.seed))
@@ -92,13 +96,13 @@ def rated(analysis: Analysis, folder: Path, runs: Sequence[Browsed]) -> Rated:
 
 
 def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iterable[dict[str, Any]]:
-    """The same number of neurons of every variant, in an order that says nothing; those that never fire are left out.
+    """The same number of neurons of every variant, in random order, without neurons that never fire.
 
     Args:
-        runs: with contexts.
-        sites: glob; layers are drawn from evenly over neurons.
-        neurons: in all.
-        seed: of the choice and of the order.
+        runs: runs with contexts.
+        sites: glob; neurons of all matching layers are equally likely.
+        neurons: total number of neurons.
+        seed: seed of the sample and its order.
     """
     draw = random.Random(seed)
     variants: dict[str, list[Browsed]] = {}
@@ -116,7 +120,7 @@ def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iter
 
 
 def write_page(folder: Path, items: Sequence[Mapping[str, Any]], seed: int) -> None:
-    """The folder that a rater is given."""
+    """Write the folder for the raters."""
     folder.mkdir(parents=True, exist_ok=True)
     browser.copy_assets(("rating.html", "style.css", "data.js", "tokens.js", "rating.js"), folder)
     (folder / "rating.html").rename(folder / "index.html")
@@ -125,7 +129,7 @@ def write_page(folder: Path, items: Sequence[Mapping[str, Any]], seed: int) -> N
 
 
 def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
-    """What raters said of the neurons in the key; a file that cannot be read is remarked and left out."""
+    """The ratings of the neurons in the key; unreadable files are skipped with a remark."""
     said: dict[str, dict[str, str]] = {}
     remarks = []
     for path in paths:
@@ -153,7 +157,7 @@ def read(paths: Iterable[Path], key: Mapping[str, Mapping[str, Any]]) -> Rated:
 
 
 def majority(ratings: Sequence[str]) -> str:
-    """The rating given most often; *unclear* where two are."""
+    """The most frequent rating; *unclear* in case of a tie."""
     (first, count), *others = Counter(ratings).most_common()
     return "unclear" if others and others[0][1] == count else first
 

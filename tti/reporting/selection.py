@@ -1,4 +1,4 @@
-"""The runs below some folders that are compared, and what there is to say about the others."""
+"""The runs in some folders that are compared, and remarks on the others."""
 
 import glob
 import hashlib
@@ -15,7 +15,7 @@ from tti.reporting.given import Given, Key
 from tti.reporting.matched import shorter as shorter_runs
 from tti.runs import find
 
-# Of a run's data: the order, the speed and the place of the stories, not the stories.
+# Keys of the data that affect the order, speed or location of the stories, but not which stories they are.
 NOT_WHICH_DATA = (
     "data.seed",
     "data.layout",
@@ -30,8 +30,9 @@ NOT_WHICH_DATA = (
 class Selection:
     """The finished runs that are compared, all runs found, and remarks on what is missing or odd.
 
-    ``finished`` is in the order in which a report shows them: experiments as given, the baseline first in each, then by
-    the numbers in the variants' names. ``shorter``: finished runs that are one of these but for fewer steps, with it.
+    ``finished`` is in display order: experiments as given, the baseline first in each, then by the numbers in the
+    variants' names. ``shorter`` pairs finished runs that differ from one of these only in having fewer steps with that
+    run.
     """
 
     finished: tuple[Given, ...]
@@ -41,11 +42,11 @@ class Selection:
 
     @property
     def experiments(self) -> tuple[str, ...]:
-        """In the order given."""
+        """Experiments, in the order given."""
         return tuple(dict.fromkeys(run.key.experiment for run in self.finished))
 
     def name(self, key: Key) -> str:
-        """The variant's name in this report: its experiment is part of it where there are several."""
+        """The variant's name in this report, which includes its experiment if there are several."""
         return key.variant if len(self.experiments) == 1 else f"{key.experiment}/{key.variant}"
 
 
@@ -54,12 +55,12 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
 
     Args:
         patterns: folders and globs.
-        baseline: a variant, that of each experiment; or ``experiment/variant``, one for all.
-        compare_anyway: compare runs that differ in their data, too.
+        baseline: a variant, used in each experiment; or ``experiment/variant``, used for all.
+        compare_anyway: also compare runs that differ in their data.
 
     Raises:
-        ValueError: there are none, none has finished, two are the same experiment, variant and seed, or runs that are
-            compared with each other differ in data, tokenizer or validation set and ``compare_anyway`` is not set.
+        ValueError: there are no runs, none has finished, two have the same experiment, variant and seed, or runs that
+            are compared differ in data, tokenizer or validation set and ``compare_anyway`` is false.
     """
     found = list({run.folder.resolve(): run for pattern in patterns for run in _runs(pattern)}.values())
     finished = [run for run in found if run.status == "finished"]
@@ -82,32 +83,32 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
     if differing := [line for runs in ([finished] if "/" in baseline else compared) for line in differences(runs)]:
         if not compare_anyway:
             raise ValueError(
-                "these runs differ in data, tokenizer or validation set, so their figures do not compare:\n"
+                "these runs differ in data, tokenizer or validation set, so their figures are not comparable:\n"
                 + "\n".join(f"  {line}" for line in differing)
-                + "\nGive runs=... those that belong together, or compare_anyway=true."
+                + "\nSet runs=... to those that belong together, or compare_anyway=true."
             )
         remarks += [f"**compared anyway, although they differ**: {escaped(line)}" for line in differing]
     elif len(compared) > 1 and (between := differences(finished)):
         remarks += [
-            f"experiments differ, so compare changes and not figures across them: {escaped(line)}" for line in between
+            f"experiments differ, so compare changes, not figures, across them: {escaped(line)}" for line in between
         ]
     pairs = tuple((by_key[short], by_key[long]) for short, long in full.items())
     return Selection(tuple(finished), tuple(found), pairs, tuple(remarks))
 
 
 def is_baseline(key: Key, baseline: str) -> bool:
-    """Whether a run is one of the baseline ``variant`` or ``experiment/variant``."""
+    """Whether a run belongs to the baseline ``variant`` or ``experiment/variant``."""
     return baseline in (key.variant, f"{key.experiment}/{key.variant}")
 
 
 def by_size(variant: str) -> list[str | float]:
-    """Sorting key under which ``l1_1e-2`` follows ``l1_1e-3``."""
+    """Sort key that places ``l1_1e-2`` after ``l1_1e-3``."""
     parts = re.split(r"(\d+\.?\d*(?:e[+-]?\d+)?)", variant)
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def differences(runs: Iterable[Given]) -> list[str]:
-    """What the runs do not share of data, tokenizer and validation set: a line a property, with who has what."""
+    """Properties of data, tokenizer and validation set that the runs do not share: one line each, with who has what."""
     holders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     runs = list(runs)
     for run in runs:
@@ -116,13 +117,13 @@ def differences(runs: Iterable[Given]) -> list[str]:
     return [
         f"{name}: " + ", ".join(f"{value} ({_some(names)})" for value, names in values.items())
         for name, values in holders.items()
-        # A key that only some runs have came, or went, with a version: its default is what the others had.
+        # A key that only some runs have was added or removed by a version; its default is what the others had.
         if len(values) > 1 and sum(map(len, values.values())) == len(runs)
     ]
 
 
 def fingerprint(run: Given) -> dict[str, str]:
-    """What must be equal for two runs' figures to compare; files by name, since machines keep them elsewhere."""
+    """What must be equal for two runs to be comparable; files by name, since folders differ by machine."""
     given = run.config.get("data")
     data = {
         key: _by_name(value)
@@ -141,7 +142,7 @@ def fingerprint(run: Given) -> dict[str, str]:
 
 
 def named(runs: Iterable[tuple[str, int]]) -> str:
-    """Variants and seeds, briefly: those that lack the same seeds together."""
+    """Variants and seeds in short form: variants with the same seeds together."""
     seeds: dict[str, list[str]] = {}
     for variant, seed in runs:
         seeds.setdefault(variant, []).append(str(seed))
@@ -167,14 +168,14 @@ def _require_distinct(runs: Iterable[Given]) -> None:
     for run in runs:
         if run.key in seen:
             raise ValueError(
-                f"{seen[run.key].folder} and {run.folder} are the same experiment, variant and seed. Give runs=... one "
-                "of them"
+                f"{seen[run.key].folder} and {run.folder} are the same experiment, variant and seed. Set runs=... to "
+                "one of them"
             )
         seen[run.key] = run
 
 
 def _gaps(runs: Sequence[Given]) -> list[str]:
-    """Seeds that some variants of an experiment have and others have not."""
+    """Seeds that some variants of an experiment have and others lack."""
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     every: dict[str, set[int]] = defaultdict(set)
     for run in runs:

@@ -1,4 +1,4 @@
-"""How alike the layers of a model are, and two models layer by layer: debiased linear CKA."""
+"""Similarity of a model's layers, and of two models layer by layer: debiased linear CKA."""
 
 import fnmatch
 import re
@@ -25,12 +25,12 @@ def between_runs(
 ) -> tuple[pd.DataFrame, list[str]]:
     """CKA of each run with its experiment's baseline of the same seed, and of the baseline's seeds with each other.
 
-    At the stored tokens, which all runs with the same data share. Alongside another seed's, a value says whether a
-    method changes what a layer represents by more than a seed does.
+    Computed at the stored tokens, which all runs with the same data share. The value for two baseline seeds shows
+    whether a method changes a layer's representation more than a seed does.
 
     Returns:
-        ``variant, kind, layer, cka``: a row a pair of runs and layer; the variant of two seeds of a baseline is "". And
-        remarks on what could not be read.
+        ``variant, kind, layer, cka``, one row per pair of runs and layer, where the variant of two baseline seeds is
+        ""; and remarks on what could not be read.
     """
     remarks: list[str] = []
     rows: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def between_layers(
 def _samples(
     evaluations: Mapping[Key, Evaluation], key: Key, sites: Sequence[str], remarks: list[str]
 ) -> dict[str, torch.Tensor]:
-    """Site -> ``[token, width]``; with the places of the tokens, so that only equal ones are compared."""
+    """Site -> ``[token, width]``; and, under "", the positions of the tokens, so that only equal ones are compared."""
     samples: dict[str, torch.Tensor] = {}
     for _, name, values, part in tables.arrays({key: evaluations[key]}, f"*{SAMPLE}", remarks, "no CKA between runs"):
         site = name.removesuffix(SAMPLE)

@@ -1,4 +1,4 @@
-"""What may be said from a few seeds: t intervals, paired tests, equivalence, many comparisons at once, power."""
+"""Statistics from a few seeds: t intervals, paired tests, equivalence, multiple comparisons, power."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,8 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 ALPHA = round(1 - CONFIDENCE, 12)
-POWER = 0.8  # with which a planned comparison is to decide
-MOST_SEEDS = 100  # that are worth planning for
+POWER = 0.8  # with which a planned comparison should decide
+MOST_SEEDS = 100  # worth planning for
 Key = TypeVar("Key")
 
 
@@ -35,8 +35,8 @@ def difference_p(differences: Sequence[float]) -> float:
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
     """p of two one-sided t tests (TOST; Schuirmann 1987) that the mean lies within ``-margin .. margin``.
 
-    It is the larger of the two: below alpha, the ``1 - 2 alpha`` interval lies wholly within the margin. NaN for fewer
-    than two values.
+    It is the larger of the two: below alpha, the ``1 - 2 alpha`` interval lies entirely within the margin. NaN for
+    fewer than two values.
     """
     if len(differences) < 2:
         return math.nan
@@ -49,24 +49,24 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
 def in_sequence(p: Mapping[Key, float], sequences: Iterable[Sequence[Key]]) -> dict[Key, float]:
     """p-values corrected for a fixed order within each sequence and for the number of sequences.
 
-    The procedure of Bretz, Maurer, Brannath and Posch (2009, *A graphical approach*, Algorithm 2) on chains, which
-    start with equal shares of alpha. The first hypothesis of a chain is tested at the chain's share; its rejection
-    hands the share to the next one, and the last one's to the chains that are left, in equal parts. That bounds the
-    chance of any false rejection. One sequence alone costs no correction; sequences of one hypothesis are Holm's
+    The procedure of Bretz, Maurer, Brannath and Posch (2009, *A graphical approach*, Algorithm 2) on chains with equal
+    initial shares of alpha. The first hypothesis of a chain is tested at the chain's share. Rejecting it passes the
+    share to the next hypothesis, and after the last one to the remaining chains in equal parts. This bounds the
+    probability of any false rejection. A single sequence needs no correction; sequences of one hypothesis are Holm's
     (1979) procedure.
 
     Args:
-        p: of each hypothesis. A NaN is no test: it stays NaN and the sequence goes on without it.
+        p: p-value of each hypothesis. NaN means no test: it stays NaN, and the sequence continues without it.
         sequences: the hypotheses, in the order in which they are tested.
 
     Returns:
-        Corrected p-values: what is below alpha is rejected at that level.
+        Corrected p-values: those below alpha are rejected at that level.
     """
     chains = [[key for key in sequence if not math.isnan(p[key])] for sequence in sequences]
     chains = [chain for chain in chains if chain]
     corrected, largest = dict.fromkeys(p, math.nan), 0.0
     while chains:
-        share = 1 / len(chains)  # a chain's share changes only when another ends, in equal parts
+        share = 1 / len(chains)  # a chain's share changes only when another chain ends, in equal parts
         chain = min(chains, key=lambda each: p[each[0]])
         largest = max(largest, min(1.0, p[chain[0]] / share))
         corrected[chain.pop(0)] = largest
@@ -75,15 +75,15 @@ def in_sequence(p: Mapping[Key, float], sequences: Iterable[Sequence[Key]]) -> d
 
 
 def detectable(sd: float, n: int, alpha: float = ALPHA) -> float:
-    """The smallest mean difference that a paired t test of ``n`` seeds finds with the probability ``POWER``.
+    """The smallest mean difference that a paired t test of ``n`` seeds detects with the power ``POWER``.
 
     Args:
         sd: standard deviation of the paired differences.
-        n: seeds.
+        n: number of seeds.
         alpha: level of the two-sided test.
 
     Returns:
-        In units of ``sd``'s; NaN for fewer than two seeds or an unknown deviation.
+        The difference, in the unit of ``sd``; NaN for fewer than two seeds or an unknown deviation.
     """
     return math.nan if n < 2 or math.isnan(sd) else sd * _detectable(n, alpha)
 
@@ -94,29 +94,29 @@ def _detectable(n: int, alpha: float) -> float:
 
 
 def differs_power(mean: float, sd: float, n: np.ndarray | int, alpha: float = ALPHA) -> np.ndarray:
-    """Chance that a paired t test of ``n`` seeds rejects "no change" where the change is ``mean`` (noncentral t)."""
+    """Power of a paired t test of ``n`` seeds if the change is ``mean`` (noncentral t)."""
     shift = np.sqrt(n) * abs(mean) / max(sd, 1e-12)
     power = stats.nct.sf(stats.t.ppf(1 - alpha / 2, np.subtract(n, 1)), np.subtract(n, 1), np.minimum(shift, 1e6))
     return np.asarray(power)
 
 
 def equivalence_power(mean: float, sd: float, margin: float, n: np.ndarray | int, alpha: float = ALPHA) -> np.ndarray:
-    """Chance that two one-sided tests show a change of ``mean`` to lie within the margin (Phillips 1990).
+    """Power of two one-sided tests to show that a change of ``mean`` lies within the margin (Phillips 1990).
 
-    A lower bound: that both reject is at least as likely as the sum of the two chances less one.
+    A lower bound: the probability that both reject is at least the sum of the two probabilities minus one.
     """
     df, error = np.subtract(n, 1), max(sd, 1e-12) / np.sqrt(n)
     bound = stats.t.ppf(1 - alpha, df)
-    # scipy gives NaN for chances too small to compute.
+    # scipy gives NaN for probabilities too small to compute.
     below, above = (np.nan_to_num(stats.nct.cdf(-bound, df, np.clip((sign * mean - margin) / error, -1e6, 1e6)))
                     for sign in (1, -1))  # fmt: skip
     return np.maximum(0.0, below + above - 1)
 
 
 def seeds_needed(mean: float, sd: float, margin: float, alpha: float = ALPHA) -> float:
-    """The fewest seeds that decide with the probability ``POWER``, were change and deviation what they were here.
+    """The fewest seeds that decide with the power ``POWER`` if change and deviation are as observed.
 
-    Either test may decide: of a difference, or of its lying within the margin. Infinite beyond ``MOST_SEEDS``.
+    Either test may decide: for a difference, or for lying within the margin. Infinite beyond ``MOST_SEEDS``.
     """
     if math.isnan(mean) or math.isnan(sd):
         return math.nan
@@ -128,11 +128,11 @@ def seeds_needed(mean: float, sd: float, margin: float, alpha: float = ALPHA) ->
 def ratio(differences: np.ndarray, tokens: np.ndarray) -> tuple[float, float]:
     """Summed differences over summed tokens, and the half width of its interval over stories.
 
-    The ratio estimator's linearised variance (Cochran 1977, 6.4): stories are the independent units, not tokens.
+    Uses the ratio estimator's linearised variance (Cochran 1977, 6.4): stories are the independent units, not tokens.
 
     Args:
-        differences: ``[story]`` nats by which one model's loss on each story is above another's.
-        tokens: ``[story]`` scored tokens of each.
+        differences: ``[story]``, each story's loss of one model minus another's, in nats.
+        tokens: ``[story]``, tokens in the loss of each story.
     """
     n, estimate = len(tokens), float(differences.sum() / tokens.sum())
     if n < 2:
@@ -143,7 +143,7 @@ def ratio(differences: np.ndarray, tokens: np.ndarray) -> tuple[float, float]:
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a rate (Wilson 1927); NaN without a trial."""
+    """Wilson score interval of a rate (Wilson 1927); NaN without trials."""
     if not n:
         return math.nan, math.nan
     interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")

@@ -1,4 +1,4 @@
-"""What was compared, what it costs and what was gained, in a few sentences: the first that a reader sees."""
+"""The summary: what was compared, what it costs and what was gained, in a few sentences at the top."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from tti.reporting.statistics import ALPHA
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """In Markdown, one for each question."""
+    """One Markdown sentence for each question."""
     return [_compared(analysis), *_gained(analysis), *_cost(analysis), *_trust(analysis)]
 
 
@@ -21,7 +21,7 @@ def _compared(analysis: Analysis) -> str:
     tokens = float(table["tokens"].mean())
     return (
         f"**Compared:** {len(analysis.variants)} variants, {count} seed{'' if count == '1' else 's'} each, "
-        f"{' or '.join(f'{n:,}' for n in steps)} steps and about {_short(tokens)} tokens a run; "
+        f"{' or '.join(f'{n:,}' for n in steps)} steps and about {_short(tokens)} tokens per run; "
         f"{len(analysis.found.metrics)} of {len(finished)} runs evaluated on {analysis.config.split}."
     )
 
@@ -63,21 +63,19 @@ def _trust(analysis: Analysis) -> list[str]:
         for variant, reason in reasons.items():
             groups.setdefault(reason, []).append(variant)
         said = "; ".join(f"*{reason}*: {_names(names)}" for reason, names in groups.items())
-        lines.append(
-            f"**No statement on interpretability** of models that counting n-grams beats, or may beat: {said}."
-        )
+        lines.append(f"**No statement on interpretability** of models that an n-gram model beats, or may beat: {said}.")
     if beyond := _beyond_rotation(analysis):
-        lines.append(f"**More than a change of basis?** Of all figures with a rotation, by interval: {beyond}.")
+        lines.append(f"**More than a change of basis?** Among all figures with a rotation, by interval: {beyond}.")
     return lines
 
 
 def _converged(analysis: Analysis) -> str:
-    """By how much the baselines still fell at the end."""
+    """How much the baselines still fell at the end."""
     share, nats = analysis.config.converged.share, analysis.config.converged.nats
     means = {v: float(f.mean()) for v, f in analysis.falls.groupby("variant", sort=False) if v in analysis.baselines}
     if not means:
         return (
-            f"**Converged?** Not known: no baseline has a shorter run (`trainer.max_steps` {share:g} times as many), "
+            f"**Converged?** Unknown: no baseline has a shorter run (`trainer.max_steps` {share:g} times as large), "
             "so nothing is compared at matched loss either."
         )
     said = "; ".join(f"{code(str(v))} {-fall:+.4f}: {'yes' if fall < nats else 'no'}" for v, fall in means.items())
@@ -85,7 +83,7 @@ def _converged(analysis: Analysis) -> str:
 
 
 def _beyond_rotation(analysis: Analysis) -> str:
-    """How many figures are better beyond a rotation, of how many, and how many would be by chance."""
+    """How many figures are better or worse beyond a rotation, how many there are, and how many to expect by chance."""
     groups: dict[tuple[int, int, int], list[str]] = {}
     for variant, row in analysis.beyond.iterrows():
         marks = [findings.mark(row[name], analysis.sign(name)) for name in dict.fromkeys(row.index.get_level_values(0))

@@ -1,4 +1,4 @@
-"""Run folders as tidy tables. A variant's column holds its name in this report (``Selection.name``)."""
+"""Run folders as tidy tables. The variant column holds the variant's name in this report (``Selection.name``)."""
 
 import fnmatch
 import math
@@ -21,9 +21,11 @@ Metrics = Mapping[Key, Mapping[str, float]]
 class Evaluated:
     """The evaluations of the runs on one split, as far as they can be read.
 
-    ``metrics``, ``untrained`` and ``rotated``: ``<part>/<metric>`` of the trained model and of its two controls;
-    ``audits``: the metrics of the gaming audit; ``evaluations``: the trained models' folders; ``remarks``: what could
-    not be read and why.
+    Attributes:
+        metrics, untrained, rotated: ``<part>/<metric>`` of the trained model and of its two controls, by run.
+        audits: metrics of the gaming audit, by run.
+        evaluations: folders of the trained models' evaluations, by run.
+        remarks: what could not be read, and why.
     """
 
     metrics: Metrics
@@ -35,12 +37,12 @@ class Evaluated:
 
 
 def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
-    """Read what there is; a part that is damaged or of another schema version is left out and named.
+    """Read the existing evaluations; a part that is damaged or has another schema version is skipped with a remark.
 
     Args:
-        selection: whose finished runs are read.
-        split: of the corpus.
-        audit: the part that measures metrics and not the run.
+        selection: the selection whose finished runs are read.
+        split: split of the corpus.
+        audit: the part that measures metrics instead of runs.
     """
     metrics: dict[str, dict[Key, dict[str, float]]] = {TRAINED: {}, RANDOM_INIT: {}, ROTATION: {}}
     audits: dict[Key, dict[str, float]] = {}
@@ -62,16 +64,16 @@ def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
         remarks.append(f"not evaluated on {split}: {missing} (`python -m tti.evaluate run=...`)")
     elif without:
         remarks.append(
-            f"no run was evaluated on {split}, so figures of the training are all there is: "
+            f"no run was evaluated on {split}, so only figures of the training are available: "
             "`python -m tti.evaluate run=...` measures the rest"
         )
     return Evaluated(metrics[TRAINED], metrics[RANDOM_INIT], metrics[ROTATION], audits, evaluations, tuple(remarks))
 
 
 def records(selection: Selection, measured: Metrics) -> list[dict[str, Any]]:
-    """A finished run each: who it is, every final figure of the training, and every metric of its evaluation.
+    """One record per finished run: its labels, every final figure of training, and every metric of its evaluation.
 
-    ``method``, ``knob`` and ``strength`` are those of :func:`strengths`.
+    ``method``, ``knob`` and ``strength`` come from :func:`strengths`.
     """
     rows = []
     knobs = {
@@ -91,7 +93,7 @@ def records(selection: Selection, measured: Metrics) -> list[dict[str, Any]]:
 
 
 def lengths(selection: Selection, rows: Sequence[Mapping[str, Any]], split: str) -> tuple[pd.DataFrame, list[str]]:
-    """The final figures of all runs, shorter ones under the variant that they are shorter runs of; and remarks."""
+    """Final figures of all runs, with shorter runs under the variant of their full run; and remarks."""
     remarks: list[str] = []
     short = []
     for run, full in selection.shorter:
@@ -105,8 +107,8 @@ def lengths(selection: Selection, rows: Sequence[Mapping[str, Any]], split: str)
 def figures(rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, pd.Series]:
     """Metric -> its values by ``variant, seed``, for the runs in which it was measured.
 
-    A metric that a run lacks is not there; one that is undefined there is NaN. These are two things: the first is a
-    smaller sample, the second a result.
+    A metric that a run lacks is absent; one that is undefined is NaN. The first is a smaller sample, the second a
+    result.
     """
     names = dict.fromkeys(name for row in rows.values() for name in row)
     return {name: _series({key: row[name] for key, row in rows.items() if name in row}) for name in names}
@@ -118,12 +120,12 @@ def _series(values: Mapping[tuple[str, int], Any]) -> pd.Series:
 
 
 def history(selection: Selection) -> pd.DataFrame:
-    """A row a logged step of every finished run."""
+    """One row per logged step of every finished run."""
     return pd.DataFrame([labels(selection, run) | entry for run in selection.finished for entry in run.run.metrics()])
 
 
 def by_name(selection: Selection, metrics: Metrics) -> dict[str, pd.Series]:
-    """:func:`figures` of metrics by key."""
+    """:func:`figures` of metrics given by key."""
     return figures({(selection.name(key), key.seed): found for key, found in metrics.items()})
 
 
@@ -142,10 +144,10 @@ class Strength:
 
 
 def strengths(runs: Iterable[Given]) -> dict[str, Strength]:
-    """Method and strength of each variant of an experiment, from the overrides that not all its runs share.
+    """Method and strength of each variant of an experiment, from the overrides that its runs do not all share.
 
-    A method is what two variants share when the one number among these overrides is set aside; a variant with none, or
-    with several, is a method of its own, of no strength.
+    The strength is the single number among these overrides, and the method is the rest; a variant with no such number,
+    or with several, is a method of its own without strength.
     """
     overrides = {run.key.variant: dict(o.lstrip("+").partition("=")[::2] for o in run.overrides) for run in runs}
     own = {variant: _uncommon(values, overrides.values()) for variant, values in overrides.items()}
@@ -179,7 +181,7 @@ def _is_number(value: str) -> bool:
 
 
 def operations(run: Given) -> float:
-    """Floating-point operations of the training; NaN for a run from before summaries had them."""
+    """Floating-point operations of the training; NaN for runs whose summary does not have them yet."""
     return float(run.summary.get("operations_per_token", math.nan) * run.summary["tokens"])
 
 
@@ -195,20 +197,20 @@ def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str,
 
 
 def shortened(error: Exception, evaluation: Evaluation) -> str:
-    """What went wrong, without the folders of this machine and without markup."""
+    """The error message without folders of this machine and without markup."""
     return escaped(str(error).replace(str(evaluation.run.parent.parent) + "/", ""))
 
 
 def arrays(
     evaluations: Mapping[Key, Evaluation], pattern: str, remarks: list[str], why: str
 ) -> Iterator[tuple[Key, str, np.ndarray, Part]]:
-    """Key, name, values and part of every array whose name fits a glob, one at a time.
+    """Key, name, values and part of every array whose name matches a glob, one at a time.
 
     Args:
-        evaluations: where to look.
-        pattern: of the names.
-        remarks: gets a line, which begins with ``why``, for each part that cannot be read.
-        why: what is missing then.
+        evaluations: the evaluations to search.
+        pattern: glob of array names.
+        remarks: receives a line, starting with ``why``, for each part that cannot be read.
+        why: what is missing in that case.
     """
     for key, evaluation in evaluations.items():
         for name in evaluation.parts():
@@ -223,7 +225,7 @@ def arrays(
 
 @dataclass(frozen=True)
 class StoryLosses:
-    """Nats and tokens in the loss of each story of a split."""
+    """Nats and number of tokens in the loss of each story of a split."""
 
     nll: np.ndarray
     tokens: np.ndarray
