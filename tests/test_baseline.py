@@ -11,6 +11,8 @@ CONFIG = {
     "seed": 42,
     "data": {"stories_per_step": 8},
     "model": {"d_model": 16},
+    "optimizer": {"lr": 1e-3},
+    "schedule": {},
     "trainer": {"max_steps": 100, "val_check_interval": 5, "accumulate_grad_batches": 1},
     "regularizer": {},
 }
@@ -29,39 +31,38 @@ def baseline(tmp_path):
 
 
 def like(**changes):
-    return {key: CONFIG[key] | changes.get(key, {}) if key != "seed" else changes.get("seed", 42)
-            for key in ("seed", "data", "model", "trainer")}  # fmt: skip
+    return OmegaConf.merge(CONFIG, changes)
 
 
 def test_it_is_the_validation_loss_at_a_step(baseline):
-    curve = validation_curve(str(baseline), like())
+    curve = validation_curve(like(), str(baseline))
     assert {step: curve(step) for step in LOSSES} == LOSSES
 
 
 def test_a_number_holds_everywhere():
-    curve = validation_curve(1.5, like())
+    curve = validation_curve(like(), 1.5)
     assert curve(1) == curve(100) == 1.5
 
 
 def test_too_few_validations_to_steer_by_is_an_error():
     with pytest.raises(ValueError, match="this run has 2; give it 10 or more"):
-        validation_curve(1.5, like(trainer={"val_check_interval": 50}))
+        validation_curve(like(trainer={"val_check_interval": 50}), 1.5)
 
 
 def test_without_one_it_says_how_to_give_one():
     with pytest.raises(ValueError, match=r"weighting\.baseline\.of=FOLDER"):
-        validation_curve(None, like())
+        validation_curve(like(), None)
 
 
 def test_a_folder_without_a_run_names_those_nearby(baseline):
     with pytest.raises(ValueError, match="holds no run"):
-        validation_curve(str(baseline.parent / "seed-43"), like())
+        validation_curve(like(), str(baseline.parent / "seed-43"))
 
 
 def test_it_must_have_finished(baseline):
     (baseline / "summary.json").unlink()
     with pytest.raises(ValueError, match="is unfinished: start it again"):
-        validation_curve(str(baseline), like())
+        validation_curve(like(), str(baseline))
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,8 @@ def test_it_must_have_finished(baseline):
 )
 def test_it_must_be_the_same_training(baseline, changes, named):
     with pytest.raises(ValueError, match=f"is no baseline of this run.*{named}"):
-        validation_curve(str(baseline), like(**changes))
+        validation_curve(like(**changes), str(baseline))
 
 
 def test_what_cannot_change_the_result_may_differ(baseline):
-    validation_curve(str(baseline), like(trainer={"accelerator": "gpu"}, data={"num_workers": 3}))
+    validation_curve(like(trainer={"accelerator": "gpu"}, data={"num_workers": 3}), str(baseline))

@@ -4,7 +4,18 @@ import pytest
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from tti.configuration import LONGEST_NAME, alternatives, conf_dir, digest, every, flat, identity, spell
+from tti.configuration import (
+    LONGEST_NAME,
+    Recorded,
+    alternatives,
+    conf_dir,
+    digest,
+    every,
+    flat,
+    identity,
+    spell,
+    without_repetitions,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +94,34 @@ def test_identity_of_a_composed_configuration(compose):
     assert without_folder(compose, *same) == reference
     for other in ("seed=43", "trainer.devices=2", "regularizer=l1", "model/mlp=topk"):
         assert without_folder(compose, other) != reference
+
+
+BUDGETS = ("regularizer=[l1,hoyer,online_sae]", "weighting=budget", "+weighting@regularizer.l1.weighting=budget")
+
+
+def mappings(config, path=""):
+    """Every mapping of several keys in a configuration, with its place."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from [(value, f"{path}{key}")] if len(value) > 1 else []
+            yield from mappings(value, f"{path}{key}.")
+
+
+def test_a_configuration_says_nothing_twice(compose):
+    config = OmegaConf.to_container(compose("model=tiny", "data=grammar", "variant=v", *BUDGETS[:2]), resolve=True)
+    said = [value for value, _ in mappings(config)]
+    assert len(said) > 20
+    assert [place for value, place in mappings(config) if said.count(value) > 1] == []
+
+
+def test_a_budget_whose_configuration_said_its_training_again_is_the_same_run(compose):
+    now = compose("model=tiny", "data=grammar", "variant=v", "threads=1", *BUDGETS)
+    then = now.copy()
+    for owner in (then, then.regularizer.l1):
+        owner.weighting.baseline = {
+            **owner.weighting.baseline, "_recursive_": False, "like": {"seed": 42, "model": now.model},
+        }  # fmt: skip
+    assert Recorded(without_repetitions(then), None).differences(now) == {}
 
 
 def test_digests_differ():

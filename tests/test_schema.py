@@ -19,7 +19,7 @@ CONF = Path(conf_dir())
 NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.post"}  # where a command has no default
 BAD = (0, -1, math.nan, math.inf, "word", 1.5, None)
 # Groups without numbers of their own, and those that tti.sae and tti.evaluate have altogether.
-ELSEWHERE = ("hydra", "experiment", "logger", "autoencoder", "evaluation")
+ELSEWHERE = ("hydra", "experiment", "logger", "evaluation")
 WITHIN = {"regularizer/autoencoder": ["regularizer=online_sae"], "model/mlp/router": ["model/mlp=moe"]}
 NEGATIVE = {"weighting.baseline.of"}  # a loss as a number
 
@@ -46,7 +46,7 @@ def _configurations() -> Iterator[DictConfig]:
         group, option = path.parent.relative_to(CONF).as_posix(), path.stem
         if group == "hydra/launcher":
             yield OmegaConf.create({"hydra": {"launcher": OmegaConf.load(path)}})
-        elif group.startswith(("hydra", "autoencoder", "evaluation", "experiment", "logger")) or (group, option) == (
+        elif group.startswith(("hydra", "evaluation", "experiment", "logger")) or (group, option) == (
             "data",
             "stream",
         ):

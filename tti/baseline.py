@@ -1,25 +1,25 @@
 """What a run is compared with while it trains: the validation losses of a finished baseline, or a number."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import Recorded, is_for_elsewhere
 from tti.data.corpora import Corpus, require_same_tokens
 from tti.runs import Run
 
 FEWEST_VALIDATIONS = 10
+SHARED = ("seed", "data", "model", "optimizer", "schedule", "trainer")  # parts of a configuration
 
 
-def validation_curve(of: str | float | None, like: Mapping[str, Any]) -> Callable[[int], float]:
+def validation_curve(config: DictConfig, of: str | float | None) -> Callable[[int], float]:
     """The validation loss in nats of a baseline after a number of steps.
 
     Args:
+        config: of the present run, of which the baseline must share ``SHARED``.
         of: the folder of a finished run; or a number, which then holds at every step.
-        like: parts of the present run's configuration, which the baseline must share.
 
     Raises:
         ValueError: there is no baseline, it has not finished, or it differs (the message names the keys), be it in the
@@ -30,20 +30,20 @@ def validation_curve(of: str | float | None, like: Mapping[str, Any]) -> Callabl
             "a budget needs a baseline to be counted from: weighting.baseline.of=FOLDER of a finished run with the "
             "same data, model and seed, or a number of nats"
         )
-    _require_validations(like["trainer"])
+    _require_validations(config.trainer)
     if not isinstance(of, str):
         return lambda step: of
     run = Run(Path(of))
     _require_finished(run)
-    _require_alike(run, like)
+    _require_alike(run, config)
     if run.digests and not is_for_elsewhere():  # where the data are
-        _require_same_data(run, instantiate(like["data"]["corpus"]))
+        _require_same_data(run, instantiate(config.data.corpus))
     losses = {int(entry["step"]): entry["val/loss"] for entry in run.metrics() if "val/loss" in entry}
     return losses.__getitem__
 
 
-def _require_validations(trainer: Mapping[str, Any]) -> None:
-    count = trainer["max_steps"] * trainer["accumulate_grad_batches"] // trainer["val_check_interval"]
+def _require_validations(trainer: DictConfig) -> None:
+    count = trainer.max_steps * trainer.accumulate_grad_batches // trainer.val_check_interval
     if count < FEWEST_VALIDATIONS:
         raise ValueError(
             f"a budget is steered by validations, and this run has {count}; give it {FEWEST_VALIDATIONS} or more, "
@@ -61,9 +61,9 @@ def _require_same_data(run: Run, corpus: Corpus) -> None:
     require_same_tokens(run.digests, run.digests_now(corpus), whose, otherwise)
 
 
-def _require_alike(run: Run, like: Mapping[str, Any]) -> None:
-    there = Recorded(OmegaConf.create({key: run.config[key] for key in like}), run.recorded.overrides)
-    differences = there.differences(OmegaConf.create(dict(like)))
+def _require_alike(run: Run, config: DictConfig) -> None:
+    there, here = (OmegaConf.create({key: each[key] for key in SHARED}) for each in (run.config, config))
+    differences = Recorded(there, run.recorded.overrides).differences(here)
     differences.pop("model.vocab_size", None)  # the tokenizer's, and by now filled in here
     if differences:
         shown = "; ".join(f"{key} ({there} there, {here} here)" for key, (there, here) in differences.items())

@@ -43,7 +43,6 @@ WITHOUT_EFFECT = (
     "trainer.strategy",
     "trainer.plugins",
     "variant",
-    "weighting.baseline.like",
 )
 # Measured along the way. A folder's name may say it, but no run is another for it.
 MEASURED = ("metrics",)
@@ -73,6 +72,14 @@ def conf_dir() -> str:
         if (candidate / "train.yaml").is_file():
             return str(candidate.resolve())
     raise SystemExit(f"no train.yaml in {' or '.join(map(str, candidates))}: set TTI_CONF to the folder conf/")
+
+
+def options(group: str) -> dict[str, Path]:
+    """The YAML files of a configuration group by name, wherever the present command looks for them."""
+    told = HydraConfig.instance().cfg
+    sources = HydraConfig.get().runtime.config_sources if told is not None else ()
+    folders = {each.path: None for each in sources if each.schema == "file"} | {conf_dir(): None}
+    return {path.stem: path for folder in reversed(folders) for path in sorted(Path(folder, group).glob("*.yaml"))}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -174,6 +181,10 @@ def without_repetitions(config: DictConfig) -> DictConfig:
     kept = config.copy()
     if "task" in kept:
         kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
+    regularizers = (kept.get("regularizer") or {}).values()
+    for owner in (kept, *filter(OmegaConf.is_dict, regularizers)):
+        if OmegaConf.select(owner, "weighting.baseline.like") is not None:
+            del owner.weighting.baseline.like
     return kept
 
 

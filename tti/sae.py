@@ -101,7 +101,7 @@ class Autoencoders:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        from tti.autoencoders.sweep import chosen
+        from tti.autoencoders.kinds import sweep
         from tti.evaluation.stories import StorySet
 
         self.config = config
@@ -110,7 +110,7 @@ class Autoencoders:
         self.net = self.run.model(config.checkpoint).to(config.device)
         self.fit = instantiate(config.fit)
         self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), self.net.sites)
-        self.makes = chosen(instantiate(config.kinds), config.kind)
+        self.makes = sweep(config.kind, config)
         for site in self.sites:
             for _ in self._made(site):  # makes no sense: known before the data are opened
                 pass

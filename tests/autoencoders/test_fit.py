@@ -6,8 +6,8 @@ import torch
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.batch_topk import BatchTopK
 from tti.autoencoders.fit import Fit
+from tti.autoencoders.kinds import sweep
 from tti.autoencoders.standard import Standard
-from tti.autoencoders.sweep import Sweep, chosen
 from tti.autoencoders.topk import TopK
 
 D, WIDE = 12, 24
@@ -111,9 +111,8 @@ def test_again_is_the_same_untrained_and_sparser_is_sparser(kind):
 
 
 def test_a_sweep_makes_one_for_every_value_of_those_asked_for():
-    kinds = {"topk": Sweep(TopK, k=[2, 4]), "standard": Sweep(Standard, sparsity_weight=[0.1])}
-    makes = chosen(kinds, ["topk", "standard"])
-    assert list(makes) == ["topk_2", "topk_4", "standard_0.1"]
+    makes = sweep(["topk", "standard"], {"k": [2, 4]})
+    assert list(makes) == ["topk_2", "topk_4", "standard_0.03"]  # what its YAML says
     assert makes["topk_4"](**COMMON).arguments == COMMON | {"k": 4}
-    with pytest.raises(ValueError, match="no kind of autoencoder gated; there are: topk, standard"):
-        chosen(kinds, ["gated"])
+    with pytest.raises(ValueError, match="no kind of autoencoder gated; there are: batch_topk, standard, topk"):
+        sweep(["gated"], {})

@@ -100,7 +100,7 @@ def test_other_settings_and_other_models_are_not_overwritten_unless_told(sae, fo
     ("wrong", "message"),
     [
         (["site=nope"], "no site of this model matches 'nope'; it has:"),
-        (["kind=[gated]"], "no kind of autoencoder gated; there are: standard, topk, batch_topk"),
+        (["kind=[gated]"], "no kind of autoencoder gated; there are: batch_topk, standard, topk"),
         (["k=[1000]"], "k=1000 latents per token: must be from 1 to 64"),
         (["run=elsewhere"], "elsewhere is not started"),
         (["split=train"], "split=train: autoencoders train on it"),
@@ -118,7 +118,7 @@ def test_one_that_was_trained_with_the_model_is_measured_beside_fresh_ones(comma
         "measured_tokens=500",
         "expansion=2",
         "kind=[topk]",
-        "kinds.topk.k=[4]",
+        "k=[4]",
         "gap_factors=[0.5,1,2]",
     ]
     settings = [f"evaluation.sae.{each}" for each in [*small, *(f"fit.{setting}" for setting in FIT)]]

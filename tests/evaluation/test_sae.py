@@ -24,7 +24,7 @@ SMALL = {
     "kind": ["topk"],
     "fit": {"batch": 64, "passes": 2},
 }
-SMALL |= {"kinds": {"topk": {"k": [2, 8]}}}
+SMALL |= {"k": [2, 8]}
 
 
 class Mirror(nn.Module):
@@ -196,7 +196,7 @@ def test_one_that_was_trained_alike_has_no_gap_and_an_untrained_one_a_large_one(
     settings = {"d_in": 16, "d_sae": 64, "dead_after": 20_000, "k": 8}
     acts = recorded(net, few_stories.training().subset(1500), [site])[site]
     trained, untrained = TopK(**settings, seed=7), TopK(**settings, seed=7).eval()
-    fresh = part(config, sites=[site], kinds={"topk": {"k": [2]}}, gap_factors=[1, 2])
+    fresh = part(config, sites=[site], k=[2], gap_factors=[1, 2])
     fresh.fit([trained], acts)
     gap = "gap/{}/resid_post/layer_1"
     for own, low, high in ((trained, -0.03, 0.03), (untrained, -2, -0.1)):

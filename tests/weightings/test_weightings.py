@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from tti.weightings.budget import Budget
 from tti.weightings.fixed import Fixed
@@ -15,8 +16,10 @@ STEPS = 1000
 
 def weighting_of(compose, option, weight=0.3, warmup=0.2):
     overrides = ["weighting.baseline.of=1.5"] if option == "budget" else []
-    made = instantiate(compose("model=tiny", f"weighting={option}", "variant=x", *overrides).weighting)
-    return made(weight=weight, warmup=warmup)
+    config = compose("model=tiny", f"weighting={option}", "variant=x", *overrides)
+    made = instantiate(config.weighting)(weight=weight, warmup=warmup)
+    made.attach(config)
+    return made
 
 
 @pytest.mark.each_option("weighting")
@@ -74,7 +77,9 @@ def test_a_gradient_that_says_nothing_counts_for_nothing(ratio):
 
 
 def budget_of(weight=1.0, warmup=0.0, target=0.1, memory=0.5, nats=0.02, rate=20, lead=0.0, baseline=lambda step: 2.0):
-    return Budget(weight, warmup, target, memory, nats, rate, lead, baseline)
+    budget = Budget(weight, warmup, target, memory, nats, rate, lead, lambda _: baseline)
+    budget.attach(OmegaConf.create())
+    return budget
 
 
 def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):

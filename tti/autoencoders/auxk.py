@@ -30,6 +30,8 @@ class KLargest(SparseAutoencoder, ABC):
         ValueError: ``k`` is not between 1 and ``d_sae``.
     """
 
+    sparsity_argument = "k"
+
     def __init__(self, d_in: int, d_sae: int, seed: int, dead_after: int, k: int) -> None:
         super().__init__(d_in, d_sae, seed, dead_after)
         if not 1 <= k <= d_sae:

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -71,6 +71,7 @@ class SparseAutoencoder(nn.Module, ABC):
         ValueError: ``d_sae``, ``dead_after`` or ``sparsity_weight`` is out of range.
     """
 
+    sparsity_argument: ClassVar[str]  # of the constructor: the one that says how few latents are on
     location: Tensor
     scale: Tensor
     batches: Tensor

@@ -20,6 +20,8 @@ class Standard(SparseAutoencoder):
     abandoned by their authors.
     """
 
+    sparsity_argument = "sparsity_weight"
+
     def __init__(self, d_in: int, d_sae: int, seed: int, dead_after: int, sparsity_weight: float) -> None:
         super().__init__(d_in, d_sae, seed, dead_after, sparsity_weight)
         self.W_enc.data *= 2 * d_in / d_sae  # half of all latents are active at first: together they reconstruct x

@@ -20,6 +20,7 @@ from tti.command import explained
 from tti.configuration import root_cause
 from tti.data.module import StoryData
 from tti.evaluation.base import Part, Subject, View, unchanged
+from tti.evaluation.earlier import SUBJECTS, as_today
 from tti.evaluation.memory import peak_mib
 from tti.evaluation.run_through import Rotation, examine
 from tti.evaluation.stories import Chunk, StorySet
@@ -29,9 +30,6 @@ from tti.models.network import Network, Site
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
-SUBJECTS = (
-    "subjects"  # key in a part's YAML: the subjects that it applies to, which is not a setting of the part itself
-)
 
 
 class Trained(Protocol):
@@ -124,8 +122,7 @@ class Runner:
             raise ValueError("\n  ".join(self.failures))
         return done
 
-    # -- what is missing
-    # ------------------------------------------------------------------------------------------------
+    # -- what is missing ----------------------------------------------------------------------------------------------
 
     def _sharing_a_network(self) -> Iterator[list[Subject]]:
         asked = [name for name in VIEWS if name in self.config.subjects]
@@ -177,10 +174,9 @@ class Runner:
             raise ValueError(f"{error} overwrite=true evaluates it again and replaces it.") from error
         except ValueError:  # damaged
             return False
-        return part.content.get("of") == self.of and _without_subjects(part.content.get("settings")) == self._how(name)
+        return part.content.get("of") == self.of and as_today(part.content.get("settings")) == self._how(name)
 
-    # -- computing
-    # ------------------------------------------------------------------------------------------------------
+    # -- computing ----------------------------------------------------------------------------------------------------
 
     def _do(self, pending: Mapping[Subject, Mapping[str, Part]]) -> int:
         pending = {subject: parts for subject, parts in pending.items() if parts}
@@ -209,7 +205,7 @@ class Runner:
         settings = OmegaConf.to_container(self.config.evaluation[name], resolve=True)
         assert isinstance(settings, dict)
         shared = {key: self.config[key] for key in ("tokens_per_chunk", "calibration_tokens")}
-        return _without_subjects({**settings, **shared})
+        return as_today({**settings, **shared})
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -275,10 +271,3 @@ def telling(part: Part, title: str) -> Iterator[None]:
     with CONSOLE.status(title) as status:
         part.say = lambda text: status.update(f"{title}: {text}")
         yield
-
-
-def _without_subjects(settings: Any) -> Any:
-    """Settings without ``subjects`` at any depth, which evaluations of earlier versions contain."""
-    if isinstance(settings, Mapping):
-        return {key: _without_subjects(value) for key, value in settings.items() if key != SUBJECTS}
-    return settings

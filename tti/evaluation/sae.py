@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tti.autoencoders.base import SparseAutoencoder
 from tti.autoencoders.fit import Fit
-from tti.autoencoders.sweep import Sweep, chosen
+from tti.autoencoders.kinds import sweep
 from tti.evaluation.base import SitePart, Subject, by_layer
 from tti.evaluation.splicing import Quality, quality, recorded, references
 from tti.evaluation.stories import TRAINING
@@ -48,8 +48,7 @@ class SAEQuality(SitePart):
     Args:
         sites: globs.
         layers: number of the matching layers to use, evenly spaced; 1 is the middle one, None all.
-        kinds: kinds by name, each at several sparsities.
-        kind: names of the kinds to train.
+        kind: names of the kinds to train (``tti.autoencoders.kinds``).
         seeds: seeds of their initialisation.
         expansion: latents divided by the site's width.
         dead_after: training tokens without firing after which a latent counts as dead and is revived.
@@ -58,6 +57,7 @@ class SAEQuality(SitePart):
         fit: how the autoencoders are trained.
         gap_factors: sparsity factors, relative to the jointly trained autoencoder, of the post-hoc ones it is compared
             with.
+        sparsities: for a kind's ``sparsity_argument``, its values; one autoencoder is trained for each.
     """
 
     streams = False
@@ -67,7 +67,6 @@ class SAEQuality(SitePart):
         self,
         sites: str | Iterable[str],
         layers: int | None,
-        kinds: Mapping[str, Sweep],
         kind: Sequence[str],
         seeds: Sequence[int],
         expansion: float,
@@ -76,10 +75,11 @@ class SAEQuality(SitePart):
         measured_tokens: int,
         fit: Fit,
         gap_factors: Sequence[float],
+        **sparsities: Sequence[float],
     ) -> None:
         super().__init__(sites)
         self.layers, self.seeds, self.expansion, self.dead_after = layers, seeds, expansion, dead_after
-        self.makes = chosen(kinds, kind)
+        self.makes = sweep(kind, sparsities)
         self.tokens, self.measured_tokens, self.fit, self.gap_factors = tokens, measured_tokens, fit, gap_factors
 
     def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:

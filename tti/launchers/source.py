@@ -22,7 +22,6 @@ NOT_OF_TRAINING = (
     *(f"tti/{name}.py" for name in ("benchmark", "evaluate", "export", "generate", "neuronpedia", "report", "sae")),
     *(f"conf/{name}.yaml" for name in ("benchmark", "evaluate", "export", "generate", "neuronpedia", "report", "sae")),
     "conf/evaluation/",
-    "conf/autoencoder/",
 )
 
 

@@ -44,6 +44,7 @@ def parts(config: DictConfig) -> dict[str, Any]:
 def _weighting(config: DictConfig, name: str, regularizer: Regularizer) -> Weighting:
     make = instantiate(config.regularizer[name].get(WEIGHTING, config.weighting), _convert_="all")
     weighting: Weighting = make(weight=regularizer.weight, warmup=regularizer.warmup)
+    weighting.attach(config)
     return weighting
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 
@@ -22,6 +23,16 @@ class Weighting(nn.Module, ABC):
             raise ValueError(f"warmup={warmup} must be a fraction of training in [0, 1]")
         self.weight = weight
         self.warmup = warmup
+
+    def attach(self, config: DictConfig) -> None:
+        """Learn what is trained, before it begins.
+
+        Args:
+            config: of the whole training.
+
+        Raises:
+            ValueError: this weighting cannot steer it.
+        """
 
     def coefficient(self, progress: float) -> float | Tensor:
         """The factor on the penalty after a fraction ``progress`` (0 to 1) of the optimiser steps."""

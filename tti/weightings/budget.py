@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from tti.weightings.ratio import GradientRatio
@@ -38,7 +39,7 @@ class Budget(GradientRatio):
         nats: the budget. A budget smaller than the difference between seeds cannot be held.
         rate: adaptation rate: the increase of log lambda over the whole of training if nothing is spent.
         lead: how far ahead the difference is extrapolated, as a fraction of training.
-        baseline: the baseline's validation loss after a given number of steps.
+        baseline: maps the training's configuration to the baseline's validation loss after a given number of steps.
 
     Raises:
         ValueError: ``nats`` or ``rate`` is not positive, or ``lead`` is negative.
@@ -58,7 +59,7 @@ class Budget(GradientRatio):
         nats: float,
         rate: float,
         lead: float,
-        baseline: Callable[[int], float],
+        baseline: Callable[[DictConfig], Callable[[int], float]],
     ) -> None:
         super().__init__(weight, warmup, target, memory)
         if min(nats, rate) <= 0 or lead < 0:
@@ -68,11 +69,14 @@ class Budget(GradientRatio):
         self.nats = nats
         self.rate = rate
         self.lead = lead
-        self.baseline = baseline
+        self.choose_baseline = baseline
         self.register_buffer("log_factor", torch.zeros(()))
         self.register_buffer("observed", torch.zeros((), dtype=torch.int64))
         self.register_buffer("spent", torch.zeros(()))
         self.register_buffer("adapting", torch.zeros((), dtype=torch.bool))
+
+    def attach(self, config: DictConfig) -> None:
+        self.baseline = self.choose_baseline(config)
 
     def full(self) -> Tensor:
         return super().full() * self.log_factor.exp()

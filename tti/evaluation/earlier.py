@@ -1,0 +1,26 @@
+"""The settings of evaluations of earlier versions, as today's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SUBJECTS = "subjects"  # in a part's YAML: the subjects that it applies to, no setting of the part itself
+OF_THE_KIND = ("_target_", "kind")
+
+
+def as_today(settings: Any) -> Any:
+    """Settings without ``subjects`` at any depth, and with the sparsities of autoencoders beside their kinds."""
+    if not isinstance(settings, Mapping):
+        return settings
+    kept = {key: as_today(value) for key, value in settings.items() if key != SUBJECTS}
+    return _beside(kept) if "kinds" in kept else kept
+
+
+def _beside(settings: dict[str, Any]) -> dict[str, Any]:
+    """``kinds: {topk: {k: [8, 32]}}`` as ``k: [8, 32]``, unless kinds of equal argument had other values."""
+    by_argument: dict[str, Any] = {}
+    for name in sorted(settings["kinds"], key=settings["kind"].__contains__):  # those that were trained count
+        by_argument |= {key: value for key, value in settings["kinds"][name].items() if key not in OF_THE_KIND}
+    trained = [settings["kinds"][name].items() for name in settings["kind"]]
+    if any(by_argument.get(key, value) != value for items in trained for key, value in items):
+        return settings
+    return {key: value for key, value in settings.items() if key != "kinds"} | by_argument
