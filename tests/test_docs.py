@@ -1,9 +1,7 @@
-"""What the documentation shows, works: the regularizer of docs/extending.md, added from outside and swept."""
+"""What the documentation shows, works (but for docs/extending.md, of which a test lies in end_to_end)."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,44 +9,12 @@ from hydra import compose, initialize_config_dir
 
 from tests.typed import commands, composed, in_documents
 from tti.__main__ import main
-from tti.runs import Run
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-
-
-def test_the_regularizer_of_the_docs_is_added_with_two_files_and_swept(tmp_path, monkeypatch):
-    (tmp_path / "winner_share.py").write_text(blocks("extending.md", "python")[0])
-    yaml = blocks("extending.md", "yaml")[0].replace("tti.regularizers.winner_share", "winner_share")
-    group = tmp_path / "my_conf" / "regularizer"
-    group.mkdir(parents=True)
-    (group / "winner_share.yaml").write_text(yaml)
-    command = [sys.executable, "-m", "tti.train", "--config-dir", str(tmp_path / "my_conf"), "-m"]
-    small = ["model=tiny", "data=grammar", "data.corpus.train=100", "data.corpus.validation=20", "data.corpus.test=20"]
-    sizes = ["data.stories_per_step=4", "trainer.max_steps=4", "name=docs"]
-    sweep = ["regularizer=winner_share", "regularizer.winner_share.weight=0.1,1"]
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*command, *small, *sizes, *sweep],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths, "TTI_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    runs = [Run(folder) for folder in sorted((tmp_path / "runs" / "default-docs").glob("*/seed-42"))]
-    assert [run.status for run in runs] == ["finished"] * 2
-    first, last = runs[0].metrics()[0], runs[0].metrics()[-1]
-    assert 0.5 < first["train/winner_share"] < 1
-    assert last["train/winner_share_weighted"] > 0
-
-
 PAGES = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
-# What extending.md adds is tested above.
+# What extending.md adds is tested in end_to_end.
 WITH_COMMANDS = [page for page in PAGES if in_documents(page) and page.name != "extending.md"]
 
 

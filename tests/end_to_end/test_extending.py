@@ -1,61 +1,153 @@
-"""The constraint and the task of docs/extending.md, added with two files each: they train, resume, and say so."""
+"""Every file of docs/extending.md is added to a copy of this repository: they train, resume, and are evaluated."""
 
 import re
+import shutil
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from commands import Commands, rows, summary
+from commands import rows, summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import SMALL
 
+from tti.evaluation_folder import Evaluation
 from tti.runs import Run
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+REPOSITORY = Path(__file__).parents[2]
+FILE = re.compile(r"`((?:tti|conf)/[\w/]+\.(?:py|yaml))`[^\n]*:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
+PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
+FILES = dict(FILE.findall(PAGE))
+ADDED = [
+    "regularizer=[winner_share,online_sae]", "metrics=[default,kurtosis]", "model/mlp=competing",
+    "constraint=top_weights", "task=restoring", "regularizer/autoencoder=counted", "regularizer.online_sae.expansion=2",
+]  # fmt: skip
+# Where commands, which are forks of a process that has imported the package, find its further modules.
+FOUND = "import {package}; {package}.__path__.append({folder!r})"
 
 
-def blocks(heading, language):
-    """The code of a language under a heading of the page."""
-    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)[1]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def add(folder: Path, heading: str, group: str) -> list[str]:
-    """Add the class and the YAML under a heading, outside the package; the arguments that find them."""
-    (python,), (yaml,) = blocks(heading, "python"), blocks(heading, "yaml")
-    module = re.search(r"_target_: ([\w.]+)\.\w+", yaml)[1]
-    name = module.rpartition(".")[2]
-    (folder / f"{name}.py").write_text(python)
-    target = folder / "my_conf" / group / f"{name}.yaml"
-    target.parent.mkdir(parents=True)
-    target.write_text(yaml.replace(module, name))
-    return ["--config-dir", "my_conf", f"{group}={name}"]
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A copy of this repository with the page's files, the only ones that git does not know."""
+    folder = tmp_path_factory.mktemp("extended") / "repository"
+    for name in git(REPOSITORY, "ls-files", "tti", "conf").splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "before")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return folder
 
 
-def trained_twice(tti: Commands, *arguments: str) -> tuple[Path, Path]:
-    """A straight run, and one that was stopped twice."""
-    path = {"PYTHONPATH": str(tti.folder)}
-    tti(*arguments, *SMALL, "run_dir=straight", **path).ok()
+@pytest.fixture(scope="module")
+def tti(commands_in, copy, tmp_path_factory):
+    """Commands of the copy, two of whose runs have all that the page adds: `straight`, and `resumed`, stopped twice."""
+    commands = commands_in(tmp_path_factory.mktemp("runs"))
+    commands.environment["TTI_CONF"] = str(copy / "conf")
+    folders = {Path(name).parent for name in FILES if name.endswith(".py")}
+    patch = "\n".join(FOUND.format(package=".".join(each.parts), folder=str(copy / each)) for each in folders)
+    command = partial(commands, patch=patch)
+    train = partial(command, *SMALL, *ADDED)
+    train("run_dir=straight").ok()
     for _ in range(2):
-        tti(*arguments, *SMALL, "run_dir=resumed", "callbacks.last.max_hours=1e-9", **path).failed()
-    tti(*arguments, *SMALL, "run_dir=resumed", **path).ok()
-    return tti.folder / "straight", tti.folder / "resumed"
+        train("run_dir=resumed", "callbacks.last.max_hours=1e-9").failed()
+    train("run_dir=resumed").ok()
+    return command
+
+
+@pytest.fixture(scope="module")
+def straight(tti) -> Path:
+    return tti.func.folder / "straight"
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_the_constraint_of_the_page_holds_at_the_end_and_after_resuming(tti):
-    straight, resumed = trained_twice(tti, *add(tti.folder, "A constraint", "constraint"))
+def test_every_code_of_the_page_is_a_file_that_is_added():
+    assert len(FILES) == 14
+    shown = re.findall(r"```(?:python|yaml)\n(.*?)```", PAGE, re.DOTALL)
+    assert [text for text in shown if text not in FILES.values()] == [AN_EXPERIMENT]
+
+
+AN_EXPERIMENT = PAGE[PAGE.index("# @package _global_") :].partition("```")[0]  # composed by tests of the sweeper
+
+
+def test_no_file_is_edited(tti, copy):
+    changed = git(copy, "status", "--porcelain", "--untracked-files=all").splitlines()
+    assert sorted(changed) == sorted(f"?? {name}" for name in FILES)
+
+
+def test_a_resumed_run_ends_as_the_straight_one_did(tti, straight):
+    resumed = straight.with_name("resumed")
     assert rows(resumed)[-1] == rows(straight)[-1]
     one, other = state(straight), state(resumed)
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    kept = {name: (weight != 0).double().mean().item() for name, weight in one.items() if ".mlp." in name}
+
+
+def test_the_regularizer_of_the_page_is_logged(straight):
+    first, last = rows(straight)[0], rows(straight)[-1]
+    assert 0 < first["train/winner_share"] < 1
+    assert last["train/winner_share_weighted"] > 0
+    assert "train/winner_share_to_ce_grad_ratio" in first
+
+
+def test_the_metric_of_the_page_is_logged_beside_the_others(straight):
+    assert {"val/kurtosis/mlp.post/layer_0", "val/kurtosis/mlp_out/mean", "val/sparsity/mlp_out/mean"} <= summary(
+        straight
+    )["metrics"].keys()
+
+
+def test_the_constraint_of_the_page_holds_at_the_end(straight):
+    weights = state(straight)
+    kept = {
+        name: (each != 0).double().mean().item() for name, each in weights.items() if re.search(r"net.*\.mlp\.", name)
+    }
     assert len(kept) == 4
     assert all(fraction == pytest.approx(0.1, abs=1e-3) for fraction in kept.values())
-    assert all((weight != 0).all() for name, weight in one.items() if name.endswith("attn.qkv.weight"))
+    assert all((weight != 0).all() for name, weight in weights.items() if name.endswith("attn.qkv.weight"))
+
+
+def test_the_task_of_the_page_learns_and_is_not_taken_for_a_language_model(straight):
+    entries = rows(straight)
+    assert "train/perplexity" not in entries[0]
+    assert 0 < summary(straight)["metrics"]["val/loss"] < entries[0]["train/ce"]
+
+
+def test_the_mlp_and_the_part_of_the_page_are_evaluated(tti, straight):
+    sae = [
+        "kind=[counted]",
+        "sparsity_weight=[0.1]",
+        "tokens=800",
+        "measured_tokens=300",
+        "fit.batch=64",
+        "fit.passes=1",
+    ]
+    settings = [f"evaluation.sae.{each}" for each in sae]
+    tti("run=straight", "evaluation=[winners,sae]", "subjects=[trained]", *settings, module="tti.evaluate").ok()
+    evaluation = Evaluation(straight)
+    width = Run(straight).config.model.mlp.d_ff
+    assert 1 / width <= evaluation.metrics()["winners/most_wins/mlp.post/mean"] <= 1
+    assert evaluation.neurons("blocks.0.mlp.post")["wins"].sum() == pytest.approx(1)
+    assert {"sae/variance_explained/counted_0.1/mlp_out/layer_1", "sae/gap/variance_explained/mlp_out/mean"} <= set(
+        evaluation.metrics()
+    )
+
+
+def test_the_kind_of_autoencoder_of_the_page_is_trained_and_saved(tti, straight):
+    small = ["expansion=2", "tokens=1000", "measured_tokens=300", "fit.batch=64", "fit.passes=1"]
+    given = ["run=straight", "site=blocks.0.mlp_out", "kind=[counted]", "sparsity_weight=[0.1]", *small]
+    tti(*given, module="tti.sae").ok()
+    assert (straight / "sae/blocks.0.mlp_out/counted_0.1_seed-0/sae_weights.safetensors").exists()
 
 
 @given(
@@ -66,21 +158,10 @@ def test_the_constraint_of_the_page_holds_at_the_end_and_after_resuming(tti):
 @settings(max_examples=60, deadline=None)
 def test_the_projection_of_the_page_keeps_the_largest_and_is_idempotent(values, keep, tightness):
     page: dict = {}
-    exec(blocks("A constraint", "python")[0], page)
+    exec(FILES["tti/constraints/top_weights.py"], page)
     constraint, weight = page["TopWeights"]("*", warmup=0.0, keep=keep), torch.tensor(values)[None]
     projected = constraint.projected(weight, tightness)
     count = max(1, round((1 - tightness * (1 - keep)) * len(values)))
     largest = sorted(values, key=abs, reverse=True)[:count]
     assert sorted(projected[projected != 0].tolist()) == pytest.approx(sorted(v for v in largest if v))
     assert torch.equal(constraint.projected(projected, tightness), projected)
-
-
-def test_the_task_of_the_page_trains_resumes_and_combines(tti):
-    arguments = [*add(tti.folder, "A task", "task"), "regularizer=[l1,orthogonality]"]
-    straight, resumed = trained_twice(tti, *arguments)
-    assert rows(resumed)[-1] == rows(straight)[-1]
-    entries = rows(straight)
-    assert {"train/l1_weighted", "train/orthogonality_to_ce_grad_ratio"} <= entries[0].keys()
-    assert "train/perplexity" not in entries[0]  # that of a language model
-    assert 0 < summary(straight)["metrics"]["val/loss"] < entries[0]["train/ce"]
-    assert Run(straight).config.task["_target_"] == "restoring.Restoring"
