@@ -45,7 +45,7 @@ def test_a_number_holds_everywhere():
 
 
 def test_too_few_validations_to_steer_by_is_an_error():
-    with pytest.raises(ValueError, match="this run has 2; give it 10 or more"):
+    with pytest.raises(ValueError, match="this run has 2; it needs 10 or more"):
         validation_curve(like(trainer={"val_check_interval": 50}), 1.5)
 
 
@@ -75,7 +75,7 @@ def test_it_must_have_finished(baseline):
     ],
 )
 def test_it_must_be_the_same_training(baseline, changes, named):
-    with pytest.raises(ValueError, match=f"is no baseline of this run.*{named}"):
+    with pytest.raises(ValueError, match=f"cannot be the baseline of this run.*{named}"):
         validation_curve(like(**changes), str(baseline))
 
 

@@ -13,7 +13,7 @@ from tti.command import WAYS_OUT, errors_in_a_line, explained
 def test_no_space_left_is_found_however_deep():
     error = RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # as torch's writer
     error.__context__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "last.ckpt")
-    assert explained(error) == "no space left (last.ckpt). Free some and start again: the run goes on."
+    assert explained(error) == "no space left (last.ckpt). Free some and start again: the run resumes."
 
 
 @pytest.mark.parametrize("number", WAYS_OUT)

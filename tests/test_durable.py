@@ -83,11 +83,11 @@ def test_a_changed_byte_is_found(checkpoint, place):
 def test_what_is_no_checkpoint_is_said_to_be_none(checkpoint):
     assert read_checkpoint(checkpoint)["weights"].sum() == 4096 * 4095 / 2
     torch.save({"something": 1}, checkpoint)
-    with pytest.raises(ValueError, match="is no checkpoint of a training"):
+    with pytest.raises(ValueError, match="is not a checkpoint of training"):
         read_checkpoint(checkpoint)
     torch.save({"global_step": Path("x")}, checkpoint)  # a class, which only an unsafe load would make
-    with pytest.raises(ValueError, match="is no checkpoint of a training"):
+    with pytest.raises(ValueError, match="is not a checkpoint of training"):
         read_checkpoint(checkpoint)
     checkpoint.write_text("text")
-    with pytest.raises(ValueError, match="it was cut short, or is no checkpoint"):
+    with pytest.raises(ValueError, match="it was cut short, or is not a checkpoint"):
         read_checkpoint(checkpoint)

@@ -108,7 +108,7 @@ def test_what_is_missing_is_said(run, tmp_path):
     with pytest.raises(ValueError, match="holds no run"):
         write(configuration(tmp_path / "nope"))
     write(configuration(run))
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         write(configuration(run))
 
 

@@ -191,5 +191,5 @@ def test_a_damaged_file_is_named(run, name):
     if name == "summary.json":
         run.finish({})
     (run.folder / name).write_text('{"steps": 3')
-    with pytest.raises(ValueError, match=f"{name} is damaged: it is no JSON object"):
+    with pytest.raises(ValueError, match=f"{name} is damaged: it is not a JSON object"):
         _ = run.summary if name == "summary.json" else run.failure

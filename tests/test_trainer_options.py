@@ -24,7 +24,7 @@ def test_what_is_taken_exists():
 
 @pytest.mark.parametrize("name", sorted(inspect.signature(Trainer).parameters.keys() - TAKEN.keys()))
 def test_any_other_is_refused_by_name(compose, name):
-    with pytest.raises(ValueError, match=rf"trainer\.{name} is not taken here\..*callbacks\.last\.max_hours"):
+    with pytest.raises(ValueError, match=rf"trainer\.{name} is not accepted\..*callbacks\.last\.max_hours"):
         require_taken({**options(compose), name: None})
 
 

@@ -61,5 +61,5 @@ def test_a_variant_takes_its_own_value_else_that_of_its_method(tmp_path):
 
 def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "t.yaml").write_text("just text")
-    with pytest.raises(ValueError, match=r"t\.yaml is no table of a tuning"):
+    with pytest.raises(ValueError, match=r"t\.yaml is not a tuning table"):
         _trials.tuned_overrides(tmp_path / "t.yaml", {}, [])

@@ -13,13 +13,13 @@ HERE = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:
-    """Each module with a configuration of its own name, and the sentence that its ``--help`` begins with."""
+    """The commands: modules with a configuration of the same name, and the first sentence of their ``--help``."""
     paths = [path for path in sorted(Path(conf_dir()).glob("*.yaml")) if (HERE / path.name).with_suffix(".py").exists()]
     return {path.stem: OmegaConf.load(path).hydra.help.header.partition("\n")[0] for path in paths}
 
 
 def main() -> None:
-    """Run a command; without one, or with one that there is not, list them."""
+    """Run a command; without a command, or with an unknown one, list the commands."""
     name, arguments = sys.argv[1] if len(sys.argv) > 1 else "--help", sys.argv[2:]
     known = commands()
     if name not in known:
@@ -28,7 +28,7 @@ def main() -> None:
         text = "\n".join(["usage: tti COMMAND [key=value ...]; tti COMMAND --help explains one", "", *lines])
         sys.exit(print(text) if asked else f"error: there is no command {name!r}\n{text}")
     sys.argv = [f"tti {name}", *arguments]
-    if {"-h", "--help"} & set(arguments):  # what a command imports takes seconds
+    if {"-h", "--help"} & set(arguments):  # importing a command takes seconds
         hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(print)()
     else:
         runpy.run_module(f"tti.{name}", run_name="__main__", alter_sys=True)

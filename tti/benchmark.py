@@ -1,4 +1,4 @@
-"""``python -m tti.benchmark table=loops``: what a training costs, as paired ratios: terminal and Markdown."""
+"""``python -m tti.benchmark table=loops``: the cost of training, as paired ratios, in the terminal and as Markdown."""
 
 import logging
 import re
@@ -21,16 +21,16 @@ from tti.runs import commit
 if TYPE_CHECKING:
     from tti.benchmarking.setting import Setting
 
-# torch and what stands on it are imported where they are needed: seconds that `--help` need not wait for.
+# torch and everything built on it are imported on use: `--help` need not wait seconds for them.
 
 
 def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
-    """Measure the tables that are asked for; the file and the sections of each, once it is done.
+    """Measure the requested tables; yields the file and the sections of each table when it is done.
 
-    The file is written again for every section that comes: what is measured is not lost with what fails.
+    The file is rewritten after every section, so that a failure does not lose what was measured before.
 
     Raises:
-        ValueError: there is no such table; the message names those that there are.
+        ValueError: there is no such table; the message lists the available ones.
     """
     import torch
 
@@ -49,14 +49,14 @@ def benchmark(config: DictConfig) -> Iterator[tuple[Path, list[Section]]]:
         head = _head(name, setting, overrides)
         sections: dict[str, Section] = {}
         for section in instantiate(config.tables[name])(setting, clock):
-            sections[section.title] = section  # one that grows comes again
+            sections[section.title] = section  # a growing section comes again
             text = [head, *(each.markdown() for each in sections.values())]
             write_atomically(path, "\n\n".join(text) + "\n")
         yield path, list(sections.values())
 
 
 def _of_training(overrides: list[str]) -> tuple[str, ...]:
-    """Those that ``python -m tti.train`` would take too."""
+    """The overrides that ``python -m tti.train`` accepts too."""
     from tti.benchmarking.setting import composed
 
     known = set(composed(()))
@@ -76,7 +76,7 @@ def _head(name: str, setting: "Setting", overrides: list[str]) -> str:
 
 @command("benchmark")
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     import torch
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The frame of every command: its arguments in, what a user can cause answered in a line, its exit code out."""
+"""The frame of every command: arguments, one-line messages for user errors, exit codes."""
 
 import errno
 import logging
@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tti.configuration import alternatives, conf_dir, flat, quoted, root_cause
 from tti.schema import check
 
-INTERRUPTED = 130  # as shells have it
-MISCONFIGURED = "MisconfigurationException"  # Lightning's, whose import takes seconds
+INTERRUPTED = 130  # the shells' convention
+MISCONFIGURED = "MisconfigurationException"  # Lightning's; importing it takes seconds
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = "it cannot be opened or written there: choose another folder, or change who may"
 MISPLACED = "a file lies where a folder belongs, or a folder where a file does: move it away, or name another place"
@@ -45,18 +45,18 @@ WAYS_OUT = {
 def command(
     name: str, free: Sequence[str] = (), lists: Sequence[str] = ()
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """Make a command line of what takes a composed configuration.
+    """Make a command line from a function of a composed configuration.
 
     Args:
-        name: of the configuration in ``conf/``.
-        free: keys whose values are taken as they stand, commas and quotes included, but in a sweep.
-        lists: those of them that may be a list in Hydra's syntax, ``[a,b]``, too.
+        name: name of the configuration in ``conf/``.
+        free: keys whose values are taken literally, including commas and quotes, except in a sweep.
+        lists: those of ``free`` that may also be lists in Hydra's syntax, ``[a,b]``.
     """
 
     def made(work: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @wraps(work)
         def task(config: DictConfig) -> Any:
-            swept = HydraConfig.get().mode == RunMode.MULTIRUN  # the sweep takes errors, and goes on with other jobs
+            swept = HydraConfig.get().mode == RunMode.MULTIRUN  # the sweep handles errors itself
             with nullcontext() if swept else errors_in_a_line():
                 _require_given(config, name)
                 check(config)
@@ -64,9 +64,9 @@ def command(
 
         @wraps(work)
         def main() -> Any:
-            logging.raiseExceptions = False  # a full disk is said once, not again for each line of a log
+            logging.raiseExceptions = False  # report a full disk once, not for each line of a log
             sys.argv[1:] = quoted(sys.argv[1:], free, lists)
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here as they are
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors arrive here unchanged
             with errors_in_a_line():
                 return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
 
@@ -77,11 +77,13 @@ def command(
 
 @contextmanager
 def errors_in_a_line() -> Iterator[None]:
-    """End the command with one message on what a user can cause and mend; anything else is raised as it is."""
+    """End the command with one message for errors that the user can fix; other errors are raised unchanged."""
     try:
         yield
     except KeyboardInterrupt:
-        leave("interrupted; what was written before is whole, and the same command again does the rest", INTERRUPTED)
+        leave(
+            "interrupted; everything written so far is complete, and repeating the command does the rest", INTERRUPTED
+        )
     except Exception as error:
         message = explained(error)
         if message is None:
@@ -90,16 +92,16 @@ def errors_in_a_line() -> Iterator[None]:
 
 
 def leave(message: str, code: int) -> NoReturn:
-    """Say ``message`` and exit."""
+    """Print ``message`` to stderr, and exit."""
     print(message, file=sys.stderr)
     sys.exit(code)
 
 
 def explained(error: BaseException) -> str | None:
-    """What to tell a user of an error that is theirs to mend; None for one that is ours."""
+    """The message for an error that the user can fix; None for a bug."""
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in FULL:
-            return f"no space left ({each.filename or 'while writing'}). Free some and start again: the run goes on."
+            return f"no space left ({each.filename or 'while writing'}). Free some and start again: the run resumes."
     root = root_cause(error)
     if isinstance(root, OverrideParseException):
         return f"{root}\nA value with brackets, spaces or = is quoted twice: 'key=\"a value (1)\"'"
@@ -108,19 +110,19 @@ def explained(error: BaseException) -> str | None:
     if isinstance(root, OSError) and root.errno in WAYS_OUT and root.filename:
         return f"{root.filename}: {root.strerror}; {WAYS_OUT[root.errno]}"
     theirs = isinstance(root, ValueError | TimeoutError) or type(root).__name__ == MISCONFIGURED
-    diverged = isinstance(root, ArithmeticError) and type(root).__module__ != "builtins"  # not a mere 1 / 0
+    diverged = isinstance(root, ArithmeticError) and type(root).__module__ != "builtins"  # not a plain 1 / 0
     return str(root) if theirs or diverged else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came of, also where a library raised its own in the midst of handling another."""
+    """An error and its causes, including those during whose handling a library raised its own."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _require_given(config: DictConfig, name: str) -> None:
-    given: Any = OmegaConf.to_container(config)  # as written: the data of hf= refer to a model that is not in it
+    given: Any = OmegaConf.to_container(config)  # unresolved: the data of hf= refer to a model that is not in it
     if missing := sorted(key for key, value in flat(given).items() if value == "???"):
         text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8")
         said = dict(re.findall(r"^(\w+): \?\?\?\s*#\s*(.*)$", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""How configurations are found, spelled into folder names, and told apart."""
+"""Where configurations are found, how they are spelled into folder names, and what identifies a run."""
 
 import ctypes
 import hashlib
@@ -23,8 +23,8 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# What cannot change a run's result, and so is no part of its identity and of its name. A key stands for all below it.
-# The number of devices is not among them: regularizers see one process's stories.
+# Keys that cannot change a run's result, and so are no part of its identity or name. A key covers everything below it.
+# The number of devices is not among them: regularizers see the stories of one process.
 WITHOUT_EFFECT = (
     "callbacks",
     "data.corpus.cache_dir",
@@ -44,24 +44,24 @@ WITHOUT_EFFECT = (
     "trainer.plugins",
     "variant",
 )
-# Measured along the way. A folder's name may say it, but no run is another for it.
+# Keys that only add measurements. They may appear in a folder's name, but do not change a run's identity.
 MEASURED = ("metrics",)
-# What runs had before these knobs existed, where that is not today's default.
+# Values that runs had before these keys existed, if different from today's default.
 BEFORE = {"model.init_std": 0.02}
 MISSING = "-"
-HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra hands arguments over, not which they are
-# What `task` said again of what stands at the top, in runs up to 0.1.
+HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra passes arguments, not what they are
+# Keys of `task` that repeated top-level keys in runs up to 0.1.
 REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
-# Overrides that say which method is trained, rather than on what and how long.
+# Overrides that choose the method, rather than the data or the length of training.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
 LONGEST_NAME = 120
 DISTRIBUTION = "training-time-interpretability"
-LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # plugins of Hydra's -> the extras that bring them
-LONGEST_FILE = 255  # bytes of one name on common file systems
+LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # Hydra plugins -> the extras that install them
+LONGEST_FILE = 255  # maximum bytes of a name on common file systems
 
 
 def conf_dir() -> str:
-    """The folder of the YAML files: $TTI_CONF, else inside an installed package, else beside a checkout's package."""
+    """The folder of the YAML files: $TTI_CONF, or in an installed package, or next to a checkout's package."""
     package = Path(str(files("tti")))
     candidates = (
         [Path(os.environ["TTI_CONF"]).expanduser()]
@@ -104,21 +104,21 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A configuration as a run folder has it: the knobs that there were when the run began, resolved.
+    """A configuration as recorded in a run folder: resolved, with the keys that existed when the run began.
 
     Args:
         config: the folder's ``config.yaml``.
-        overrides: its ``overrides.yaml``, the command that it was composed from; None if that is not known.
+        overrides: its ``overrides.yaml``, from which the configuration was composed; None if unknown.
     """
 
     config: DictConfig
     overrides: Sequence[str] | None
 
     def differences(self, wanted: DictConfig) -> dict[str, tuple[Any, Any]]:
-        """Where ``wanted`` trains something else: key -> (value there, value wanted), ``-`` for none.
+        """Keys in which ``wanted`` would train differently: key -> (recorded value, wanted value), ``-`` for none.
 
-        A knob that was added since has the value there that ``BEFORE`` declares, or else its default: what the run's
-        own command gives it today.
+        A key added since then counts as having the value declared in ``BEFORE`` or, failing that, its default, which is
+        read by composing the run's own command today.
         """
         there, here = _compared(self.config), _compared(wanted)
         there |= self._today(here.keys() - there.keys()) | self._before(wanted)
@@ -126,7 +126,7 @@ class Recorded:
         return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
 
     def continued(self, wanted: DictConfig) -> DictConfig:
-        """``wanted`` as this run continues it: a knob of ``BEFORE`` that the command leaves alone stays as it was."""
+        """``wanted``, adjusted to continue this run: keys in ``BEFORE`` that the command does not set stay."""
         kept, before = wanted.copy(), self._before(wanted)
         for key, default in self._today(before).items():
             if OmegaConf.select(wanted, key) == default:
@@ -134,17 +134,17 @@ class Recorded:
         return kept
 
     def _before(self, wanted: DictConfig) -> dict[str, Any]:
-        """What ``BEFORE`` declares of the knobs of ``wanted`` that this run does not have."""
+        """The values that ``BEFORE`` declares for keys of ``wanted`` that this run lacks."""
         there, here = flat(_plain(self.config)), flat(_plain(wanted))
         return {key: value for key, value in BEFORE.items() if key in here and key not in there}
 
     def _today(self, keys: Collection[str]) -> dict[str, Any]:
-        """The values of those of ``keys`` that the run's command composes to with today's configurations."""
+        """Values of ``keys`` when the run's command is composed with today's configurations."""
         if not keys or self.overrides is None:
             return {}  # composing takes half a second
         try:
             found = {key: OmegaConf.select(self._composed, key, default=MISSING) for key in keys}
-        except (HydraException, OmegaConfBaseException):  # an option that is gone, or lies in a folder not given here
+        except (HydraException, OmegaConfBaseException):  # an option that was removed, or is in a folder not given here
             return {}
         plain = {
             key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()
@@ -157,7 +157,7 @@ class Recorded:
 
 
 def _same(there: Any, here: Any) -> bool:
-    """Whether they are one value; a single one stands for a list of one, as runs had it before there was a schema."""
+    """Whether two values are equal; a single value equals a list of it, as in runs from before the schema existed."""
     return bool(there == here or [there] == here or there == [here])
 
 
@@ -167,7 +167,7 @@ def _compared(config: DictConfig) -> dict[str, Any]:
 
 
 def _composed(overrides: Iterable[str]) -> DictConfig:
-    """``python -m tti.train overrides`` as it is composed today, by the search path of the present command if any."""
+    """The configuration of ``python -m tti.train overrides``, composed today with the current command's search path."""
     if not GlobalHydra.instance().is_initialized():
         with initialize_config_dir(conf_dir(), version_base=None):
             return compose("train", list(overrides))
@@ -177,7 +177,7 @@ def _composed(overrides: Iterable[str]) -> DictConfig:
 
 
 def without_repetitions(config: DictConfig) -> DictConfig:
-    """The configuration of a run, without what those up to 0.1 said twice."""
+    """A run's configuration without the keys that versions up to 0.1 wrote twice."""
     kept = config.copy()
     if "task" in kept:
         kept.task = {key: value for key, value in kept.task.items() if key not in REPEATED}
@@ -189,10 +189,10 @@ def without_repetitions(config: DictConfig) -> DictConfig:
 
 
 def spell(overrides: Iterable[str]) -> str:
-    """A readable folder name from command-line overrides, those without effect on the result left out.
+    """A readable folder name from command-line overrides, without those that cannot change the result.
 
     ``model=mini trainer.max_steps=9 regularizer=[l1,orthogonality]`` -> ``mini+trainer.max_steps-9+l1+orthogonality``:
-    nothing that a shell or Hydra's own grammar (``run=FOLDER``) would want quoted. A very long one is cut and ended
+    nothing that a shell or Hydra's grammar (``run=FOLDER``) requires quoting. A very long name is truncated and ends
     with a digest of the whole.
     """
     words = []
@@ -206,19 +206,20 @@ def spell(overrides: Iterable[str]) -> str:
 
 
 def spell_variant(overrides: Iterable[str], named: bool, swept: Collection[str] = ()) -> str:
-    """The default ``variant`` of a run: all its overrides, or the method's where ``name`` stands for the others.
+    """The default ``variant`` of a run: all its overrides, or only the method's if ``name`` replaces the others.
 
-    Those that are ``swept`` are spelled in any case: they tell the jobs of a sweep apart.
+    ``swept`` overrides are always spelled out, since they distinguish the jobs of a sweep.
     """
     said = [each for each in overrides if not named or each in swept or each.lstrip("+~").startswith(METHOD)]
     return spell(said) or "baseline"
 
 
 def quoted(arguments: Sequence[str], keys: Iterable[str] = (), lists: Iterable[str] = ()) -> list[str]:
-    """Command-line arguments as Hydra's grammar takes them.
+    """Command-line arguments in a form that Hydra's grammar accepts.
 
-    What that grammar cannot read is taken as it stands: names of files with parentheses, ``=``, ``~`` or accents, say.
-    The values of ``keys`` always are, but in a sweep, and but lists of those that are ``lists``.
+    Values that the grammar cannot parse are taken literally, such as file names with parentheses, ``=``, ``~`` or
+    accents. Values of ``keys`` are always taken literally, except in a sweep, and except lists for the keys in
+    ``lists``.
     """
     sweeping = bool({"-m", "--multirun"} & set(arguments))
     free, listed = (() if sweeping else tuple(f"{key}=" for key in keys)), tuple(f"{key}=[" for key in lists)
@@ -258,7 +259,7 @@ def _literal(value: str) -> str:
 
 
 def alternatives(error: BaseException | None) -> str:
-    """The keys that there are where an override named one that there is not; empty for other errors."""
+    """The available keys, if an override names an unknown one; empty for other errors."""
     if extra := _extra(str(getattr(error, "missing_cfg_file", ""))):
         return f"it comes with an extra: pip install '{DISTRIBUTION}[{extra}]' (in a checkout: -e '.[{extra}]')\n"
     cause = error.__cause__ if error else None
@@ -272,23 +273,23 @@ def alternatives(error: BaseException | None) -> str:
 
 
 def _extra(missing: str) -> str:
-    """The extra that a configuration comes with that there is not: that of a launcher's plugin."""
+    """The extra that provides a missing configuration, which must be that of a launcher's plugin."""
     launcher = missing.removeprefix("hydra/launcher/").partition("_")[0]
     return LAUNCHERS.get(launcher, "") if missing.startswith("hydra/launcher/") else ""
 
 
 def identity_digest(config: DictConfig) -> str:
-    """Twelve characters that stand for what identifies a run."""
+    """A digest of a run's identity in twelve hexadecimal characters."""
     return digest(json.dumps(identity(config), sort_keys=True))
 
 
 def without_folders(override: str) -> str:
-    """Without the folders of one machine: an absolute path keeps its last two parts."""
+    """An override without the folders of this machine: an absolute path keeps its last two parts."""
     return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", lambda path: "/".join(["...", *path[0].split("/")[1:][-2:]]), override)
 
 
 def digest(text: str) -> str:
-    """Twelve characters that stand for a text."""
+    """A digest of a text in twelve hexadecimal characters."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -305,7 +306,7 @@ _assumed_cuda: ContextVar[bool | None] = ContextVar("_assumed_cuda", default=Non
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Compose and check here as a machine with GPUs does of the same overrides."""
+    """Compose and check here as a machine with GPUs would."""
     token = _assumed_cuda.set(True)
     try:
         yield
@@ -314,7 +315,7 @@ def as_on_a_gpu() -> Iterator[None]:
 
 
 def is_for_elsewhere() -> bool:
-    """Whether what is checked here is to run on another machine, by :func:`as_on_a_gpu`."""
+    """Whether the check is for another machine, within :func:`as_on_a_gpu`."""
     return _assumed_cuda.get() is not None
 
 
@@ -324,7 +325,7 @@ def _if_cuda(there: Any, elsewhere: Any) -> Any:
 
 
 def _has_cuda() -> bool:
-    """Whether torch has a GPU; without a driver it is not asked, whose import takes seconds."""
+    """Whether torch has a GPU; without a driver, torch is not imported, which takes seconds."""
     if not _may_have_cuda():
         return False
     import torch
@@ -334,7 +335,7 @@ def _has_cuda() -> bool:
 
 @cache
 def _may_have_cuda() -> bool:
-    if sys.platform != "linux" or Path("/dev/kfd").exists():  # which AMD's driver has
+    if sys.platform != "linux" or Path("/dev/kfd").exists():  # exists with AMD's driver
         return True
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -344,30 +345,30 @@ def _may_have_cuda() -> bool:
 
 
 def every(fraction: float, steps: int, times: int = 1, least: int = 1, most: int | None = None) -> int:
-    """``times`` an interval of steps: a fraction of all, but no less than ``least``, and no more than ``most``."""
+    """``times`` a number of steps: a fraction of all, clipped to ``least`` and ``most``."""
     return max(1, min(max(least, round(fraction * steps)), steps, most or steps)) * times
 
 
 def _knobs(name: str) -> str:
-    """A command's YAML with its comments, less its first line, its defaults and Hydra's settings."""
+    """A command's YAML with its comments, without its first line, its defaults and Hydra's settings."""
     text = Path(conf_dir(), f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]
     own = re.sub(r"(?m)^(defaults|hydra):\n(?:(?:[ ].*)?\n)*", "", text + "\n").strip()
-    return f"{own}\n".replace("$", "$$")  # Hydra fills in a template with it
+    return f"{own}\n".replace("$", "$$")  # Hydra substitutes it into a template
 
 
 def _folder(start: Any, *names: Any) -> str:
-    """``start/name/name``, where names cannot lead elsewhere."""
+    """``start/name/name``, where no name can lead elsewhere."""
     for name in map(str, names):
         if not name.strip(".") or set("/\\\0") & set(name) or len(name.encode()) > LONGEST_FILE:
             raise ValueError(
                 f"{name!r} cannot name a folder: experiment, name and variant are names of at most {LONGEST_FILE} "
-                "bytes, without / and \\. Another place for all runs is runs=FOLDER"
+                "bytes, without / and \\. To move all runs, set runs=FOLDER"
             )
     return "/".join(map(str, (Path(str(start)).expanduser(), *names)))
 
 
 def register_resolvers() -> None:
-    """Make the resolvers that ``conf/`` uses known to OmegaConf; again is harmless."""
+    """Register the resolvers of ``conf/`` with OmegaConf; may be repeated."""
     resolvers = {
         "every": every,
         "folder": _folder,
@@ -385,9 +386,9 @@ register_resolvers()
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error itself, where Hydra wraps one that came from instantiating something.
+    """The error itself, if Hydra wrapped one raised while instantiating.
 
-    Of a class that cannot be imported, a ValueError with a way out.
+    If a class cannot be imported, a ValueError that says what to do.
     """
     if not isinstance(error, InstantiationException) or error.__cause__ is None:
         return error

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic files and folders: each exists either complete or not at all."""
 
 import errno
 import glob
@@ -19,9 +19,9 @@ from filelock import FileLock
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into, which takes the place of ``path`` once it is whole and on the disk; else it is gone.
+    """A temporary file that replaces ``path`` once it is complete and on disk; on failure it is deleted.
 
-    It lies beside it: where another folder is another file system, a move is a copy, which a kill cuts short.
+    It is in the same folder: across file systems a move is a copy, which a kill can cut short.
     """
     partial = _partial(path)
     try:
@@ -31,21 +31,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)  # room for what is still to be written, such as the reason
+        partial.unlink(missing_ok=True)  # makes room for what must still be written, such as the error
         raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
+    """Write a file atomically, even in case of a power cut."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of ``path`` once it is whole; else it is gone."""
+    """An empty temporary folder that replaces ``path`` once it is complete; on failure it is deleted."""
     beside = _partial(path)
-    partial = beside / path.name  # under its own name already: transformers names what it loads by its folder
+    partial = beside / path.name  # already under its own name, since transformers names what it loads by its folder
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -63,12 +63,12 @@ def _replace_folder(new: Path, path: Path, beside: Path) -> None:
                 raise
         else:
             return
-        with suppress(FileNotFoundError):  # another process was quicker
+        with suppress(FileNotFoundError):  # another process was faster
             path.rename(beside / f"replaced-{attempt}")
 
 
 def _partial(path: Path) -> Path:
-    """Where this process writes what will be ``path``; what killed processes of this machine left there is removed."""
+    """This process's temporary name for ``path``; temporary files of killed processes on this machine are deleted."""
     ending = f".{path.name}.partial"
     for left in path.parent.glob(f".*{glob.escape(ending.removeprefix('.'))}"):
         if not _is_written(left.name.removesuffix(ending)):
@@ -77,7 +77,7 @@ def _partial(path: Path) -> Path:
 
 
 def _is_written(writer: str) -> bool:
-    """Whether the process is at it that ``writer``, ``.machine-process``, names; of another machine it may be."""
+    """Whether the process named by ``writer``, ``.machine-process``, may still be writing; True for other machines."""
     machine, _, process = writer.removeprefix(".").rpartition("-")
     if machine != platform.node() or not process.isdecimal():
         return machine != ""
@@ -86,16 +86,16 @@ def _is_written(writer: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # belongs to another user
     return True
 
 
 def acquire(lock: FileLock, timeout: float = -1) -> None:
-    """Take a lock.
+    """Acquire a lock.
 
     Raises:
-        Timeout: another process has it.
-        ValueError: the file system keeps no locks.
+        Timeout: another process holds it.
+        ValueError: the file system does not support locks.
     """
     try:
         lock.acquire(timeout=timeout)
@@ -103,9 +103,9 @@ def acquire(lock: FileLock, timeout: float = -1) -> None:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         raise ValueError(
-            f"cannot lock {lock.lock_file} ({error.strerror}): its file system keeps no locks, which keep two "
+            f"cannot lock {lock.lock_file} ({error.strerror}): its file system keeps no locks, which prevent two "
             "processes from writing one folder. Mount it with locks (NFS: with its lock service, without nolock), or "
-            "take a folder on a local disk: runs=FOLDER for runs, $TTI_CACHE for tokens"
+            "use a folder on a local disk: runs=FOLDER for runs, $TTI_CACHE for tokens"
         ) from error
 
 
@@ -113,16 +113,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: it is no JSON object ({error})") from error
+        raise ValueError(f"{path} is damaged: it is not a JSON object ({error})") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a JSON-lines file, oldest first; a line that a kill or a full disk cut short is left out."""
+    """The objects in a JSON-lines file, oldest first, without lines cut short by a kill or a full disk."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         with suppress(ValueError, TypeError):
@@ -131,7 +131,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append an object to a JSON-lines file; a line that was cut short is ended first."""
+    """Append an object to a JSON-lines file, after terminating a line that was cut short."""
     with path.open("ab+") as file:
         before = b"\n" if _cut_short(file) else b""
         file.write(before + json.dumps(content).encode() + b"\n")
@@ -145,32 +145,32 @@ def _cut_short(file: BinaryIO) -> bool:
 
 
 def require_whole(path: Path) -> None:
-    """Compare a checkpoint with the checksums that it was written with.
+    """Verify a checkpoint's checksums.
 
     Raises:
-        ValueError: it was cut short or changed since.
+        ValueError: it was truncated or modified.
     """
     try:
         with zipfile.ZipFile(path) as file:
             changed = file.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:  # its directory stands at the end, which a truncated file lacks
-        raise ValueError(f"{path} is damaged: it was cut short, or is no checkpoint") from error
+    except (zipfile.BadZipFile, EOFError) as error:  # the directory is at the end, which a truncated file lacks
+        raise ValueError(f"{path} is damaged: it was cut short, or is not a checkpoint") from error
     if changed:
         raise ValueError(f"{path} is damaged: {changed} in it is not what was written")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint: plain data, its tensors on the CPU and read from the file when they are used.
+    """Load a checkpoint as plain data, with tensors on the CPU and read from the file on use.
 
     Raises:
-        ValueError: it is damaged, or was written by something else than a training.
+        ValueError: it is damaged, or was not written by training.
     """
-    import torch  # seconds that a report need not wait for
+    import torch  # takes seconds that a report can avoid
 
     require_whole(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         content["global_step"]
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a training ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path} is not a checkpoint of training ({str(error).splitlines()[0]})") from error
     return dict(content)

@@ -22,9 +22,9 @@ from tti.trust import packages
 if TYPE_CHECKING:
     from tti.evaluation.runner import Trained
 
-# What is printed of an evaluation, where it was asked for.
+# Metrics printed after an evaluation, if available.
 HEADLINES = {
-    "performance/loss": "loss in nats a token",
+    "performance/loss": "loss in nats per token",
     "performance/bits_per_byte": "bits per byte",
     "selectivity/selectivity/mlp.post/mean": "selectivity of mlp.post, mean",
     "ground_truth/f1_above_chance/mlp.post/mean": "best F1 above chance of mlp.post, mean",
@@ -33,7 +33,7 @@ HEADLINES = {
 
 
 def chosen_runs(pattern: str, trust: tuple[str, ...] = ()) -> list[Run]:
-    """The runs of a folder, below a folder, or that a glob matches; each a folder with a ``config.yaml``.
+    """The runs at or below a folder, or matching a glob; a run is a folder with a ``config.yaml``.
 
     Args:
         pattern: folder or glob.
@@ -58,19 +58,19 @@ def _runs_in(folder: Path) -> list[Run]:
 
 
 def evaluate(config: DictConfig) -> Sequence[tuple["Trained", str]]:
-    """Evaluate the runs, or the model from elsewhere; those that could not be, each with the reason.
+    """Evaluate the runs, or the external model; returns those that failed, with the reason.
 
     Raises:
-        ValueError: there are no runs, or an unknown part is asked for.
+        ValueError: there are no runs, or an unknown part is requested.
     """
-    import torch  # seconds that `--help` need not wait for
+    import torch  # takes seconds that `--help` can avoid
 
     from tti.evaluation.runner import CONSOLE, Runner, in_a_line, require_known
     from tti.huggingface.foreign import named
 
     if (config.run is None) == (config.hf is None):
         raise ValueError(
-            "what? Either run=FOLDER (a run, a folder of runs, a glob) or hf=FOLDER (a Hugging Face language model)"
+            "set either run=FOLDER (a run, a folder of runs, a glob) or hf=FOLDER (a Hugging Face language model)"
         )
     require_known(config)
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -86,10 +86,10 @@ def evaluate(config: DictConfig) -> Sequence[tuple["Trained", str]]:
         CONSOLE.print(f"{model.folder}{_how_far(number, len(models), time.monotonic() - began)}")
         try:
             done = Runner(model, config, commit()).evaluate()
-            CONSOLE.print(f"  {done} evaluated" if done else "  all there", style="dim")
+            CONSOLE.print(f"  {done} evaluated" if done else "  nothing to do", style="dim")
             for line in headlines(model.folder, config.split):
                 CONSOLE.print(f"  {line}", markup=False)
-        except Exception as error:  # of this model; the others are evaluated all the same
+        except Exception as error:  # of this model only
             reason = in_a_line(error)
             CONSOLE.print(f"  error: {reason}", markup=False)
             failed.append((model, reason))
@@ -97,7 +97,7 @@ def evaluate(config: DictConfig) -> Sequence[tuple["Trained", str]]:
 
 
 def headlines(folder: Path, split: str) -> list[str]:
-    """The main numbers of an evaluated model, a line each with its controls, and where all numbers are."""
+    """The main metrics of an evaluated model, one line each with its controls, and where to find the rest."""
     evaluations = [Evaluation(folder, split, subject) for subject in (TRAINED, RANDOM_INIT, ROTATION)]
     (_, trained), *controls = [(each.subject, each.metrics()) for each in evaluations]
     lines = [
@@ -105,7 +105,7 @@ def headlines(folder: Path, split: str) -> list[str]:
         for key, label in HEADLINES.items()
         if key in trained
     ]
-    return [*lines, f"all numbers: {evaluations[0].folder}"] if trained else []
+    return [*lines, f"all metrics: {evaluations[0].folder}"] if trained else []
 
 
 def _in_brackets(controls: Mapping[str, float]) -> str:
@@ -113,7 +113,7 @@ def _in_brackets(controls: Mapping[str, float]) -> str:
 
 
 def _how_far(done: int, of: int, seconds: float) -> str:
-    """`` (2 of 4, 3 min left)``, if all take as long as those that are done."""
+    """`` (2 of 4, 3 min left)``, assuming that all take equally long."""
     if of == 1:
         return ""
     left = f", {math.ceil(seconds / done * (of - done) / 60)} min left" if done else ""
@@ -122,7 +122,7 @@ def _how_far(done: int, of: int, seconds: float) -> str:
 
 @command("evaluate", free=("run", "hf", "to"))
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     if failed := evaluate(config):
         raise ValueError(f"{len(failed)} could not be evaluated: {', '.join(str(model.folder) for model, _ in failed)}")

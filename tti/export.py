@@ -29,14 +29,14 @@ TOLERANCE = 1e-4
 
 
 def export(config: DictConfig) -> Path:
-    """Write the export, compare it with the original, and put it in its place.
+    """Write the export, compare its logits with the run's, and move it into place.
 
     Raises:
-        ValueError: no such run or checkpoint, one that has not finished, a folder that is there already, data that are
-            others by now, an MLP that cannot be written down, or logits that differ. Nothing is left behind then. Or
-            the Hub does not take it; then the export is there.
+        ValueError: there is no such run or checkpoint, it has not finished, the folder exists, the data have changed,
+            the MLP cannot be exported, or the logits differ. Nothing is left behind then. Or the Hub refuses the
+            upload; the export is then kept.
     """
-    from tti.huggingface.card import card  # of torch, seconds that `--help` need not wait for
+    from tti.huggingface.card import card  # imports torch, which takes seconds that `--help` can avoid
     from tti.huggingface.folder import write
     from tti.models.gpt import GPT
 
@@ -56,14 +56,14 @@ def export(config: DictConfig) -> Path:
         address = config.push or str(to)
         write_atomically(folder / "README.md", card(run, about, address))
     difference = about["compared"]["largest_logit_difference"]
-    CONSOLE.print(f"{to}: the same logits to {difference['float32']:.1e} over {about['compared']['tokens']:,} tokens")
+    CONSOLE.print(f"{to}: logits equal to {difference['float32']:.1e} over {about['compared']['tokens']:,} tokens")
     if config.push:
         CONSOLE.print(f"uploaded to {push(to, config.push, config.private)}")
     return to
 
 
 def _require_finished(run: Run, unfinished: bool) -> None:
-    _ = run.config  # raises where there is no run, and says which are nearby
+    _ = run.config  # raises if there is no run, and lists those nearby
     if run.status != "finished" and not unfinished:
         step = run.checkpoint_step
         way_out = f", or export its last checkpoint, of step {step}, with unfinished=true" if step else ""
@@ -75,20 +75,20 @@ def _require_free(to: Path, overwrite: bool) -> None:
         raise ValueError(
             f"{to} is an export already: overwrite=true replaces it"
             if (to / ABOUT).exists()
-            else f"{to} is there already and is no export: name a folder that is not there"
+            else f"{to} exists and is not an export: name a folder that does not exist"
         )
 
 
 def _stories(run: Run, config: DictConfig) -> "Sequence[Int[Tensor, 'token']]":
-    """The first stories of the run's validation split, each cut at the model's context."""
+    """The first stories of the run's validation split, each truncated at the model's context."""
     import torch
 
     data: StoryData = run.data(config.data)
     packed = data.split("validation")
     if packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(run.tokenizer):
         raise ValueError(
-            f"the data of {run.folder} have another tokenizer by now than the run has; give the ones that it was "
-            "trained on: +data.corpus.tokenizer=..., +data.corpus.train=..."
+            f"the data of {run.folder} now have another tokenizer than the run; name those that it was trained on: "
+            "+data.corpus.tokenizer=..., +data.corpus.train=..."
         )
     lengths = packed.lengths[: config.stories].clip(max=data.max_length)
     return [
@@ -99,13 +99,13 @@ def _stories(run: Run, config: DictConfig) -> "Sequence[Int[Tensor, 'token']]":
 
 
 def _compared(folder: Path, net: "GPT", stories: "Sequence[Int[Tensor, 'token']]") -> dict[str, Any]:
-    """The largest differences of the logits, as transformers computes them from the folder.
+    """The largest differences from the logits that transformers computes with the exported folder.
 
-    Judged in double precision. In single precision they are equal too but for rounding; yet rounding may choose another
-    of two hidden units that are about equally large under top-k, and that is the model's own sensitivity.
+    The comparison is decided in double precision. In single precision rounding may select the other of two nearly equal
+    hidden units under top-k, which is the model's own sensitivity.
 
     Raises:
-        ValueError: they are larger than ``TOLERANCE``, or not numbers.
+        ValueError: a difference exceeds ``TOLERANCE``, or is NaN.
     """
     import torch
 
@@ -118,9 +118,9 @@ def _compared(folder: Path, net: "GPT", stories: "Sequence[Int[Tensor, 'token']]
     }
     if not largest["float64"] <= TOLERANCE:
         raise ValueError(
-            f"the exported model is another one: its logits differ by up to {largest['float64']:.1e} (allowed: "
-            f"{TOLERANCE:.0e}). If its MLP is one of yours: does it need state that is no parameter and no persistent "
-            "buffer?"
+            f"the exported model differs from the run: its logits differ by up to {largest['float64']:.1e} (allowed: "
+            f"{TOLERANCE:.0e}). If the MLP is your own: does it keep state that is neither a parameter nor a "
+            "persistent buffer?"
         )
     return {"stories": len(stories), "tokens": sum(map(len, stories)), "largest_logit_difference": largest}
 
@@ -143,7 +143,7 @@ def _about(run: Run, config: DictConfig, net: "GPT") -> dict[str, Any]:
 
 @command("export", free=("run", "to", "data_licence"))
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     export(config)
 
 

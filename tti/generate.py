@@ -1,4 +1,4 @@
-"""``python -m tti.generate run=FOLDER prompt="One day"``: a trained run continues a story."""
+"""``python -m tti.generate run=FOLDER prompt="One day"``: continue a story with a trained run."""
 
 import sys
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from tti.trust import packages
 
 
 def generate(config: DictConfig) -> Iterator[str]:
-    """The prompt and its continuation, in pieces of text as they come; stderr names words that the model does not know.
+    """The prompt and its continuation, in pieces of text as they come; unknown words are listed on stderr.
 
     Raises:
-        ValueError: no such run or checkpoint, or a prompt that is empty or fills the model's context.
+        ValueError: there is no such run or checkpoint, or the prompt is empty or fills the model's context.
     """
-    import torch  # seconds that `--help` need not wait for
+    import torch  # takes seconds that `--help` can avoid
 
     from tti.models.generation import continuation
 
@@ -34,26 +34,26 @@ def generate(config: DictConfig) -> Iterator[str]:
     generator = torch.Generator().manual_seed(config.seed)
     ids, end = torch.from_numpy(token_ids(tokenizer)), end_of_text(tokenizer)
     yield config.prompt
-    # The prompt is decoded too, since the text of a token depends on those before it, but it is shown as it was given:
-    # a word that the tokenizer does not know is decoded to another one.
+    # The prompt is decoded too, since a token's text depends on the previous tokens, but it is printed as given: a word
+    # that the tokenizer does not know would be decoded to another one.
     text = DecodeStream()
     for token in tokens:
         text.step(tokenizer, token)
     for token in continuation(net, tokens, ids, end, config.tokens, config.temperature, config.top_k, generator):
-        yield text.step(tokenizer, token) or ""  # nothing as long as a character is not whole
+        yield text.step(tokenizer, token) or ""  # empty while a character is incomplete
 
 
 def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
-    """The words of a prompt that a tokenizer of whole words does not know."""
+    """The words of a prompt that are unknown to a tokenizer of whole words."""
     encoding = tokenizer.encode(prompt)
     unknown = getattr(tokenizer.model, "unk_token", None)
     pieces = zip(encoding.tokens, encoding.offsets, strict=True)
     return list(dict.fromkeys(prompt[start:end].strip() for token, (start, end) in pieces if token == unknown))
 
 
-@command("generate", free=("run", "prompt"))  # a prompt has commas, which would be a sweep to Hydra
+@command("generate", free=("run", "prompt"))  # Hydra would take commas in a prompt for a sweep
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     for piece in generate(config):
         print(piece, end="", flush=True)
     print()

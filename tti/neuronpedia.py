@@ -1,7 +1,7 @@
 """``python -m tti.neuronpedia run=FOLDER to=FOLDER``: contexts of a run's neurons as Neuronpedia's activation records.
 
-The layout is that of Neuronpedia's exports, ``<model>/<layer>-<set>/activations/batch-<n>.jsonl.gz``: a line a context,
-with the fields of the class ``Activation`` in its ``neuronpedia-utils``.
+The layout is that of Neuronpedia's exports, ``<model>/<layer>-<set>/activations/batch-<n>.jsonl.gz``: one line per
+context, with the fields of the class ``Activation`` in its ``neuronpedia-utils``.
 """
 
 import gzip
@@ -27,11 +27,11 @@ from tti.runs import Run
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 TOP = "/top_place"
-NEURONS_PER_BATCH = 128  # as Neuronpedia's own
+NEURONS_PER_BATCH = 128  # as in Neuronpedia
 
 
 class Contexts:
-    """The highest activations of a site's neurons, as the evaluation's part ``contexts`` has them."""
+    """The highest activations of a site's neurons, from the evaluation part ``contexts``."""
 
     def __init__(self, part: Part, site: str, tokenizer: Tokenizer) -> None:
         self.tokens = part.arrays["tokens"]
@@ -42,15 +42,15 @@ class Contexts:
         self.tokenizer = tokenizer
 
     def of(self, neuron: int) -> Iterator[dict[str, Any]]:
-        """Tokens, activations and the place of the token that the context is there for; highest first."""
+        """Tokens, activations and the position of the activating token of each context, highest first."""
         for place, activation, window in zip(
             self.places[neuron], self.activations[neuron], self.windows[neuron], strict=True
         ):
-            if place >= 0:  # fewer than k contexts otherwise
+            if place >= 0:  # otherwise there are fewer than k contexts
                 yield self._context(int(place), float(activation), window.astype(float))
 
     def _context(self, place: int, activation: float, window: np.ndarray) -> dict[str, Any]:
-        window[self.before] = activation  # which is kept exactly, its neighbours in half precision
+        window[self.before] = activation  # exact; its neighbours are in half precision
         there = np.flatnonzero(~np.isnan(window))  # the others are outside the story
         values = window[there]
         return {
@@ -64,7 +64,7 @@ class Contexts:
 
 
 def records(contexts: Contexts, neuron: int, model: str, source: str, creator: str) -> Iterator[dict[str, Any]]:
-    """One record a context of a neuron."""
+    """One record per context of a neuron."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
     for rank, context in enumerate(contexts.of(neuron)):
         id_ = hashlib.sha256(f"{model}/{source}/{neuron}/{rank}".encode()).hexdigest()[:25]
@@ -73,7 +73,7 @@ def records(contexts: Contexts, neuron: int, model: str, source: str, creator: s
 
 
 def source_of(site: str) -> str:
-    """``blocks.3.mlp.post`` -> ``3-mlp-post``: Neuronpedia's name of a layer's set of neurons."""
+    """``blocks.3.mlp.post`` -> ``3-mlp-post``: Neuronpedia's name for a layer's set of neurons."""
     layer = re.match(r"blocks\.(\d+)\.", site)
     kind = re.sub(r"[^a-z0-9]+", "-", kind_of(site))
     return f"{layer[1]}-{kind}" if layer else kind
@@ -83,12 +83,12 @@ def write(config: DictConfig) -> Path:
     """Write the records of all chosen sites.
 
     Raises:
-        ValueError: the run has no contexts, none of that site, or the folder is there already.
+        ValueError: the run has no contexts, none for that site, or the folder already exists.
     """
     run, to = Run(Path(config.run)), Path(config.to)
-    _ = run.config  # raises where there is no run
+    _ = run.config  # raises if there is no run
     if to.exists():
-        raise ValueError(f"{to} is there already: name a folder that is not there")
+        raise ValueError(f"{to} exists already: name a folder that does not exist")
     part = Evaluation(run.folder, config.split).part("contexts")
     widths = {
         key.removesuffix(TOP): part.content["arrays"][key]["shape"][0] for key in part.arrays if key.endswith(TOP)
@@ -116,7 +116,7 @@ def _shown(batches: range, site: str) -> Iterable[int]:
 
 @command("neuronpedia", free=("run", "to"))
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     write(config)
 
 

@@ -19,15 +19,15 @@ from tti.durable import write_atomically
 if TYPE_CHECKING:
     from tti.reporting.analysis import Analysis
 
-# pandas and matplotlib are imported where they are needed: seconds that `--help` need not wait for.
+# pandas and matplotlib are imported on use: `--help` need not wait seconds for them.
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
 def report(config: DictConfig) -> "Analysis":
-    """Write the comparison: Markdown, figures, tidy tables, the page, and the browser where runs were evaluated.
+    """Write the comparison: Markdown, figures, tidy tables, the page, and the browser if runs were evaluated.
 
     Raises:
-        ValueError: there are no finished runs, or they do not compare; the message says why and what to do.
+        ValueError: there are no finished runs, or they are not comparable; the message says why and what to do.
     """
     from tti.reporting import browser, document, findings, page, pictures, rating
     from tti.reporting.analysis import analyse
@@ -53,7 +53,7 @@ def report(config: DictConfig) -> "Analysis":
 
 
 def as_now(config: DictConfig) -> DictConfig:
-    """The configuration with ``primary=LOSS``, the former name of it, as ``loss=LOSS``."""
+    """The configuration with ``primary=LOSS``, the former spelling, as ``loss=LOSS``."""
     if not isinstance(config.primary, str):
         return config
     declared = OmegaConf.load(Path(conf_dir(), "report.yaml"))
@@ -72,10 +72,10 @@ def _publish(analysis: "Analysis", folder: Path) -> None:
 
 
 def destination(config: DictConfig) -> Path:
-    """Where the Markdown goes: as given, or into the folder of the runs; of several folders, beside the first.
+    """The path of the Markdown: as given, or in the folder of the runs; for several folders, next to the first.
 
     Raises:
-        ValueError: some are no folders, and nothing is given.
+        ValueError: a pattern is not a folder, and no path is given.
     """
     from tti.reporting import document
 
@@ -87,9 +87,7 @@ def destination(config: DictConfig) -> Path:
     if missing := [pattern for pattern in document.patterns(config) if not glob.glob(pattern)]:  # noqa: PTH207
         raise ValueError(f"no such folder: {missing[0]} (from folder {Path.cwd()})")
     if not all(folder.is_dir() for folder in folders):
-        raise ValueError(
-            "runs=... is no folder, or not only folders: say where the report goes, with to=FOLDER/report.md"
-        )
+        raise ValueError("runs=... is not only folders: say where the report goes, with to=FOLDER/report.md")
     return folders[0] / "report.md" if len(folders) == 1 else folders[0].parent / f"{_joined(folders)}.md"
 
 
@@ -99,7 +97,7 @@ def _joined(folders: Sequence[Path]) -> str:
 
 @command("report", free=("runs", "to", "title"), lists=("runs",))
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     from tti.reporting import markdown, summary
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -118,7 +116,7 @@ def _terminal(analysis: "Analysis") -> Table:
     from tti.reporting import findings
 
     found = findings.first(analysis).table
-    columns = (0, *range(3, 7))  # what it is compared with and whether to trust it: in the sentences below
+    columns = (0, *range(3, 7))  # control and trust are in the sentences below
     first = Column(found.header[0], no_wrap=True, min_width=max(map(len, analysis.variants)))
     shown = Table(first, *[Column(found.header[i], no_wrap=i < 6) for i in columns[1:]], box=None)
     for row in found.rows:

@@ -1,4 +1,4 @@
-"""A run folder as an object: what it holds, whether it may be started, and the trained model in it."""
+"""A run folder as an object: its content, whether the run may be started, and the trained model."""
 
 import json
 import math
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from tti.data.corpora import Corpus
     from tti.models.network import Network, Site
 
-# torch and what stands on it are imported where they are needed: seconds that a finished run need not wait for.
+# torch and everything built on it are imported on use: a finished run need not wait seconds for them.
 Status = Literal["finished", "failed", "unfinished", "not started"]
 START = ".start.yaml"
 UNKNOWN = dict.fromkeys(("command", "commit", "python", "platform", "device"), "unknown") | {
     "packages": {"torch": "unknown"}
 }
-# What a run and the commands on it write, in the order in which a run is cleared away: what says that it has finished
-# first, what says which run it is last, so that a kill in between leaves nothing that passes for another run.
+# Files of a run and of commands on it, in the order in which they are deleted: the mark of a finished run first, the
+# run's identity last, so that a kill in between leaves nothing that passes for another run.
 OWN = (
     "summary.json", "failure.json", "progress.json", "evaluation", "sae", "checkpoints", "metrics.jsonl", "calls.jsonl",
     "wandb", "wandb_id", "wandb_unsure", "tensorboard", "tokenizer.json", "environment.jsonl", START, "overrides.yaml",
@@ -59,26 +59,27 @@ OWN = (
 class Run:
     """A run folder.
 
-    ``config.yaml`` (composed, resolved), ``overrides.yaml``, ``environment.jsonl`` (a line a start: command, commit,
-    versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt`` and
-    ``best.ckpt``, ``train.log``; ``summary.json`` once finished, ``progress.json`` before (rewritten now and then),
-    ``failure.json`` while the last try failed.
-    ``.start.yaml`` is what the last start was composed to, for processes that Lightning starts beside it;
-    ``calls.jsonl`` how it was started elsewhere (``tti.launchers.calls``); ``wandb_id`` its id there.
+    It holds ``config.yaml`` (composed, resolved), ``overrides.yaml``, ``environment.jsonl`` (one line per start:
+    command, commit, versions, machine), ``tokenizer.json``, ``metrics.jsonl`` (append-only), ``checkpoints/last.ckpt``
+    and ``best.ckpt``, and ``train.log``; ``summary.json`` once finished, ``progress.json`` before (rewritten now and
+    then), and ``failure.json`` if the last try failed. ``.start.yaml`` is the configuration of the last start, for
+    further processes that Lightning starts; ``calls.jsonl`` records remote starts (``tti.launchers.calls``);
+    ``wandb_id`` is its W&B id.
 
     Args:
-        folder: which may come from somebody else: its ``config.yaml`` is read as data.
-        trust: packages that the configuration may name beside ours and torch's (``tti.trust``).
+        folder: the folder. It may come from somebody else: its ``config.yaml`` is read as data.
+        trust: packages that the configuration may name besides ours and torch's (``tti.trust``).
     """
 
     folder: Path
     trust: tuple[str, ...] = ()
 
-    # -- what it holds ----------------------------------------------------------------------------------------------
+    # -- content
+    # --------------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> Status:
-        """How far it came. A run that was killed is unfinished."""
+        """The status. A run that was killed is unfinished."""
         if (self.folder / "summary.json").exists():
             return "finished"
         if (self.folder / "failure.json").exists():
@@ -100,7 +101,7 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        """The command that it was composed from.
+        """The overrides that it was composed from.
 
         Raises:
             ValueError: the file is damaged.
@@ -110,7 +111,7 @@ class Run:
 
     @property
     def recorded(self) -> Recorded:
-        """The configuration with the command that it was composed from.
+        """The configuration with the overrides that it was composed from.
 
         Raises:
             ValueError: the folder holds no run.
@@ -130,11 +131,11 @@ class Run:
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the tokens of the splits that it was trained and validated on; of early runs, none."""
+        """SHA-256 of the tokens of the training and validation splits; empty for early runs."""
         return dict(self.summary.get("data", {}))
 
     def digests_now(self, corpus: "Corpus") -> dict[str, str]:
-        """The same of a corpus of today. What it calls by the name of the run's cache is not looked at."""
+        """The digests of a corpus today, without reading splits whose cache has the name of the run's."""
         caches: dict[str, str] = self.summary.get("caches", {})
         return {
             split: self.digests[split] if corpus.folder(split).name == cache else corpus.digest(split)
@@ -143,12 +144,12 @@ class Run:
 
     @property
     def failure(self) -> str:
-        """Why the last try failed, in its own words."""
+        """Message of the last try's error."""
         return self._failure["error"]
 
     @property
     def traceback(self) -> str:
-        """Where it did."""
+        """Traceback of the last try's error."""
         return self._failure["traceback"]
 
     @property
@@ -157,30 +158,30 @@ class Run:
         return {"error": "", "traceback": ""} | (read_json(path) if path.exists() else {})
 
     def metrics(self) -> list[dict[str, float]]:
-        """What was logged, one entry a step in the order of steps.
+        """The logged metrics, one entry per step, in order.
 
         A step written twice, by a run that was killed and resumed, counts once, with its last values.
         """
         steps: dict[int, dict[str, float]] = {}
-        for entry in read_lines(self.folder / "metrics.jsonl"):  # of a line cut short by a kill: written again
+        for entry in read_lines(self.folder / "metrics.jsonl"):  # without lines cut short by a kill
             if "step" in entry:
                 steps.setdefault(entry["step"], {}).update(entry)
         return [steps[step] for step in sorted(steps)]
 
     @property
     def start_config(self) -> DictConfig:
-        """The resolved configuration of the last start, which may differ from ``config`` in what has no effect."""
+        """The resolved configuration of the last start, which may differ from ``config`` in keys without effect."""
         return configuration(load(self.folder / START), str(self.folder / START))
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Command, commit, versions and machine of the last start that left word of them."""
+        """Command, commit, versions and machine of the last recorded start."""
         lines = read_lines(self.folder / "environment.jsonl")
         return lines[-1] if lines else dict(UNKNOWN)
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """Where to go on from, if anywhere.
+        """The checkpoint to resume from, if any.
 
         Raises:
             ValueError: the file is damaged.
@@ -192,7 +193,7 @@ class Run:
             require_whole(path)
         except ValueError as error:
             raise ValueError(
-                f"{path} is damaged. Copy best.ckpt over it to go on from the best validation, or delete it to begin "
+                f"{path} is damaged. Copy best.ckpt over it to resume from the best validation, or delete it to begin "
                 "at step 0; then start again."
             ) from error
         return path
@@ -217,7 +218,7 @@ class Run:
         """The run's tokenizer.
 
         Raises:
-            ValueError: the run stopped before it had one, or it is damaged.
+            ValueError: the run stopped before it had one, or the file is damaged.
         """
         path = self.folder / "tokenizer.json"
         if not path.exists():
@@ -225,10 +226,10 @@ class Run:
         return tokenizers.read(path)
 
     def data(self, given: DictConfig) -> Any:
-        """The data module, with what a command gives of its configuration over the run's own.
+        """The data module, with a command's data configuration overriding the run's own.
 
         Raises:
-            ValueError: the run's own names code that is not trusted.
+            ValueError: the run's configuration names code that is not trusted.
         """
         allowed(self.config.data, self.trust)
         return instantiate(OmegaConf.merge(self.config, {"data": given}).data)
@@ -239,28 +240,29 @@ class Run:
         Raises:
             ValueError: there is no such checkpoint, or it does not fit the run's configuration.
         """
-        config, path = self.config.copy(), self._checkpoint(checkpoint)  # where there is no run, that is what is said
+        config, path = self.config.copy(), self._checkpoint(checkpoint)  # raises first if there is no run
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         net: Network = instantiate(allowed(config.model, self.trust))
         _load(net, "net", path)
         return net.eval()
 
     def give_weights(self, net: "torch.nn.Module", tokenizer: Tokenizer) -> None:
-        """Fill another run's network with what this one's last checkpoint has.
+        """Load this run's last checkpoint into another run's network.
 
         Raises:
-            ValueError: there is no run or checkpoint, or the network or its tokenizer is another.
+            ValueError: there is no run or checkpoint, or the network or tokenizer differs.
         """
-        _ = self.config  # where there is no run, that is what is said
+        _ = self.config  # raises if there is no run
         if self.tokenizer.to_str() != tokenizer.to_str():
-            raise ValueError(f"{self.folder} has another tokenizer, to whose tokens its weights belong")
+            raise ValueError(f"{self.folder} has another tokenizer, to which its weights belong")
         _load(net, "net", self._checkpoint("last"))
 
     def regularizers(self, sites: Mapping[str, "Site"], checkpoint: str = "last") -> "torch.nn.ModuleDict":
-        """The regularizers by name, with what they have learned, in evaluation mode on the CPU.
+        """The regularizers by name, with their trained parameters, in evaluation mode on the CPU.
 
         Args:
-            sites: of the network.
+            sites: the network's sites.
+            checkpoint: name of the checkpoint.
 
         Raises:
             ValueError: as for :meth:`model`.
@@ -286,7 +288,7 @@ class Run:
         return path
 
     def untrained(self) -> "Network":
-        """The network that training began with, whose weights are the first that are drawn from the seed."""
+        """The network before training, whose weights are the first to be drawn from the seed."""
         from lightning import seed_everything
 
         config = self.config.copy()
@@ -298,13 +300,13 @@ class Run:
     def operations(self) -> float:
         """Floating-point operations of the whole training (``Network.operations_per_token``).
 
-        NaN where neither the summary nor the configuration says what the network was, or that is code not trusted.
+        NaN if neither the summary nor the configuration describes the network, or if its code is not trusted.
         """
         per_token = self.summary.get("operations_per_token") or self._operations_per_token()
         return float(per_token * self.summary["tokens"])
 
     def _operations_per_token(self) -> float:
-        """Of a run from before summaries had it."""
+        """For runs whose summary does not have it yet."""
         import torch
 
         from tti.models.network import Network
@@ -315,7 +317,7 @@ class Run:
         config.model.vocab_size = config.model.vocab_size or tokenizers.vocabulary_size(self.tokenizer)
         try:
             model = allowed(config.model, self.trust)
-        except ValueError:  # of a package that is not trusted: a number is not worth running it
+        except ValueError:  # code of a package that is not trusted is not run for a number
             return math.nan
         with torch.device("meta"):
             net = instantiate(model)
@@ -325,10 +327,10 @@ class Run:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the folder against a second process.
+        """Lock the folder against a second process.
 
         Raises:
-            ValueError: another process is training in it, or its file system keeps no locks.
+            ValueError: another process is training in it, or its file system does not support locks.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
@@ -336,7 +338,7 @@ class Run:
             acquire(lock, timeout=0)
         except Timeout as error:
             raise ValueError(
-                f"another process is training in {self.folder}. (For several processes in one run let Lightning start "
+                f"another process is training in {self.folder}. (For several processes in one run, let Lightning start "
                 "them: trainer=ddp, without torchrun or srun.)"
             ) from error
         try:
@@ -345,7 +347,7 @@ class Run:
             lock.release()
 
     def begin(self, config: DictConfig, overrides: list[str], overwrite: bool) -> DictConfig:
-        """Make the folder ready for a new start or a resumption, which goes by the configuration that is returned.
+        """Prepare the folder for a start or a resumption; returns the configuration to train.
 
         Raises:
             ValueError: it holds a run of another configuration; the message names the keys that differ.
@@ -365,12 +367,12 @@ class Run:
         return config
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write ``summary.json``, which says that the run is finished."""
+        """Write ``summary.json``, which marks the run as finished."""
         write_atomically(self.folder / "summary.json", json.dumps(summary, indent=2))
         self.folder.joinpath("progress.json").unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
-        """Leave word of why this try failed."""
+        """Record why this try failed."""
         trace = "".join(traceback.format_exception(error))
         root = root_cause(error)
         report = {"error": f"{type(root).__name__}: {root}", "traceback": trace}
@@ -378,7 +380,7 @@ class Run:
 
     @property
     def _failed_at_once(self) -> bool:
-        """Whether there is nothing of the run that another configuration would spoil."""
+        """Whether the run failed before writing anything that another configuration would spoil."""
         begun = any((self.folder / name).exists() for name in ("metrics.jsonl", "checkpoints"))
         return self.status == "failed" and not begun
 
@@ -386,7 +388,7 @@ class Run:
         if (self.folder / "summary.json").exists():
             raise ValueError(
                 f"{self.folder} has a summary.json, but no config.yaml that says of which run. Put it back, give this "
-                "run a name of its own (name=...), or overwrite=true to start again in its place."
+                "run another name (name=...), or set overwrite=true to start again in its place."
             )
 
     def _clear(self) -> None:
@@ -395,7 +397,7 @@ class Run:
 
 
 def _load(module: "torch.nn.Module", name: str, path: Path) -> None:
-    """Fill a module with what the checkpoint has under ``name``."""
+    """Load the part of a checkpoint under ``name`` into a module."""
     state, prefix = read_checkpoint(path)["state_dict"], f"{name}."
     try:
         module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
@@ -406,7 +408,7 @@ def _load(module: "torch.nn.Module", name: str, path: Path) -> None:
 def require_same(
     folder: str, there: Recorded, wanted: DictConfig, instead: str = "overwrite=true to start again in its place"
 ) -> None:
-    """Compare what a folder holds with what is to be trained in it; ``instead`` says how to be rid of the former.
+    """Check that a folder's run matches what is to be trained in it; ``instead`` says how to discard the former.
 
     Raises:
         ValueError: they differ; the message names the keys.
@@ -421,7 +423,7 @@ def require_same(
 
 
 def find(pattern: str | Path) -> list[Run]:
-    """The runs at or below a folder, in the order of their names.
+    """The runs at or below a folder, in alphabetical order.
 
     Raises:
         ValueError: there are none.
@@ -442,7 +444,7 @@ def nearby(folder: Path) -> list[Path]:
 
 
 def environment(overrides: list[str]) -> dict[str, Any]:
-    """What a result depends on beside its configuration."""
+    """What a result depends on besides its configuration."""
     import torch
 
     packages = ("torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "torchmetrics")
@@ -457,9 +459,9 @@ def environment(overrides: list[str]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``-dirty`` if it was changed since; ``unknown`` outside a checkout.
+    """The commit of the running code, with ``-dirty`` if it was modified; ``unknown`` outside a checkout.
 
-    $TTI_COMMIT says it where the code was shipped from a checkout to another machine.
+    $TTI_COMMIT overrides it for code shipped from a checkout to another machine.
     """
     if "TTI_COMMIT" in os.environ:
         return os.environ["TTI_COMMIT"]

@@ -24,18 +24,17 @@ if TYPE_CHECKING:
     from tti.interventions.splice import Splice
     from tti.models.network import Network
 
-# torch and what stands on it are imported where they are needed: seconds that `--help` need not wait for.
+# torch and everything built on it are imported on use: `--help` need not wait seconds for them.
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def load(folder: str | Path, net: "Network", trust: Sequence[str] = ()) -> "Splice":
-    """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` goes on with its reconstruction.
+    """A saved autoencoder as a tap: ``net(tokens, stories, load(folder, net))`` continues with its reconstruction.
 
-    ``.autoencoder`` encodes and decodes, ``.site`` is where it belongs. A kind of yours is in a package that you
-    ``trust``.
+    ``.autoencoder`` encodes and decodes; ``.site`` is its site. For a kind of your own, ``trust`` its package.
 
     Raises:
-        ValueError: there is none, it is damaged, or it was trained on other weights than ``net`` has.
+        ValueError: there is no autoencoder, it is damaged, or it was trained on other weights than ``net``'s.
     """
     from tti.autoencoders import saelens
     from tti.interventions.splice import Splice
@@ -45,7 +44,7 @@ def load(folder: str | Path, net: "Network", trust: Sequence[str] = ()) -> "Spli
     settings = saelens.about(folder)["settings"]
     if settings["weights"] != (weights := weights_digest(net)):
         raise ValueError(
-            f"{folder} was trained on another model: one with weights {settings['weights']}, and these are {weights}. "
+            f"{folder} was trained on another model, with weights {settings['weights']} instead of {weights}. "
             "Is it the run's other checkpoint?"
         )
     return Splice(settings["site"], saelens.load(folder, trust).to(net.device))
@@ -53,7 +52,7 @@ def load(folder: str | Path, net: "Network", trust: Sequence[str] = ()) -> "Spli
 
 @dataclass(frozen=True)
 class Job:
-    """An autoencoder of the command: where it goes, the settings that identify it, and itself, untrained."""
+    """One autoencoder of the command: its folder, the settings that identify it, and the untrained autoencoder."""
 
     folder: Path
     name: str
@@ -65,7 +64,7 @@ class Job:
         """Whether it has been trained already.
 
         Raises:
-            ValueError: another one is in its folder; the message says in what they differ.
+            ValueError: its folder holds another one; the message says how they differ.
         """
         from tti.autoencoders import saelens
 
@@ -78,13 +77,13 @@ class Job:
             other = "an autoencoder of another model" if "weights" in keys else "another autoencoder"
             raise ValueError(
                 "\n".join([f"{self.folder} holds {other}:", *lines])
-                + "\nGive these a place of their own (to=FOLDER), or overwrite=true to train again in its place."
+                + "\nGive these another place (to=FOLDER), or set overwrite=true to train again in its place."
             )
         return True
 
     @property
     def quality(self) -> "Quality":
-        """How good the saved one is."""
+        """Figures of the saved autoencoder."""
         from tti.autoencoders import saelens
         from tti.evaluation.splicing import Quality
 
@@ -96,8 +95,8 @@ class Autoencoders:
     """The autoencoders of one command.
 
     Raises:
-        ValueError: the run has not finished or its data are others by now; a site or kind is unknown; or an autoencoder
-            makes no sense (more latents kept than there are).
+        ValueError: the run has not finished or its data have changed; a site or kind is unknown; or an autoencoder's
+            arguments are invalid (such as keeping more latents than there are).
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -106,13 +105,13 @@ class Autoencoders:
 
         self.config = config
         self.run = Run(Path(config.run), packages(config.trust))
-        _ = self.run.summary  # raises where it has not finished
+        _ = self.run.summary  # raises if it has not finished
         self.net = self.run.model(config.checkpoint).to(config.device)
         self.fit = instantiate(config.fit)
         self.sites = choose(config.site if isinstance(config.site, str) else list(config.site), self.net.sites)
         self.makes = sweep(config.kind, config)
         for site in self.sites:
-            for _ in self._made(site):  # makes no sense: known before the data are opened
+            for _ in self._made(site):  # raises on invalid arguments, before the data are opened
                 pass
         self.stories = StorySet(self.run.data(config.data), config.split, config.tokens_per_chunk)
         self.stories.require(self.run.tokenizer, self.run.folder)
@@ -152,10 +151,10 @@ class Autoencoders:
         }
 
     def train(self) -> list[Job]:
-        """Train and save what is not there yet, a site at a time; all of them, in the order of sites.
+        """Train and save what is missing, one site at a time; returns all autoencoders, in the order of sites.
 
         Raises:
-            ValueError: a folder holds another autoencoder (before anything is trained), or there are too few tokens.
+            ValueError: a folder holds another autoencoder (found before training), or there are too few tokens.
         """
         everything = {site: self.jobs(site) for site in self.sites}
         missing = {
@@ -197,7 +196,7 @@ class Autoencoders:
 
 
 def table(jobs: list[Job]) -> Table:
-    """How good they are."""
+    """The figures of all autoencoders."""
     rows = Table("site", "autoencoder", "seed", "L0", "variance explained", "loss recovered", "loss increase", "dead")
     for job in jobs:
         found = job.quality
@@ -216,7 +215,7 @@ def table(jobs: list[Job]) -> Table:
 
 @command("sae", free=("run", "to"))
 def main(config: DictConfig) -> None:
-    """The command line."""
+    """Entry point of the command."""
     import torch
 
     torch.set_num_threads(config.threads or torch.get_num_threads())

@@ -1,4 +1,4 @@
-"""What knobs may be: the rules of ``schema.yaml``, which every command checks before anything starts."""
+"""Allowed values of configuration keys: the rules of ``schema.yaml``, checked before anything starts."""
 
 import math
 import operator
@@ -21,16 +21,16 @@ TYPE = re.compile(rf"an? (list of )?(integer|number|text|path|switch|mapping|dev
 
 
 class RefusedError(Exception):
-    """A value is not what a rule allows."""
+    """A value violates a rule."""
 
 
 def check(config: DictConfig) -> None:
-    """Compare every knob with its rule, and put it as the rule has it: the home for ``~``, lists for single values.
+    """Check every key, and normalise its value: the home folder for ``~``, lists for single values.
 
-    What is given comes before what is derived from it, so that the knob is named which someone can set.
+    Given values come before values derived from them, so that the error names a key that the user can set.
 
     Raises:
-        ValueError: a knob is missing, or is something else than its rule allows: one line, which names it.
+        ValueError: a key is missing, or violates its rule; one line, which names it.
     """
     knobs = list(_knobs(config))
     for knob in sorted(knobs, key=lambda knob: knob.derived):
@@ -39,13 +39,13 @@ def check(config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Knob:
-    """A place in a configuration, at which a value stands.
+    """A key in a configuration, with its value.
 
     Attributes:
-        path: the keys that lead there.
-        parent: what it is in.
-        key: of it there.
-        rule: what it may be; None: anything that is not NaN or infinite.
+        path: the keys that lead to it.
+        parent: the node that contains it.
+        key: its key in that node.
+        rule: its rule; None allows anything except NaN and infinity.
     """
 
     path: tuple[str, ...]
@@ -55,11 +55,11 @@ class Knob:
 
     @property
     def derived(self) -> bool:
-        """Whether it refers to others."""
+        """Whether its value refers to other keys."""
         return bool(OmegaConf.is_interpolation(self.parent, self.key))
 
     def settle(self) -> None:
-        """Check it, and put it as the rule has it.
+        """Check and normalise its value.
 
         Raises:
             ValueError: see :func:`check`.
@@ -70,7 +70,7 @@ class Knob:
         try:
             value = self.parent[self.key]
         except OmegaConfBaseException:
-            return  # of what comes later, as the model's context where a command's data are put over a run's
+            return  # refers to a value filled in later, such as the model's context for a command's data
         try:
             allowed = allow(value, self.rule)
         except RefusedError as refused:
@@ -81,7 +81,7 @@ class Knob:
 
 
 def allow(value: Any, rule: str | None) -> Any:
-    """The value as a rule has it.
+    """The value, normalised as a rule requires.
 
     Raises:
         RefusedError: the rule does not allow it.
@@ -99,7 +99,7 @@ def allow(value: Any, rule: str | None) -> Any:
 
 
 def _typed(value: Any, alternative: str, wrapped: bool) -> Any:
-    """As one alternative of a rule has it; ``wrapped``: a single value stands for a list of one."""
+    """The value under one alternative of a rule; ``wrapped``: a single value may stand for a list of one."""
     match = TYPE.fullmatch(alternative)
     if match is None:  # a word
         word = yaml.safe_load(alternative)
@@ -148,7 +148,7 @@ def _path(value: str) -> str:
 
 
 def _device(value: Any) -> Any:
-    import torch  # seconds that other knobs need not wait for
+    import torch  # takes seconds that other keys can avoid
 
     there = ["cpu", *["cuda"] * torch.cuda.is_available(), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if value not in there:
@@ -162,7 +162,7 @@ def _shown(value: Any) -> str:
 
 
 def _knobs(node: Any, path: tuple[str, ...] = (), owner: str = "") -> Iterator[Knob]:
-    """All knobs of a node; ``owner`` is the name of the class that takes them."""
+    """All keys of a node; ``owner`` is the name of the class that takes them as arguments."""
     for key in range(len(node)) if isinstance(node, ListConfig) else node:
         here = (*path, str(key))
         if str(key).startswith("_") or (here[:1] == ("hydra",) and len(here) == 2 and key != "launcher"):

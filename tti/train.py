@@ -1,4 +1,4 @@
-"""``python -m tti.train``: compose, instantiate, fit, leave a run folder behind; the result is the validation loss."""
+"""``python -m tti.train``: compose, instantiate, fit, write a run folder; returns the validation loss."""
 
 import logging
 import os
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
     from tti.modules.task import Task
 
-# torch and Lightning are imported where they are needed: seconds that `--help` and a finished run need not wait for.
+# torch and Lightning are imported on use: `--help` and a finished run need not wait seconds for them.
 log = logging.getLogger("tti.train")
-# The environment variable that names the run folder to the processes that Lightning starts beside the first.
+# Environment variable that gives the run folder to further processes that Lightning starts.
 JOINED = "TTI_JOINED_RUN"
 
 
 def train(config: DictConfig) -> float:
-    """Train one composed configuration, or go on with it, or do nothing if it has finished.
+    """Train one composed configuration, resume it, or do nothing if it has finished.
 
     Returns:
         The final validation loss in nats.
 
     Raises:
-        ValueError: something in the configuration, the data or the run folder is wrong; nothing was lost.
-        TrainingDivergedError: a term was not a finite number; the last checkpoint is good.
+        ValueError: the configuration, the data or the run folder is wrong; nothing was lost.
+        TrainingDivergedError: a term was not finite; the last checkpoint is good.
     """
     _check_variant(config)
     _check_beginning(config)
     run = Run(Path(config.run_dir))
-    if run.status == "finished" and not config.overwrite:  # also where nothing can be written
+    if run.status == "finished" and not config.overwrite:  # works in a read-only folder, too
         require_same(str(run.folder), run.recorded, run.recorded.continued(config))
         _require_same_data(run, config)
         log.info("%s has finished already; overwrite=true starts it again", run.folder)
         return float(run.summary["metrics"]["val/loss"])
-    config.threads = config.threads or _threads()  # a resumed run keeps its own, or its last digits would change
+    config.threads = config.threads or _threads()  # a resumed run keeps its threads, which affect the last digits
     with run.claimed():
         config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
         try:
@@ -64,10 +64,10 @@ def train(config: DictConfig) -> float:
 
 
 def _require_same_data(run: Run, config: DictConfig) -> None:
-    """Find out whether a finished run was trained on other data than lie under these names by now."""
+    """Check that a finished run was trained on the data that now have these names."""
     try:
         now = run.digests_now(instantiate(config.data.corpus))
-    except (ValueError, OSError) as error:  # a finished run may be asked for where its data are not
+    except (ValueError, OSError) as error:  # a finished run may be requested where its data are not available
         log.warning("its data are not compared: %s", error)
         return
     require_same_tokens(
@@ -76,7 +76,7 @@ def _require_same_data(run: Run, config: DictConfig) -> None:
 
 
 def _threads() -> int:
-    """CPU threads that torch takes by itself."""
+    """Torch's default number of CPU threads."""
     import torch
 
     return torch.get_num_threads()
@@ -84,7 +84,7 @@ def _threads() -> int:
 
 @contextmanager
 def _processes_of_its_own(run: Run) -> Iterator[None]:
-    """Tell processes started beside this one the run folder, and leave no trace of them to a sweep's next job."""
+    """Pass the run folder to further processes through the environment, and restore it for a sweep's next job."""
     import torch
 
     before = dict(os.environ)
@@ -99,9 +99,9 @@ def _processes_of_its_own(run: Run) -> Iterator[None]:
 
 
 def join(run: Run) -> None:
-    """Train along in a run that the process of rank 0 has begun: what Lightning's further processes do.
+    """Train in a run that the process of rank 0 has begun, as one of Lightning's further processes.
 
-    They read the run's own configuration and never meet Hydra, whose multirun they would start once more.
+    These processes read the run's own configuration and bypass Hydra, whose multirun they would start again.
     """
     _fit(run.start_config, run)
 
@@ -112,7 +112,7 @@ def _fit(config: DictConfig, run: Run) -> float:
 
     from tti.modules.assembly import assembled
 
-    # Lightning 2.6 against newer torch: nothing a user could do about it.
+    # Lightning 2.6 with a newer torch: the user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.set_num_threads(run.config.threads)
     check(config)
@@ -133,24 +133,24 @@ def _fit(config: DictConfig, run: Run) -> float:
         logger=list(instantiate(config.logger).values()),
         default_root_dir=config.run_dir,
     )
-    if trainer.is_global_zero and not checkpoint:  # else it is there, and what is going on must not replace it
+    if trainer.is_global_zero and not checkpoint:  # otherwise it exists, and must not be replaced
         data.tokenizer.save(str(run.folder / "tokenizer.json"))  # type: ignore[attr-defined]
     told = {**cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), "environment": run.environment}
     for logger in trainer.loggers:
         logger.log_hyperparams(told)
-    # Parameters of regularizers are drawn after the network's: from here all variants draw the same again.
+    # Parameters of regularizers are drawn after the network's: from here on, all variants draw the same numbers.
     seed_everything(config.seed, verbose=False)
     if checkpoint:
-        log.info("going on from %s", checkpoint)
+        log.info("resuming from %s", checkpoint)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of an interruption
+    except SystemExit as error:  # Lightning's form of an interruption
         raise KeyboardInterrupt(f"interrupted after {trainer.global_step} steps") from error
     return _finish(run, trainer, task, data)
 
 
 def _check_variant(config: DictConfig) -> None:
-    """Find out a variant that a sweep would have composed, but that only names the folder of a single run."""
+    """Reject a variant of a sweep that would only name the folder of a single run."""
     job = HydraConfig.get()
     given = set(job.overrides.task)
     if job.mode != RunMode.RUN or f"variant={config.variant}" not in given:
@@ -158,24 +158,24 @@ def _check_variant(config: DictConfig) -> None:
     variants = job.sweeper.get("variants", {})
     if missing := [override for override in variants.get(config.variant, ()) if override not in given]:
         raise ValueError(
-            f"variant={config.variant} names no more than a folder outside a sweep: leave out hydra.mode=RUN, or give "
-            f"what the variant is: {' '.join(missing)}"
+            f"variant={config.variant} only names a folder outside a sweep: leave out hydra.mode=RUN, or add the "
+            f"variant's overrides: {' '.join(missing)}"
         )
 
 
 def _check_beginning(config: DictConfig) -> None:
-    """Find out a run to begin with that is none, or that is to be overwritten."""
+    """Reject an ``init_from`` that is not a run, or is the run itself."""
     if config.init_from:
-        _ = Run(Path(config.init_from)).config  # raises where there is none
+        _ = Run(Path(config.init_from)).config  # raises if there is none
         if Path(config.init_from).resolve() == Path(config.run_dir).resolve():
             raise ValueError(f"init_from={config.init_from} is the folder of this run itself: give this one a name=...")
 
 
 def check(config: DictConfig) -> None:
-    """Find out what is wrong with options, the model, the sites or the regularizers before the corpus is touched.
+    """Check options, model, sites and regularizers before the corpus is touched.
 
     Raises:
-        ValueError: something is.
+        ValueError: something is wrong.
     """
     import torch
 
@@ -190,7 +190,7 @@ def check(config: DictConfig) -> None:
 
 
 def _check_processes(config: DictConfig) -> None:
-    """Find out before they are started that there are too many of them, or that they cannot share a step."""
+    """Check, before processes are started, that they are not too many and can share a step."""
     import torch
 
     from tti.data.module import require_divisible
@@ -209,7 +209,7 @@ def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
     given = config.model.vocab_size or needed
     if given < needed:
         raise ValueError(
-            f"model.vocab_size={given}, but the tokenizer has ids up to {needed - 1}; null takes what it needs"
+            f"model.vocab_size={given}, but the tokenizer has ids up to {needed - 1}; null uses the size that it needs"
         )
     return _with_vocab_size(config, given)
 
@@ -223,7 +223,7 @@ def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
 def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
     steps, journal = trainer.global_step, task.journal
     seconds = journal.clock.seconds
-    if run.checkpoint_step != steps:  # the steps are no multiple of the checkpoints' interval
+    if run.checkpoint_step != steps:  # the number of steps is not a multiple of the checkpoint interval
         trainer.save_checkpoint(run.folder / "checkpoints" / "last.ckpt")
     if task.validated_step != steps:
         trainer.validate(task, datamodule=data, verbose=False)
@@ -252,17 +252,17 @@ def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
 
 
 def _ngrams(data: Any, steps: int) -> dict[str, dict[str, list[float]]]:
-    """What counting the same tokens reaches, for each split that is no training."""
-    log.info("counting n-grams of what was seen")
+    """Losses of n-gram models estimated from the same tokens, for each split except training."""
+    log.info("counting n-grams of the training tokens")
     return {split: data.ngram_losses(split, steps) for split in data.corpus.splits if split != "train"}
 
 
 def job(config: DictConfig) -> float:
-    """Train one configuration as a command does: what a user can mend is said in a line, an interruption in another."""
+    """Train one configuration as a command: user errors and interruptions give one line each."""
     try:
         return train(config)
     except KeyboardInterrupt as error:
-        log.error("%s; the same command again goes on from the last checkpoint", error or "interrupted")
+        log.error("%s; repeat the command to resume from the last checkpoint", error or "interrupted")
         sys.exit(INTERRUPTED)
     except Exception as error:
         message = explained(error)
@@ -278,7 +278,7 @@ main = command("train")(job)
 
 
 def command_line() -> None:
-    """``python -m tti.train``, or what Lightning starts beside it."""
+    """``python -m tti.train``, or one of the processes that Lightning starts."""
     if JOINED in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
         join(Run(Path(os.environ[JOINED])))
     else:

@@ -1,17 +1,17 @@
-"""The options of Lightning's Trainer that a training takes. Any other is refused before it starts.
+"""The options of Lightning's Trainer that training accepts; any other is refused before the start.
 
-Lightning has forty. Training here counts in optimiser steps, clips, logs, validates and saves in its own way, so that
-most of them would stop it early, save something else, or have no effect.
+Lightning has forty. Training here counts optimiser steps, and clips, logs, validates and saves in its own way, so most
+of them would stop it early, save something else, or have no effect.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-ENVIRONMENT = "PL_TRAINER_"  # Lightning takes options from such variables, too
+ENVIRONMENT = "PL_TRAINER_"  # Lightning also reads options from such variables
 INSTEAD = (
-    "Training is counted in optimiser steps (trainer.max_steps), stopped for a while by callbacks.last.max_hours, and "
-    "has its callbacks and loggers from the groups of these names."
+    "Training is counted in optimiser steps (trainer.max_steps), paused by callbacks.last.max_hours, and takes its "
+    "callbacks and loggers from the groups of these names."
 )
 
 
@@ -60,14 +60,14 @@ TAKEN: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def require_taken(options: Mapping[str, Any]) -> None:
-    """Compare what is given to Lightning's Trainer with what a training takes.
+    """Check the options given to Lightning's Trainer.
 
     Raises:
-        ValueError: an option is not taken, or has a value that is not.
+        ValueError: an option is not accepted, or its value is not.
     """
     for name in options:
         if name not in TAKEN:
-            raise ValueError(f"trainer.{name} is not taken here. {INSTEAD} It takes: {', '.join(_known())}")
+            raise ValueError(f"trainer.{name} is not accepted. {INSTEAD} Accepted options: {', '.join(_known())}")
     for variable in os.environ:
         if variable.startswith(ENVIRONMENT):
             raise ValueError(f"unset the environment variable {variable}, by which Lightning would change the training")

@@ -1,8 +1,8 @@
-"""What a folder that may come from somebody else is allowed to say.
+"""Restrictions on run folders that may come from somebody else.
 
-A run's ``config.yaml`` names classes, and Hydra calls what is named. So a configuration that is *loaded*, rather
-than composed from a command, is resolved already, and names only what networks, regularizers and corpora are made of;
-further packages where the user trusts them by name.
+A run's ``config.yaml`` names classes, and Hydra calls what is named. A configuration that is *loaded*, rather than
+composed from a command, must therefore be resolved already, and may name only what networks, regularizers and corpora
+are made of, and packages that the user trusts by name.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# Packages and modules of which a loaded configuration may name classes, and, by `get_method`, functions.
+# Packages and modules from which a loaded configuration may name classes and, with `get_method`, functions.
 ALLOWED = (
     "tti.autoencoders",
     "tti.data.corpora",
@@ -25,53 +25,53 @@ ALLOWED = (
     "tti.regularizers",
     "torch.nn",
 )
-BUILT_IN = ("torch._C._nn",)  # where functions of torch.nn.functional such as gelu say they are from
-LOOKED_UP = ("hydra.utils.get_method", "hydra.utils.get_class")  # these give back what `path` names, and call nothing
+BUILT_IN = ("torch._C._nn",)  # the module of functions of torch.nn.functional such as gelu
+LOOKED_UP = ("hydra.utils.get_method", "hydra.utils.get_class")  # return what `path` names, without calling it
 
 
 def load(path: Path) -> Any:
-    """The mapping or list in a YAML file of a run folder, nothing in it resolved.
+    """The mapping or list in a YAML file of a run folder, unresolved.
 
     Raises:
-        ValueError: it is no YAML, or neither of the two.
+        ValueError: it is not YAML, or neither of the two.
     """
     return parse(path.read_bytes(), str(path))
 
 
 def parse(content: bytes, where: str) -> Any:
-    """As :func:`load`, of a file's content."""
+    """:func:`load` for a file's content."""
     try:
         return OmegaConf.to_container(OmegaConf.create(content.decode()), resolve=False)
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise ValueError(f"{where} is damaged: it is no YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{where} is damaged: it is not YAML ({' '.join(str(error).split())})") from error
 
 
 def configuration(content: Any, where: str) -> DictConfig:
     """The content of a run folder's ``config.yaml``.
 
     Raises:
-        ValueError: it is no mapping, or has interpolations, which could read the environment.
+        ValueError: it is not a mapping, or has interpolations, which could read the environment.
     """
     if not isinstance(content, dict):
-        raise ValueError(f"{where} is damaged: it is no configuration")
+        raise ValueError(f"{where} is damaged: it is not a configuration")
     for key, value in _leaves(content):
         if "${" in str(value):
             raise ValueError(
                 f"{where} has an interpolation, {key}: {value}. A run writes none, and this one could read the "
-                "environment. If you know where the folder is from, put the value in its place"
+                "environment. If you trust the origin of the folder, replace it by the value"
             )
     return OmegaConf.create(content)
 
 
 def allowed(config: DictConfig, trust: Sequence[str] = ()) -> DictConfig:
-    """The configuration itself, once it is known to name nothing else than it may: what Hydra can call.
+    """The configuration itself, after checking that it names only what it may: what Hydra can call.
 
     Args:
-        config: of a run folder, or a part of it.
-        trust: packages beside ours and torch's whose code may run.
+        config: the configuration of a run folder, or a part of it.
+        trust: packages besides ours and torch's whose code may run.
 
     Raises:
-        ValueError: it names something else, or something that is not there.
+        ValueError: it names something else, or something that does not exist.
     """
     for node in _nodes(OmegaConf.to_container(config, resolve=False)):
         _require_allowed(node, trust)
@@ -79,13 +79,13 @@ def allowed(config: DictConfig, trust: Sequence[str] = ()) -> DictConfig:
 
 
 def named(path: str, trust: Sequence[str] = ()) -> Any:
-    """The class or function of this name.
+    """The class or function with this name.
 
     Raises:
-        ValueError: a loaded configuration may not name it, or it is not there.
+        ValueError: a loaded configuration may not name it, or it does not exist.
     """
     packages = (*ALLOWED, *trust)
-    hint = f"If you know where the folder is from, and would run that code: trust={path.partition('.')[0]}"
+    hint = f"If you trust the origin of the folder and want to run that code: trust={path.partition('.')[0]}"
     if not _below(path, packages) or (_private(path) and not _below(path, trust)):
         raise ValueError(f"a run folder may not name {path}, since that runs code other than its parts'. {hint}")
     try:
@@ -106,17 +106,17 @@ def packages(given: str | Sequence[str] | None) -> tuple[str, ...]:
 def _require_allowed(node: Mapping[str, Any], trust: Sequence[str]) -> None:
     target = node["_target_"]
     if not isinstance(target, str):
-        raise ValueError(f"a run folder may not name {target} as a _target_: it is no name")
+        raise ValueError(f"a run folder may not name {target} as a _target_: it is not a name")
     if target in LOOKED_UP:
         if set(node) != {"_target_", "path"}:
             raise ValueError(f"a run folder may give {target} a path, and nothing else")
         named(str(node["path"]), trust)
     elif not inspect.isclass(named(target, trust)) and not _below(target, trust):
-        raise ValueError(f"a run folder may not call {target}: it is no class")
+        raise ValueError(f"a run folder may not call {target}: it is not a class")
 
 
 def _home(found: Any) -> str:
-    """The module in which something was defined, whichever module it was reached through."""
+    """The module that defined an object, whichever module it was reached through."""
     return str(getattr(inspect.unwrap(found), "__module__", None) or type(found).__module__)
 
 

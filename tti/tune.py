@@ -1,7 +1,7 @@
 """``python -m tti.tune experiment=expt2``: the same grid of learning rates for every variant of an experiment.
 
-The experiment's sweep under ``hydra/sweeper=tuning``; all overrides of ``python -m tti.train -m`` apply, the launcher's
-included.
+The experiment's sweep under ``hydra/sweeper=tuning``; all overrides of ``python -m tti.train -m`` apply, including the
+launcher's.
 """
 
 from tti.command import command

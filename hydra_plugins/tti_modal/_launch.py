@@ -1,4 +1,4 @@
-"""From Hydra's words for jobs to ours, and back."""
+"""Conversion of jobs between Hydra and ``tti.launchers``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from tti.train import check
 def launch(
     config: DictConfig, loader: ConfigLoader, job_overrides: Sequence[Sequence[str]], options: Mapping[str, Any]
 ) -> list[JobReturn]:
-    """Compose the jobs, run them, and tell Hydra what became of them."""
+    """Compose the jobs, run them, and return their results to Hydra."""
     jobs = [compose(config, loader, overrides) for overrides in job_overrides]
     try:
         for job in jobs:
@@ -35,7 +35,7 @@ def launch(
 
 
 def compose(config: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) -> Job:
-    """A job, resolved as the remote machine will resolve it."""
+    """A job, resolved as on the remote machine."""
     composed = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(composed)
     with open_dict(composed):
@@ -46,7 +46,7 @@ def compose(config: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) 
 
 
 def _check(job: Job) -> None:
-    """Find out here what would end a job where it costs something."""
+    """Find errors here that would end the job remotely, where it costs money."""
     try:
         with as_on_a_gpu():
             check(job.config)

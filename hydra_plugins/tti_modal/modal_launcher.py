@@ -1,4 +1,5 @@
-"""`hydra/launcher=modal`: the jobs of a sweep on Modal's GPUs. What it does is in `tti.launchers`, imported when asked.
+"""`hydra/launcher=modal`: the jobs of a sweep on Modal's GPUs, implemented in `tti.launchers`, which is imported on
+use.
 
 Hydra imports this module at every start, whatever the launcher.
 """
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 
 
 class ModalLauncher(Launcher):
-    """Its options are those of `tti.launchers.options.Options`."""
+    """A launcher whose options are those of `tti.launchers.options.Options`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -21,11 +22,11 @@ class ModalLauncher(Launcher):
         self.hydra_context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's, before `launch`."""
+        """Called by Hydra before `launch`."""
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; a `JobReturn` of each, in their order."""
+        """Run the jobs; returns one `JobReturn` each, in order."""
         from hydra_plugins.tti_modal._launch import launch
 
         assert self.config is not None

@@ -13,14 +13,14 @@ LOG_WIDTH = 240  # characters
 
 
 def report(folders: list[str], failure: BaseException | None) -> bool:
-    """Print what became of the runs in ``folders``; whether all of them have finished, and nothing failed."""
+    """Print the outcome of the runs in ``folders``; returns whether all have finished and nothing failed."""
     runs = [Run(Path(folder)) for folder in folders]
     figures = [Column(head, no_wrap=True, min_width=len(head)) for head in ("state", "val loss", "steps", "tokens/s")]
     table = Table(Column("run", overflow="fold", min_width=20), *figures, Column("why", overflow="fold"), box=None)
     for run in runs:
-        table.add_row(*map(Text, _row(run)))  # text: a message may hold what looks like markup
+        table.add_row(*map(Text, _row(run)))  # as text: a message may contain what looks like markup
     console = Console(stderr=True)
-    if not console.is_terminal:  # a log, whose lines are as long as they need be
+    if not console.is_terminal:  # a log, whose lines may be long
         console.width = LOG_WIDTH
     console.print(table)
     counts = Counter(run.status for run in runs)
@@ -29,7 +29,7 @@ def report(folders: list[str], failure: BaseException | None) -> bool:
         return True
     if isinstance(failure, Exception) and not counts["failed"]:  # a folder held another run, a worker was lost, ...
         console.print(Text(f"error: {failure}"))
-    console.print("The same command again goes on with what has not finished.")
+    console.print("Repeat the command to continue what has not finished.")
     return False
 
 

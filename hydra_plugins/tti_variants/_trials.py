@@ -1,4 +1,4 @@
-"""The trials of a tuning: what each came to, which is best, where to look further, and their tables."""
+"""The trials of tuning: their results, the best, where to search further, and their tables."""
 
 import csv
 import io
@@ -21,14 +21,14 @@ DIVERGED = "TrainingDivergedError"
 
 
 def settled(folder: Path) -> bool:
-    """Whether a trial came to an end of its own: it finished, or it diverged, which is an answer too."""
+    """Whether a trial ended on its own: it finished, or it diverged, which is a result too."""
     run = Run(folder)
     return run.status == "finished" or run.failure.startswith(DIVERGED)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant at one value of the knob, on the tuning seed."""
+    """A variant at one value of the tuned key, on the tuning seed."""
 
     variant: str
     knob: str
@@ -37,18 +37,18 @@ class Trial:
 
     @cached_property
     def loss(self) -> float:
-        """Its final validation loss in nats; infinite where it diverged."""
+        """Its final validation loss in nats; infinite if it diverged."""
         run = Run(self.folder)
         return float(run.summary["metrics"]["val/loss"]) if run.status == "finished" else math.inf
 
     @cached_property
     def steps(self) -> int:
-        """Optimiser steps that it was given."""
+        """Its number of optimiser steps."""
         return int(Run(self.folder).config.trainer.max_steps)
 
 
 def best(trials: Iterable[Trial]) -> dict[str, Trial]:
-    """Each variant's trial with the lowest validation loss; of equals the smallest value.
+    """Each variant's trial with the lowest validation loss; ties go to the smallest value.
 
     Raises:
         ValueError: all trials of a variant diverged.
@@ -57,12 +57,12 @@ def best(trials: Iterable[Trial]) -> dict[str, Trial]:
     for trial in sorted(trials, key=lambda each: (each.loss, each.value)):
         found.setdefault(trial.variant, trial)
     if lost := [name for name, trial in found.items() if not math.isfinite(trial.loss)]:
-        raise ValueError(f"every value of the grid made {', '.join(lost)} diverge; give a smaller one to begin with")
+        raise ValueError(f"every value of the grid made {', '.join(lost)} diverge; start from a smaller one")
     return found
 
 
 def wider(trials: list[Trial]) -> list[float]:
-    """The next value beyond the edge of a variant's grid at which its best lies; none if it lies inside."""
+    """The next value beyond the grid's edge if a variant's best is at that edge; otherwise none."""
     values = sorted(trial.value for trial in trials)
     at = min(trials, key=lambda each: (each.loss, each.value)).value
     if at == values[0]:
@@ -71,7 +71,7 @@ def wider(trials: list[Trial]) -> list[float]:
 
 
 def write(trials: list[Trial], to: Path) -> None:
-    """``tuning.csv``, a line a trial, and ``tuning.yaml``, the overrides that each variant's best stands for."""
+    """Write ``tuning.csv``, one line per trial, and ``tuning.yaml``, the overrides of each variant's best trial."""
     chosen = best(trials)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -87,7 +87,7 @@ def write(trials: list[Trial], to: Path) -> None:
 
 
 def shown(trials: list[Trial], chosen: dict[str, Trial], table: Path) -> None:
-    """Print each variant's curve over the grid, with its best, and the override that makes use of it."""
+    """Print each variant's curve over the grid with its best value, and the override that applies the result."""
     rows = Table("variant", "tuned", "val loss", "grid: val loss", box=None)
     for name, trial in chosen.items():
         grid = sorted((each for each in trials if each.variant == name), key=lambda each: each.value)
@@ -95,11 +95,11 @@ def shown(trials: list[Trial], chosen: dict[str, Trial], table: Path) -> None:
         rows.add_row(name, f"{trial.value:g}", f"{trial.loss:.4f}", curve)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(rows)
-    console.print(f"The experiment takes these with hydra.sweeper.tuned={table.with_suffix('.yaml')}")
+    console.print(f"Apply these to the experiment with hydra.sweeper.tuned={table.with_suffix('.yaml')}")
 
 
 def of_method(overrides: Iterable[str]) -> frozenset[str]:
-    """What makes a method: its overrides, those that set a number by their key alone."""
+    """The identity of a method: its overrides, with numbers represented by their keys alone."""
     return frozenset(_method_part(override) for override in overrides)
 
 
@@ -113,16 +113,16 @@ def _method_part(override: str) -> str:
 
 
 def tuned_overrides(file: Path, variants: dict[str, list[str]], chosen: list[str]) -> dict[str, list[str]]:
-    """The tuned overrides of the chosen variants: their own in the table, else those of the first of the same method.
+    """Tuned overrides of the chosen variants: their own in the table, or those of the first with the same method.
 
     Raises:
-        ValueError: the table cannot be read, or it has none of a variant's method.
+        ValueError: the table cannot be read, or lacks a variant's method.
     """
     try:
         read = dict(OmegaConf.load(file))
         table = {str(name): [str(override) for override in overrides] for name, overrides in read.items()}
     except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ValueError(f"hydra.sweeper.tuned={file} is no table of a tuning: {error}") from error
+        raise ValueError(f"hydra.sweeper.tuned={file} is not a tuning table: {error}") from error
     by_method = {of_method(variants[name]): tuned for name, tuned in reversed(table.items()) if name in variants}
     tuned = {name: table.get(name, by_method.get(of_method(variants[name]), [])) for name in chosen}
     if missing := [name for name, overrides in tuned.items() if not overrides]:

@@ -1,10 +1,10 @@
-"""`hydra/sweeper=tuning`: the same small grid of one knob for every variant, on a seed that no result uses.
+"""`hydra/sweeper=tuning`: the same small grid of one key for every variant, on a seed that no result uses.
 
-The sweeper of an experiment, in another mode: `python -m tti.tune experiment=expt2 …` takes the experiment's variants
-and whatever else is given, and runs each at `factors` times the knob's value. Where the best lies at an edge of the
-grid, it widens the grid on that side. It writes `tuning.csv`, all trials, and `tuning.yaml`, each variant's best
-value, which `hydra.sweeper.tuned=<that file>` hands to the experiment itself. Every trial is a run folder like any
-other: the same command again goes on, and a finished tuning only writes its tables anew.
+The tuning mode of an experiment's sweeper: `python -m tti.tune experiment=expt2 …` takes the experiment's variants and
+all other overrides, and runs each variant at `factors` times the key's value. If the best is at an edge of the grid, it
+extends the grid on that side. It writes `tuning.csv`, all trials, and `tuning.yaml`, each variant's best value, which
+`hydra.sweeper.tuned=<that file>` passes to the experiment itself. Every trial is an ordinary run folder: repeating the
+command resumes, and a finished tuning only rewrites its tables.
 """
 
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ class TuningConf(VariantsConf):
 
     _target_: str = "hydra_plugins.tti_variants.tuning_sweeper.TuningSweeper"
     knob: str = "optimizer.lr"
-    factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # of the knob's value; at least two
+    factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # factors of the key's value, at least two
     tuning_seed: int = 41
-    widenings: int = 3  # of a variant's grid, one value at a time
+    widenings: int = 3  # maximum extensions of a variant's grid, one value at a time
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="tuning", node=TuningConf, provider="tti")
 
 
 class TuningSweeper(VariantsSweeper):
-    """Trains every variant at every value of the grid, and widens the grid of those whose best lies at its edge."""
+    """Trains every variant at every value of the grid, and extends the grid if the best is at its edge."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class TuningSweeper(VariantsSweeper):
     ) -> None:
         super().__init__(params, variants, tuned)
         if len(factors) < 2 or min(factors) <= 0:
-            raise ConfigCompositionException(f"factors={list(factors)} of a tuning must be two or more, all above 0")
+            raise ConfigCompositionException(f"factors={list(factors)} of tuning must be two or more, all above 0")
         self.knob, self.factors, self.seed, self.widenings = knob, sorted(factors), tuning_seed, widenings
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the trials, round by round; exit with 1 if any was cut short, once all of its round have run."""
+        """Run the trials, round by round; exit with 1 if any was cut short, after its round is complete."""
         from hydra_plugins.tti_variants._trials import Trial, best, shown, wider, write
 
         chosen, rest = self._parsed(arguments)
@@ -71,7 +71,7 @@ class TuningSweeper(VariantsSweeper):
         return [trial.loss for trial in trials]
 
     def _parsed(self, arguments: list[str]) -> tuple[list[str], list[str]]:
-        """The variants that are tuned, and the overrides that every trial shares."""
+        """The variants to tune, and the overrides common to all trials."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         latest = {each.get_key_element(): each for each in parser.parse_overrides([*self._parse_config(), *arguments])}
@@ -89,7 +89,7 @@ class TuningSweeper(VariantsSweeper):
         return [str(name) for name in chosen], [f"{key}={_texts(each)[0]}" for key, each in latest.items()]
 
     def _value(self, variant: str, rest: list[str], factor: float) -> float:
-        """A value of the grid, from the one that the variant has of its own."""
+        """A value of the grid: a factor of the variant's own value."""
         assert self.hydra_context is not None
         assert self.config is not None
         job = [*self.variants[variant], *rest, f"variant={variant}"]
@@ -97,7 +97,7 @@ class TuningSweeper(VariantsSweeper):
         return float(f"{OmegaConf.select(config, self.knob) * factor:.6g}")
 
     def _trial(self, variant: str, value: float, rest: list[str]) -> list[str]:
-        """The overrides of one trial, in a folder of the tuning's own."""
+        """The overrides of one trial, in a folder for tuning."""
         names = [override.partition("=")[2] for override in rest if override.startswith("name=")]
         others = [override for override in rest if not override.startswith("name=")]
         name = "-".join([*(each.strip("'") for each in names if each != "null"), "tuning"])
@@ -105,7 +105,7 @@ class TuningSweeper(VariantsSweeper):
         return [*self.variants[variant], *others, f"{self.knob}={value}", f"seed={self.seed}", named, f"name={name}"]
 
     def _run(self, jobs: list[list[str]]) -> None:
-        """Train what has not been trained; end the command where a trial was cut short, with the table of runs."""
+        """Train what is missing; end the command with the table of runs if a trial was cut short."""
         from hydra_plugins.tti_variants._outcome import report
         from hydra_plugins.tti_variants._trials import settled
 
@@ -127,7 +127,7 @@ class TuningSweeper(VariantsSweeper):
         return str(self.hydra_context.config_loader.load_sweep_config(self.config, job).run_dir)
 
     def _table(self, rest: list[str]) -> Path:
-        """Where `tuning.csv` goes: the folder of the experiment that is tuned."""
+        """Path of `tuning.csv`, in the folder of the tuned experiment."""
         assert self.hydra_context is not None
         assert self.config is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, [*rest, "variant=baseline"])

@@ -1,7 +1,7 @@
-"""`hydra/sweeper=variants`: a sweep as a list of named variants, times whatever else is swept.
+"""`hydra/sweeper=variants`: a sweep as a list of named variants, combined with other swept values.
 
-Hydra's own sweeper makes rectangles; experiments compare methods that do not share their parameters. A variant is a
-name and a list of overrides:
+Hydra's own sweeper makes grids; experiments compare methods that do not share their parameters. A variant is a name and
+a list of overrides:
 
     hydra:
       sweeper:
@@ -10,8 +10,8 @@ name and a list of overrides:
           baseline: []
           sparse: [regularizer=l1, regularizer.l1.weight=1e-2]
 
-Every variant is combined with every value of `params` and of the command line. `variant=sparse` on the command line
-narrows the list. At the end comes a table of what finished and what failed, and why.
+Every variant is combined with every value in `params` and on the command line. `variant=sparse` on the command line
+restricts the list. The sweep ends with a table of what finished, what failed, and why.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 
-# What a run's folder is made of, as far as it is not the same for all jobs.
+# Parts of a run folder's name that may differ between jobs.
 NAMING = ("variant=", "name=", "seed=", "experiment=", "runs=", "run_dir=")
 
 
@@ -37,19 +37,19 @@ class VariantsConf:
     _target_: str = "hydra_plugins.tti_variants.variants_sweeper.VariantsSweeper"
     params: dict[str, str] | None = None
     variants: dict[str, list[str]] = field(default_factory=dict)
-    tuned: str | None = None  # `tuning.yaml` of `python -m tti.tune`: overrides that each variant gets
+    tuned: str | None = None  # `tuning.yaml` of `python -m tti.tune`: overrides for each variant
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="variants", node=VariantsConf, provider="tti")
 
 
 class VariantsSweeper(BasicSweeper):
-    """Composes variants x values, runs every job whatever becomes of the others, and ends with a table."""
+    """Composes variants x values, runs every job whatever happens to the others, and prints a table."""
 
     def __init__(self, params: dict[str, str] | None, variants: dict[str, list[str]], tuned: str | None = None) -> None:
-        super().__init__(max_batch_size=None, params=params)  # all at once: Hydra stops after a batch with a failure
+        super().__init__(max_batch_size=None, params=params)  # a single batch: Hydra stops after a batch with a failure
         self.variants = variants
-        self.folders: list[str] = []  # of the jobs that are started
+        self.folders: list[str] = []  # folders of the started jobs
         self.tuned = tuned
 
     def split_arguments(  # type: ignore[override]  # a static method there, called on the instance
@@ -68,7 +68,7 @@ class VariantsSweeper(BasicSweeper):
         """Compose and check every job, and the launcher, before the first starts.
 
         Raises:
-            ConfigCompositionException: two of them have one folder, where they would train over each other.
+            ConfigCompositionException: two jobs have the same folder, where they would overwrite each other.
         """
         job_of: dict[str, Sequence[str]] = {}
         for job, folder in zip(batch, self._folders_of(batch), strict=True):
@@ -80,16 +80,16 @@ class VariantsSweeper(BasicSweeper):
         self.folders += job_of
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep; exit with 1 if any job failed, once all have run, and at once if it is interrupted."""
+        """Run the sweep; exit with 1 if any job failed, after all have run, or at once if interrupted."""
         from hydra_plugins.tti_variants._outcome import report
         from tti.launchers.leave import Leave
 
         self.folders, returned, failure = [], None, None
         try:
             returned = super().sweep(arguments)
-        except Leave:  # the launcher has said what there is to say
+        except Leave:  # the launcher has printed its message
             raise
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # of composing, a job, or a launcher's lost worker
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # of composing, a job, or the launcher
             failure = error
         if self.folders and not report(self.folders, failure) and isinstance(failure, Exception | None):
             sys.exit(1)
@@ -110,7 +110,7 @@ class VariantsSweeper(BasicSweeper):
         return list(names)
 
     def _take_tuned(self, chosen: list[str]) -> None:
-        """Add what a tuning found best to the chosen variants; the command line has the last word."""
+        """Add the tuned overrides to the chosen variants; the command line takes precedence."""
         if self.tuned is None:
             return
         from hydra_plugins.tti_variants._trials import tuned_overrides
@@ -144,7 +144,7 @@ class VariantsSweeper(BasicSweeper):
 
 
 def _apart(jobs: list[list[str]]) -> list[list[str]]:
-    """The jobs, those whose overrides are spelled alike with a digest of them in their variant's name."""
+    """The jobs; those whose folder names would coincide get a digest of their overrides in the variant's name."""
     from tti.configuration import digest
 
     spelled = [tuple(override for override in job if override.startswith(NAMING)) for job in jobs]

@@ -57,7 +57,7 @@ def test_a_finished_one_is_skipped(earlier):
 
 def test_an_unfinished_one_goes_on_and_ends_as_the_uninterrupted_one_did(earlier):
     done = earlier(*command("unfinished")).ok()
-    assert "going on from unfinished/checkpoints/last.ckpt" in done.output
+    assert "resuming from unfinished/checkpoints/last.ckpt" in done.output
     expected, got = (summary(earlier.folder / name)["metrics"] for name in ("baseline", "unfinished"))
     assert got["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-5)  # another CPU rounds otherwise
     assert "val/active_fraction/mlp_out/mean" not in expected

@@ -32,7 +32,7 @@ RUN = [*SMALL, "run_dir=run"]
         (["trainer.devices=999"], "error: trainer.devices=999, but this machine has"),
         (["trainer.precision=16-mixed"], "trainer.precision=16-mixed must be 32-true, bf16-mixed"),
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
-        (["variant=topk"], "or give what the variant is: model/mlp=topk"),
+        (["variant=topk"], "or add the variant's overrides: model/mlp=topk"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
     ],
 )
@@ -186,7 +186,7 @@ def test_no_space_left_keeps_the_checkpoint_before(tti):
     assert before > 0
     run.model()
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} <= {"last.ckpt", "best.ckpt"}
-    assert "going on from" in tti(*RUN).ok().output
+    assert "resuming from" in tti(*RUN).ok().output
 
 
 def test_a_truncated_checkpoint_is_named_with_the_way_out(diverged, tmp_path, commands_in):
@@ -218,8 +218,8 @@ def test_our_own_errors_keep_their_traceback(tti):
     [
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches=0 must be a number above 0"),
         ("trainer.val_check_interval=0.25", "trainer.val_check_interval=0.25 must be an integer from 1"),
-        ("+trainer.max_epochs=1", "trainer.max_epochs is not taken here"),
-        ("+trainer.max_time=00:00:00:01", "trainer.max_time is not taken here"),
+        ("+trainer.max_epochs=1", "trainer.max_epochs is not accepted"),
+        ("+trainer.max_time=00:00:00:01", "trainer.max_time is not accepted"),
         ("trainer.precision=nonsense", "nonsense"),
         ("seed=1.5", "seed=1.5 must be an integer from 0"),
         ("seed=null", "seed=null must be an integer from 0"),

@@ -56,8 +56,8 @@ def files(run: Path) -> dict[str, int]:
 def test_every_part_for_every_subject(evaluate, tmp_path):
     said = evaluate("run=runs").ok().output
     assert re.search(r"runs/topk \(2 of 2, \d+ min left\)", said)
-    assert re.search(r"loss in nats a token: [\d.]+ \(random_init [\d.]+\)", said)
-    assert "all numbers: runs/dense/evaluation/validation/trained" in said
+    assert re.search(r"loss in nats per token: [\d.]+ \(random_init [\d.]+\)", said)
+    assert "all metrics: runs/dense/evaluation/validation/trained" in said
     for name in ("dense", "topk"):
         run = tmp_path / "runs" / name
         subjects = {each.subject: each for each in evaluations(run)}
@@ -93,7 +93,7 @@ def test_what_is_there_is_left_and_what_is_not_is_added(evaluate, tmp_path):
     run = tmp_path / "runs/dense"
     evaluate("run=runs/dense", SOME).ok()
     before = files(run)
-    assert "all there" in evaluate("run=runs/dense", SOME).ok().output
+    assert "nothing to do" in evaluate("run=runs/dense", SOME).ok().output
     assert files(run) == before
     evaluate("run=runs/dense", "parts=[performance,geometry,effects]").ok()
     assert before.items() < files(run).items()
@@ -183,7 +183,7 @@ def test_an_evaluation_of_an_earlier_version_whose_settings_name_subjects_counts
     for part in content["settings"]["parts"].values():
         part["subjects"] = []
     path.write_text(json.dumps(content))
-    assert "all there" in evaluate("run=runs/dense", "parts=[gaming]", "subjects=[trained]").ok().output
+    assert "nothing to do" in evaluate("run=runs/dense", "parts=[gaming]", "subjects=[trained]").ok().output
 
 
 def test_an_unfinished_run_is_said(evaluate, tmp_path):

@@ -47,7 +47,7 @@ def export(here):
 
 def test_a_dense_run_is_plain_gpt2_and_evaluates_as_the_run_does(here, export, tmp_path):
     output = export("run=runs/dense", "to=exports/dense", "licence=mit").ok().output
-    assert "the same logits to" in output
+    assert "logits equal to" in output
     folder = tmp_path / "exports/dense"
     assert {path.name for path in folder.iterdir()} == PLAIN
     about = json.loads((folder / "export.json").read_text())
@@ -105,7 +105,7 @@ def test_what_is_not_there_is_said(export):
     ("patch", "said"),
     [
         ("import tti.models.gpt as g; g.GPT.logits = lambda self, hidden: 1.01 * hidden @ self.embed.weight.T",
-         "the exported model is another one: its logits differ by up to"),
+         "the exported model differs from the run: its logits differ by up to"),
         ("import tti.huggingface.folder as f; f.save_file = lambda *a, **k: 1 / 0", "ZeroDivisionError"),
     ],
 )  # fmt: skip

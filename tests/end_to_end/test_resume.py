@@ -143,7 +143,7 @@ def test_killed_twice(tti, uninterrupted):
 def test_interrupted_it_ends_the_step_saves_and_goes_on(tti, uninterrupted, place, sent, step):
     done = tti(*ADDED, patch=PLACES[place].replace("SIGKILL", sent))
     assert done.code == 130
-    assert f"interrupted after {step} steps; the same command again goes on" in done.output
+    assert f"interrupted after {step} steps; repeat the command to resume" in done.output
     assert "Traceback" not in done.output
     run = Run(tti.folder / "run")
     assert (run.status, run.checkpoint_step) == ("unfinished", step)

@@ -180,7 +180,7 @@ def test_the_last_checkpoint_is_of_the_last_step_whatever_the_interval(tti):
 def test_a_time_limit_stops_it_and_the_next_start_goes_on(tti):
     message = tti(*SMALL, "run_dir=run", "callbacks.last.max_hours=1e-9").failed()
     assert "stopped at step 1 of 20" in message
-    assert "the same command again goes on" in message
+    assert "repeat the command to resume" in message
     assert "stopped at step 2 of 20" in tti(*SMALL, "run_dir=run", "callbacks.last.max_hours=1e-9").failed()
     tti(*SMALL, "run_dir=run").ok()
     tti(*SMALL, "run_dir=straight").ok()

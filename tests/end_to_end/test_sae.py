@@ -66,7 +66,7 @@ def test_a_saved_one_is_spliced_in_through_the_tap(sae, folder):
     assert json.loads((path / "cfg.json").read_text())["metadata"]["hook_name"] == "blocks.0.mlp.hook_out"
     with torch.no_grad():
         net.blocks[0].mlp.out.weight.mul_(2)
-    with pytest.raises(ValueError, match="trained on another model: one with weights"):
+    with pytest.raises(ValueError, match="trained on another model, with weights"):
         load(path, net)
 
 

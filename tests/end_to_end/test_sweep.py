@@ -39,7 +39,7 @@ def test_the_table_says_what_became_of_every_run_and_why(swept):
     assert "d_model=32 is not a multiple" in text[text.index("bad/seed-42 failed") :]
     assert "good/seed-42 finished" in text
     assert "2 finished, 1 failed" in text
-    assert "The same command again goes on with what has not finished." in text
+    assert "Repeat the command to continue what has not finished." in text
     assert "Traceback" not in done.output
 
 

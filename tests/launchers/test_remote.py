@@ -79,7 +79,7 @@ def test_a_run_is_interrupted_goes_on_and_ends_as_on_the_command_line(shipped, c
     assert second.returncode == 0, said
     answer = json.loads(said.partition("ANSWER ")[2].splitlines()[0])
     assert (answer["status"], answer["error"]) == ("finished", "")
-    assert "going on from" in said
+    assert "resuming from" in said
     assert run.environment["commit"] == "abc-dirty"
 
     here = [sys.executable, "-m", "tti.train", *SMALL, "hydra.mode=RUN"]
