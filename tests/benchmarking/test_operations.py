@@ -50,8 +50,16 @@ def test_what_needs_nothing_from_the_device_is_counted_as_nothing():
 
 @pytest.mark.each_option("regularizer")
 def test_our_step_waits_for_nothing_with_any_regularizer(setting, option):
-    needs = {"l0": ["model/mlp=hard_concrete"], "decoys": ["model/mlp=decoys"]}.get(option, [])
-    ours = Ours(setting.having(f"regularizer={option}", *needs))
+    moe = ["model/mlp=moe"]
+    needs = {
+        "l0": ["model/mlp=hard_concrete"],
+        "decoys": ["model/mlp=decoys"],
+        "load_balance": moe,
+        "router_z": moe,
+        "specialization": [*moe, "data=grammar_tasks"],
+    }.get(option, [])
+    setting = setting.having(f"regularizer={option}", *needs)
+    ours = Ours(setting)
     ours.step(setting.samples[0])
     with Counted() as counted:
         ours.step(setting.samples[1])

@@ -59,11 +59,18 @@ class FeatureGrammar:
         key = self._key[symbol](state)
         return self._open[symbol].get(key) or self._opened(symbol, key, state)
 
-    def say(self, draw: Draw) -> tuple[list[int], list[Bound]]:
-        """Generate a text: its terminals, and where each feature was drawn."""
+    def say(self, draw: Draw, given: Sequence[tuple[int, int]] = ()) -> tuple[list[int], list[Bound]]:
+        """Generate a text: its terminals, and where each feature was drawn.
+
+        Args:
+            draw: uniform random numbers.
+            given: features with values that are fixed beforehand.
+        """
         said: list[int] = []
         bound: list[Bound] = []
         state = [0] * self.features
+        for feature, value in given:
+            state[feature] = value
         stack = [~0]
         while stack:
             item = stack.pop()

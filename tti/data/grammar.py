@@ -35,7 +35,7 @@ floor of every model's loss (`tti.data.floor`).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,8 +88,8 @@ class StoryGrammar:
     homonyms: dict[str, tuple[str, ...]]
     synonyms: dict[str, tuple[str, ...]]
 
-    def __init__(self) -> None:
-        compiler = Compiler(rules(), words(), "story")
+    def __init__(self, given: Mapping[str, Sequence[str]] | None = None, known: Words | None = None) -> None:
+        compiler = Compiler(given or rules(), known or words(), "story")
         cells = list(compiler.cells)
         self._vocabulary = {text: index for index, text in enumerate(sorted({cell.text for cell in cells}))}
         self.factors = {name: (NONE, *compiler.features[name]) for name in STORY_FACTORS}
@@ -105,15 +105,19 @@ class StoryGrammar:
         self._column = np.array(columns)  # of every feature; -1 if it is not a factor
         held_out = frozenset((compiler.ask("hero", hero), compiler.ask("place", place)) for hero, place in HELD_OUT)
         everything = compiler.symbols, len(compiler.features)
+        self._ask = compiler.ask
         self._grammars = {True: FeatureGrammar(*everything, held_out), False: FeatureGrammar(*everything)}
 
-    def story(self, index: int, seed: int, training: bool = False) -> GrammarStory:
+    def story(
+        self, index: int, seed: int, training: bool = False, given: Mapping[str, str] | None = None
+    ) -> GrammarStory:
         """The story with this index in the stream of this seed; always the same.
 
         Args:
             index: number of the story, from 0.
             seed: seed of the stream.
             training: leave out the held-out pairs of hero and place.
+            given: values of features that are fixed beforehand.
 
         Raises:
             ValueError: ``index`` is negative.
@@ -121,7 +125,8 @@ class StoryGrammar:
         if index < 0:
             raise ValueError(f"a story's index is 0 or more, not {index}")
         draw = random.Random(f"{seed}/{index}").random  # a text seed is hashed with SHA-512: streams are unrelated
-        cells, bound = self._grammars[training].say(draw)
+        fixed = [self._ask(name, value) for name, value in (given or {}).items()]
+        cells, bound = self._grammars[training].say(draw, fixed)
         factors = self._cell_factors[cells]
         for place, feature, value in bound:
             if self._column[feature] >= 0:

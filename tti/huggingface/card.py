@@ -14,6 +14,7 @@ from tti.runs import Run
 DATA_LICENCES = {
     "roneneldan/TinyStories": "CDLA-Sharing-1.0",
     "tti.data.corpora.GrammarCorpus": "none: written by tti's own grammar",
+    "tti.data.tasks.GrammarTasks": "none: written by tti's own grammar",
 }
 UNKNOWN = "not known to tti: find it out before you publish this"
 

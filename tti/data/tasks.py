@@ -1,0 +1,186 @@
+"""Three tasks about passages of the built-in grammar, in one prompt frame, with one set of three answers.
+
+A *passage* is the beginning of a story (``tti.data.grammar``): who the heroes are, where they go, what they want, whom
+they meet, who walks past. It is followed by a question of six words, the mark ``Answer``, and one of the words "one",
+"two" and "three". All tasks share the passages, the length of the question and the answers, so that only the words of
+the question tell which task it is. Every answer of every question is equally likely: chance is 1/3.
+
+    sentiment   how the adult feels. The passer-by's mood is a distractor
+    entailment  whether the day is as the question says: the passage agrees, contradicts it, or is silent about the
+                weather, and the three are equally likely given the question, which alone says nothing
+    question    who the story is of, where it is, or what it is for: hero, place or plot, two values of it an answer
+
+Words for these facts are those of the grammar: several for each, and many mean something else elsewhere.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from tti.data import lexicon
+from tti.data.cache import EncodedStory, Maker
+from tti.data.corpora import PORTION, TRAINING, GrammarCorpus
+from tti.data.grammar import StoryGrammar, rules, words
+from tti.data.templates import Words
+
+ANSWERS: Final = ("one", "two", "three")
+FACTS: Final = {  # what is asked for, and what stands for each answer
+    "feeling": (("sad",), ("angry",), ("afraid",)),
+    "verdict": (("agrees",), ("contradicts",), ("silent",)),
+    "hero": (("girl", "boy"), ("dog", "cat"), ("rabbit", "bear")),
+    "place": (("park", "beach"), ("forest", "farm"), ("garden", "river")),
+    "plot": (("pet", "meal"), ("toy", "fruit"), ("drink", "paint")),
+}
+QUERIES: Final = {  # task -> fact -> question
+    "sentiment": {"feeling": "Say how the {adult} is now?"},
+    "entailment": {"verdict": "Say if the day is {claim}?"},
+    "question": {
+        "hero": "Say who the story is of?",
+        "place": "Say where the story is now?",
+        "plot": "Say what the story is for?",
+    },
+}
+TASKS: Final = tuple(QUERIES)
+WORDS: Final = {"answer": "noun_singular", "three": "determiner", "if": "conjunction", "how": "adverb"}
+MARKED: Final = 2  # last tokens of an item: the mark, which the answer is predicted from, and the answer
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt with its answer.
+
+    Attributes:
+        tokens: uint16 [token], without end of text; the last is the answer.
+        factors: int16 [token, factor], of the passage (``GrammarStory.factors``).
+    """
+
+    tokens: np.ndarray
+    factors: np.ndarray
+
+
+class TaskGrammar(StoryGrammar):
+    """The grammar of the items of all tasks."""
+
+    def __init__(self) -> None:
+        known = words()
+        super().__init__({**rules(), **task_rules()}, Words(known.roles | WORDS, known.verbs, known.categories))
+
+    def item(self, index: int, seed: int, task: str, training: bool = False) -> Item:
+        """The item of a task with this index in the stream of this seed; always the same.
+
+        Args:
+            index: number of the item, from 0.
+            seed: seed of the stream.
+            task: one of ``TASKS``.
+            training: leave out the held-out pairs of hero and place.
+        """
+        story = self.story(index, seed, training, {"task": task})
+        return Item(story.tokens, story.factors)
+
+
+def task_rules() -> dict[str, Sequence[str]]:
+    """The rules that differ from those of the stories."""
+    weathers = lexicon.SENSES["weather"]
+    others = {weather: "|".join(f"{{{other}}}" for other in weathers if other != weather) for weather in weathers}
+    return {
+        "story": ("{opening} {scene} {wish} {meeting} {passing} {query} Answer {answer}",),
+        "hero_kind": tuple(each for each in rules()["hero_kind"] if not each.startswith("hero=duck")),
+        "scene": (
+            *(f"told=yes {scene}" for scene in lexicon.RULES["scene"]),
+            "told=no One {hour}, {he} [go|walk|run] to the {place}.",
+            "told=no {He} [go|walk|run] to the {place} one {hour}.",
+        ),
+        "query": tuple(
+            f"task={task} ({'|'.join(f'asked={fact} {query}' for fact, query in queries.items())})"
+            for task, queries in QUERIES.items()
+        ),
+        "claim": (
+            "told=yes verdict=agrees {weather}",
+            "told=yes verdict=contradicts {other_weather}",
+            f"told=no verdict=silent ({'|'.join(f'{{{weather}}}' for weather in weathers)})",
+        ),
+        "other_weather": tuple(f"weather={weather} ({others[weather]})" for weather in weathers),
+        "answer": tuple(
+            f"asked={fact} {fact}={value} {answer}"
+            for fact, values in FACTS.items()
+            for answer, meant in zip(ANSWERS, values, strict=True)
+            for value in meant
+        ),
+    }
+
+
+class GrammarTasks(GrammarCorpus):
+    """Items of the tasks, in random order; only answers and the ends of text after them are in the loss.
+
+    Arrays beside the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``task`` is the
+    task's number; ``facts`` are the factors of the passage. Some pairs of hero and place occur in validation and test
+    only.
+
+    Args:
+        train, validation, test: number of items of each split; None for no test split.
+        seed: seed of the items; every split has its own stream.
+        weights: task -> its share of the items, relative to the others; 0 for none.
+        cache_dir: folder of the caches.
+
+    Raises:
+        ValueError: a task is unknown, or none has any items.
+    """
+
+    label_values: Mapping[str, Sequence[str]] = {"task": TASKS}
+
+    def __init__(
+        self,
+        train: int,
+        validation: int,
+        test: int | None,
+        seed: int,
+        weights: Mapping[str, float],
+        cache_dir: str,
+    ) -> None:
+        super().__init__(train, validation, test, seed, cache_dir)
+        self.weights = require_weights(weights, TASKS)
+        self.grammar: TaskGrammar = TaskGrammar()
+
+    def identity(self, split: str) -> dict[str, Any]:
+        return {**super().identity(split), "tasks": list(TASKS), "weights": self.weights}
+
+    def label(self, split: str) -> str:
+        return f"grammar-tasks-{split}"
+
+    def make(self, split: str) -> Maker:
+        return Maker(f"writing {split} items", self.grammar.tokenizer(), self._portions(split), self.stories[split])
+
+    def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
+        seed = self.seed * len(self.stories) + list(self.stories).index(split)
+        for start in range(0, self.stories[split], PORTION):
+            indices = range(start, min(start + PORTION, self.stories[split]))
+            yield [self._encoded(index, seed, split == TRAINING) for index in indices]
+
+    def _encoded(self, index: int, seed: int, training: bool) -> EncodedStory:
+        draw = random.Random(f"task/{seed}/{index}")
+        (task,) = draw.choices(range(len(TASKS)), list(self.weights.values()))
+        item = self.grammar.item(index, seed, TASKS[task], training)
+        return encoded(item.tokens, len(item.tokens) - MARKED, task) | {"facts": item.factors}
+
+
+def encoded(tokens: np.ndarray, mark: int, task: int) -> dict[str, np.ndarray]:
+    """The arrays of an item whose answer begins after the token at ``mark``."""
+    predicting = (np.arange(len(tokens)) >= mark).astype(np.uint8)
+    return {"tokens": tokens, "answer": predicting, "task": np.full(len(tokens), task, np.uint8)}
+
+
+def require_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:
+    """The weight of every task, in their order.
+
+    Raises:
+        ValueError: a task is unknown, or none has any items.
+    """
+    if strangers := [name for name in weights if name not in tasks]:
+        raise ValueError(f"data.corpus.weights names no task {', '.join(strangers)}; there are: {', '.join(tasks)}")
+    whole = {task: float(weights.get(task, 0)) for task in tasks}
+    if not any(whole.values()):
+        raise ValueError(f"data.corpus.weights gives no task any items: one of {', '.join(tasks)} must be above 0")
+    return whole
