@@ -56,7 +56,7 @@ def test_our_step_waits_for_nothing_with_any_regularizer(setting, option):
         "decoys": ["model/mlp=decoys"],
         "load_balance": moe,
         "router_z": moe,
-        "specialization": [*moe, "data=grammar_tasks"],
+        "specialization": [*moe, "data=grammar_tasks", "data.scored=null"],
     }.get(option, [])
     setting = setting.having(f"regularizer={option}", *needs)
     ours = Ours(setting)
