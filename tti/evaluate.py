@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HEADLINES = {
     "performance/loss": "loss in nats per token",
     "performance/bits_per_byte": "bits per byte",
-    "selectivity/selectivity/mlp.post/mean": "selectivity of mlp.post, mean",
-    "ground_truth/f1_above_chance/mlp.post/mean": "best F1 above chance of mlp.post, mean",
+    "selectivity/selectivity_top5_weighted/mlp.post/mean": "selectivity of mlp.post, weighted by influence",
+    "ground_truth/context_f1/mlp.post/mean": "best F1 beyond the last two tokens of mlp.post, mean",
     "causality/ablation_specificity/mlp.post/mean": "specificity of ablations of mlp.post, mean",
 }
 

@@ -216,3 +216,19 @@ def test_a_network_of_nans_is_evaluated_and_undefined(evaluate, tmp_path):
     geometry = Evaluation(tmp_path / "runs/dense").part("geometry").metrics
     assert geometry["mean_abs_cosine/mlp_out/layer_0"] > 0
     assert geometry["mean_abs_cosine/mlp_out/layer_1"] != geometry["mean_abs_cosine/mlp_out/layer_1"]
+
+
+def test_in_bfloat16_it_says_how_far_off_and_leaves_out_what_is_lost(evaluate, tmp_path):
+    said = (
+        evaluate("run=runs/dense", "parts=[performance,effects,causality,gaming,ground_truth]", "dtype=bfloat16")
+        .ok()
+        .output
+    )
+    assert re.search(r"bfloat16: loss off by [+-][\d.e-]+ nats a token", said)
+    for name in ("causality", "gaming"):
+        assert f"{name}: left out, the effect of one neuron is lost in torch.bfloat16" in said
+    trained = next(each for each in evaluations(tmp_path / "runs" / "dense") if each.subject == "trained")
+    assert set(trained.parts()) == {"performance", "effects", "ground_truth"}
+    assert "loss off by" in trained.part("performance").content["environment"]["rounding"]
+    assert not [name for name in trained.metrics() if "causal" in name]
+    assert "1 evaluated" in evaluate("run=runs/dense", "parts=[performance]", "subjects=[trained]").ok().output

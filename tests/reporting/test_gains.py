@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Result, write
 from tti.reporting import findings
 from tti.reporting.gains import Declared, beyond, gains, own
 
@@ -70,3 +71,21 @@ def test_a_score_above_its_rotation_is_of_the_runs_that_have_both():
     assert own(SCORE["score"], ROTATED["score"].drop(("mild", 1))).index.tolist() == [
         ("baseline", 1), ("baseline", 2), ("baseline", 3), ("mild", 2), ("mild", 3),
         ("strong", 1), ("strong", 2), ("strong", 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("untrained", "said"), [(0.1, False), (0.5, True)])
+def test_a_score_not_above_the_untrained_network_is_named(written_run, reported, tmp_path, untrained, said):
+    metric = "selectivity_top5_weighted/mlp.post/mean"
+    about = {"of": {"data": "d", "tokenizer": "t"}, "settings": {}, "cost": {}, "environment": {}}
+    for seed in (1, 2, 3):
+        run = written_run("baseline", seed)
+        for subject, value in ((TRAINED, 0.5), (ROTATION, 0.4), (RANDOM_INIT, untrained)):
+            score = {metric: value + seed / 1000}
+            write(Evaluation(run, "validation", subject), "selectivity", Result(score, {}), about)
+        written_run("l1", seed)
+    reported()
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "**No better than untrained**: the interval overlaps that of the untrained network for `baseline`." in text
+    ) == said
+    assert f"| 0.502 ± 0.002 | 0.402 ± 0.002 | {untrained + 0.002:.3f} ± 0.002 |" in text

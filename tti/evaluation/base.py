@@ -142,6 +142,12 @@ class Part(ABC):
         """The result."""
 
 
+def too_coarse(subject: Subject) -> str:
+    """Why the effect of one neuron cannot be measured in the number format of the network; empty if it can."""
+    dtype = subject.net.dtype
+    return "" if dtype in (torch.float32, torch.float64) else f"the effect of one neuron is lost in {dtype}"
+
+
 class SitePart(Part):
     """A part that measures each of its sites separately.
 
@@ -180,7 +186,8 @@ def per_neuron(site: str, **statistics: Float[Tensor, "width"]) -> dict[str, Arr
 
 def array(values: Tensor, *dims: str, unit: str = "") -> Array:
     """A tensor as an array of the result."""
-    return Array(values.detach().cpu().numpy(), dims, unit)
+    values = values.detach().cpu()
+    return Array((values.float() if values.dtype == torch.bfloat16 else values).numpy(), dims, unit)
 
 
 def mean_defined(values: Float[Tensor, "width"]) -> float:

@@ -7,7 +7,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, mean_of_all, per_neuron
+from tti.evaluation.base import (
+    Seen,
+    SitePart,
+    Subject,
+    array,
+    by_layer,
+    mean_defined,
+    mean_of_all,
+    per_neuron,
+    too_coarse,
+)
 from tti.evaluation.influence import weighted, without
 from tti.evaluation.stories import SEED, Chunk
 from tti.evaluation_folder import Array, Result
@@ -59,6 +69,9 @@ class Causality(SitePart):
         super().__init__(sites)
         self.neurons, self.tokens, self.at_once = neurons, tokens, at_once
         self.label_types, self.lift = label_types, lift
+
+    def inapplicable(self, subject: Subject) -> str:
+        return too_coarse(subject)
 
     def attach(self, subject: Subject) -> None:
         self.subject, device = subject, subject.device

@@ -46,14 +46,14 @@ class Effects(SitePart):
         arrays: dict[str, Array] = {}
         values: dict[str, dict[str, float]] = {}
         for site in self.chosen:
-            written = written_by(self.net, site)
+            written = written_by(self.net, site).to(self.net.dtype)
             read = read_by(self.net, site, self.widths[site]).to(written.device)
             promoted, suppressed, kurtosis = self._attribution(written)
             named = {"promoted": promoted, "suppressed": suppressed}
             for name, best in named.items():
                 arrays[f"{site}/{name}"] = array(best.indices.int(), "width", "rank")
                 arrays[f"{site}/{name}_logit"] = array(best.values, "width", "rank", unit="logits")
-            norms = {"output_norm": written.norm(dim=0), "input_norm": read.norm(dim=1)}
+            norms = {"output_norm": written.float().norm(dim=0), "input_norm": read.float().norm(dim=1)}
             arrays |= per_neuron(site, **norms, logit_kurtosis=kurtosis)
             values[site] = {
                 "output_norm": float(written.norm(dim=0).mean()),
@@ -67,7 +67,7 @@ class Effects(SitePart):
     ) -> tuple[torch.return_types.topk, torch.return_types.topk, Float[Tensor, "width"]]:
         top, found = min(self.top, len(self.ids)), []
         for directions in written.split(AT_ONCE, 1):
-            logits = self.net.direct_logits(directions)[self.ids].T
+            logits = self.net.direct_logits(directions)[self.ids].T.float()
             logits -= logits.mean(1, keepdim=True)
             square = logits.square().mean(1)
             kurtosis = logits.pow(4).mean(1) / square.square()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tti.evaluation.base import Part, Subject
+from tti.evaluation.base import Part, Subject, too_coarse
 from tti.evaluation.run_through import examine
 from tti.evaluation.stories import SEED, StorySet
 from tti.evaluation_folder import Result
@@ -128,8 +128,9 @@ class Gaming(Part):
         self.changes, self.parts, self.tokens = changes, parts, tokens
 
     def inapplicable(self, subject: Subject) -> str:
-        known = isinstance(subject.net, Reparametrizable)
-        return "" if known else "the network has no known changes of its weights that leave its function unchanged"
+        if not isinstance(subject.net, Reparametrizable):
+            return "the network has no known changes of its weights that leave its function unchanged"
+        return too_coarse(subject)
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject

@@ -11,7 +11,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tti.data.grammar import StoryGrammar
-from tti.evaluation.base import Seen, SitePart, Subject, array, by_layer, mean_defined, per_neuron, unchanged
+from tti.evaluation.base import (
+    Seen,
+    SitePart,
+    Subject,
+    array,
+    by_layer,
+    mean_defined,
+    per_neuron,
+    too_coarse,
+    unchanged,
+)
 from tti.evaluation.causal_truth import divergences, odd_stories, specificity
 from tti.evaluation.knowledge import BestDetectors, Knowledge, suffixed
 from tti.evaluation.tails import Tails
@@ -181,7 +191,7 @@ class GroundTruth(SitePart):
         """``causal_f1`` and ``causal_share``, if requested."""
         subject = self.subject
         wanted = choose(self.causal_sites, subject.widths)
-        if site not in wanted or not self.causal_tokens or subject.view is not unchanged:
+        if site not in wanted or not self.causal_tokens or subject.view is not unchanged or too_coarse(subject):
             return {}
         chunk = odd_stories(subject.stories, self.causal_tokens).to(subject.device)
         neurons, which = np.unique(best.neuron[knowledge.counted], return_inverse=True)

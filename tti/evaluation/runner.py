@@ -22,6 +22,7 @@ from tti.data.module import StoryData
 from tti.evaluation.base import Part, Subject, View, unchanged
 from tti.evaluation.earlier import SUBJECTS, as_today
 from tti.evaluation.memory import peak_mib
+from tti.evaluation.rounding import rounded
 from tti.evaluation.run_through import Rotation, examine
 from tti.evaluation.stories import Chunk, StorySet
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, OtherSchemaError, write
@@ -30,6 +31,7 @@ from tti.models.network import Network, Site
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 VIEWS: dict[str, View] = {TRAINED: unchanged, RANDOM_INIT: unchanged, ROTATION: Rotation()}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Trained(Protocol):
@@ -79,7 +81,7 @@ class Runner:
     def __init__(self, trained: Trained, config: DictConfig, code: str) -> None:
         steps = trained.summary["steps"]
         self.trained, self.config, self.code = trained, config, code
-        self.device = torch.device(config.device)
+        self.device, self.dtype = torch.device(config.device), DTYPES[config.dtype]
         self.net = trained.model(config.checkpoint)
         self.data: StoryData = trained.data(config.data)
         self.stories = StorySet(self.data, config.split, config.tokens_per_chunk)
@@ -97,6 +99,9 @@ class Runner:
             "vocab_size": packed["vocab_size"],
             "max_length": self.stories.max_length,
         }
+        if self.dtype != torch.float32:
+            self.of["dtype"] = config.dtype
+        self.rounding: dict[str, str] = {}
         began_with = trained.summary.get("data", {}).get(config.split)
         if not config.data and began_with not in (None, self.of["data"]):
             raise ValueError(
@@ -128,10 +133,19 @@ class Runner:
         asked = [name for name in VIEWS if name in self.config.subjects]
         views = [name for name in asked if name != RANDOM_INIT]
         if views:
-            net, regularizers = self.net.to(self.device), self._regularizers().to(self.device)
+            net, regularizers = self._ready(self.net, views), self._regularizers().to(self.device)
             yield [Subject(name, net, self.stories, VIEWS[name], regularizers) for name in views]
         if RANDOM_INIT in asked:
-            yield [Subject(RANDOM_INIT, self.trained.untrained().to(self.device).eval(), self.stories)]
+            yield [Subject(RANDOM_INIT, self._ready(self.trained.untrained().eval(), [RANDOM_INIT]), self.stories)]
+
+    def _ready(self, net: Network, subjects: Iterable[str]) -> Network:
+        """The network on the device, in the number format that was asked for, which says how far off that is."""
+        net = net.to(self.device)
+        if self.dtype != torch.float32:
+            off = str(rounded(net, self.dtype, self.stories))
+            self.rounding |= dict.fromkeys(subjects, off)
+            CONSOLE.print(f"  {self.config.dtype}: {off}", markup=False)
+        return net
 
     def _regularizers(self) -> nn.ModuleDict:
         """The regularizers of training. If they cannot be loaded, only the parts that need them fail."""
@@ -197,7 +211,7 @@ class Runner:
             self.failures.append(f"{subject.name}: {name}: {in_a_line(error)}")
             return False
         cost = {"seconds": part.seconds, "shared_seconds": shared, "peak_mib": peak_mib(self.device)}
-        about = {"of": self.of, "settings": self._how(name), "environment": self._environment, "cost": cost}
+        about = {"of": self.of, "settings": self._how(name), "environment": self._environment(subject), "cost": cost}
         write(self._of(subject), name, result, about)
         return True
 
@@ -207,11 +221,11 @@ class Runner:
         shared = {key: self.config[key] for key in ("tokens_per_chunk", "calibration_tokens")}
         return as_today({**settings, **shared})
 
-    @property
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, subject: Subject) -> dict[str, str]:
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"commit": self.code, "torch": torch.__version__, "device": device, "made": made_at}
+        off = {"rounding": self.rounding[subject.name]} if subject.name in self.rounding else {}
+        return {"commit": self.code, "torch": torch.__version__, "device": device, "made": made_at, **off}
 
 
 def made(settings: DictConfig, **others: Any) -> Part:

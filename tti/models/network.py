@@ -81,6 +81,11 @@ class Network(nn.Module, ABC):
         return next(self.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
     def widths(self) -> dict[str, int]:
         """Width of each site, by name."""
         return {name: site.width for name, site in self.sites.items()}

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from tti.configuration import without_folders
 from tti.markdown import code, escaped
-from tti.reporting import charts, comparison, findings, markdown, plots, summary
+from tti.reporting import charts, comparison, findings, markdown, plots, summary, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.plan import common_overrides
 
@@ -55,6 +55,7 @@ def provenance(analysis: Analysis) -> list[str]:
         f"overrides common to all: {code(' '.join(common_overrides(finished)))}",
         escaped(f"commit: {commits}; {devices}; {machines}; torch {torch}"),
         f"written by {code(f'python -m tti.report {_spelled(config)}')}",
+        *filter(None, [tuning.untuned(analysis.selection)]),
         *_first_step(analysis.logged),
     ]
     if "unigram_entropy" in finished[0].summary:

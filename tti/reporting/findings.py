@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tti.markdown import escaped
-from tti.reporting import audit, floors, markdown, plan
+from tti.markdown import code, escaped
+from tti.reporting import audit, floors, markdown, plan, tuning
 from tti.reporting.analysis import Analysis, audited
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.statistics import CONFIDENCE, half_width
@@ -73,6 +73,7 @@ def every(analysis: Analysis) -> list[Found]:
     return [
         *([gained(analysis), costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
         *counting(analysis),
+        *tuning.finding(analysis.selection),
         results(analysis),
         *controls(analysis),
         *changes("Change, paired by seed", [CHANGES], analysis, analysis.changes),
@@ -93,9 +94,8 @@ def gained(analysis: Analysis) -> Found:
         gain = analysis.gains.loc[variant] if variant in analysis.gains.index else None
         cells = [
             Cell(variant, kind="name"),
-            *[figure(parts[name], math.nan, digits) for name in ("score", "rotated")],
-            figure(parts["untrained"], math.nan, digits),
-            figure(parts["own"], parts["margin"], digits, signed=True),
+            *[figure(parts[name], parts[f"{name}_margin"], digits) for name in ("score", "rotated", "untrained")],
+            figure(parts["own"], parts["own_margin"], digits, signed=True),
         ]
         cells += (
             [Cell("")] * 3
@@ -109,31 +109,49 @@ def gained(analysis: Analysis) -> Found:
         rows.append(cells)
     note = (
         "Score, score of the same activations in a random basis, and score of the same network before training: "
-        "means over the seeds with score and rotation. *Gain*: (variant − its rotation) − (control − its rotation), "
-        f"paired by seed, with its {CONFIDENCE:.0%} t interval, so that what any basis gains does not count. The "
+        f"means over the seeds with score and rotation, with {CONFIDENCE:.0%} t intervals. *Gain*: (variant − its "
+        "rotation) − (control − its rotation), paired by seed, so that what any basis gains does not count. The "
         "strongest variant of each method is tested first, a milder one only if that one was shown, and methods share "
         "5 % (Holm). This is the only test of interpretability here: it was declared before the runs."
     )
     header = ["variant", "score", "rotated", "untrained", "above its rotation", "gain", "p", "verdict"]
-    return Found("The declared gain", [note], Rows(header, rows))
+    return Found("The declared gain", [note, *_no_better_than_untrained(analysis)], Rows(header, rows))
+
+
+def _no_better_than_untrained(analysis: Analysis) -> list[str]:
+    """Which variants' intervals do not lie on the better side of those of their untrained networks."""
+    names = []
+    for variant in analysis.variants:
+        declared = analysis.declared[variant]
+        parts = beside(analysis, variant, declared.metric)
+        apart = declared.sign * (parts["score"] - parts["untrained"])
+        if apart <= parts["score_margin"] + parts["untrained_margin"]:
+            names.append(code(variant))
+    if not names:
+        return []
+    return [
+        f"**No better than untrained**: the interval overlaps that of the untrained network for {', '.join(names)}."
+    ]
 
 
 def beside(analysis: Analysis, variant: str, metric: str) -> dict[str, float]:
-    """Score, rotation and their difference over the seeds that have both, and the untrained score over its seeds."""
+    """Score, rotation and their difference over the seeds that have both, and the untrained score over its seeds.
+
+    Each with the half width of its interval: ``score_margin`` and the like.
+    """
     score, rotated, untrained = (
         _of(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)
     )
     both = score.index.intersection(rotated.index)
     own = score.loc[both] - rotated.loc[both]
     shown = score.loc[both] if len(both) else score
-    return {
-        "score": shown.mean(skipna=False) if len(shown) else math.nan,
-        "rotated": rotated.loc[both].mean(skipna=False) if len(both) else math.nan,
-        "untrained": untrained.mean(skipna=False) if len(untrained) else math.nan,
-        "own": own.mean(skipna=False) if len(own) else math.nan,
-        "margin": half_width(own.tolist()),
-        "n": len(both),
-    }
+    samples = {"score": shown, "rotated": rotated.loc[both], "untrained": untrained, "own": own}
+    margins = {f"{name}_margin": half_width(sample.tolist()) for name, sample in samples.items()}
+    return {name: _mean(sample) for name, sample in samples.items()} | margins
+
+
+def _mean(sample: pd.Series) -> float:
+    return float(sample.mean(skipna=False)) if len(sample) else math.nan
 
 
 def _all(analysis: Analysis) -> Mapping[str, pd.Series]:
@@ -415,7 +433,8 @@ def long(analysis: Analysis) -> pd.DataFrame:
                     f"{prefix}_{k}": table.loc[variant, (name, k)] if there else math.nan
                     for k in ("mean", "margin", "n", "nan")
                 }
-            rows.append(row | {k: parts[k] for k in ("rotated", "untrained", "own", "margin")})
+            own = [f"{name}{what}" for name in ("rotated", "untrained", "own") for what in ("", "_margin")]
+            rows.append(row | {name: parts[name] for name in own})
     return pd.DataFrame(rows)
 
 

@@ -172,7 +172,10 @@ def _every(analysis: Analysis) -> Rows:
                     Cell(analysis.headings[name], kind="text"),
                     findings.mean_of_seeds(analysis, variant, name),
                     *cells,
-                    *[findings.figure(beside[key], math.nan, digits) for key in ("rotated", "untrained")],
+                    *[
+                        findings.figure(beside[key], beside[f"{key}_margin"], digits)
+                        for key in ("rotated", "untrained")
+                    ],
                 ]
             )
     return Rows(["variant", "figure", "mean", "change", "beyond a rotation", "rotated", "untrained"], rows)

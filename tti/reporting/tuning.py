@@ -1,0 +1,77 @@
+"""A sweep's tuning: the validation loss of each variant over the grid that `python -m tti.tune` tried."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tti.configuration import flat
+from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.given import Given
+from tti.reporting.selection import Selection
+
+COLUMNS = ["variant", "knob", "value", "val_loss", "steps"]
+
+
+def finding(selection: Selection) -> list[Found]:
+    """The curve of each tuned variant over its grid, beside the value that the runs were trained with."""
+    rows = [row for folder, runs in _by_folder(selection).items() for row in _rows(selection, runs, read(folder))]
+    if not rows:
+        return []
+    note = (
+        "Final validation loss (nats) of one run for each value, on a seed that no result uses; the lowest decides. "
+        "*Trained with*: the value in the configuration of the runs above. A variant that is not in this table takes "
+        "the value of another strength of its method."
+    )
+    header = ["variant", "knob", "tuned", "loss", "grid", "steps", "trained with"]
+    return [Found("Tuning", [note], Rows(header, rows, sortable=False), folded=True)]
+
+
+def untuned(selection: Selection) -> str:
+    """That no tuning was found for any of the runs; empty if there is one."""
+    if any(len(read(folder)) for folder in _by_folder(selection)):
+        return ""
+    return "learning rates: as configured; there is no `tuning.csv` beside the runs (`python -m tti.tune`)"
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """``tuning.csv`` of an experiment's folder; empty where there is none, or where it is no such table."""
+    try:
+        table = pd.read_csv(folder / "tuning.csv", dtype={"variant": str, "knob": str})
+        return table[COLUMNS].astype({"value": float, "val_loss": float, "steps": int})
+    except (OSError, KeyError, ValueError):
+        return pd.DataFrame(columns=COLUMNS)
+
+
+def _by_folder(selection: Selection) -> dict[Path, list[Given]]:
+    folders: dict[Path, list[Given]] = {}
+    for run in selection.finished:
+        folders.setdefault(run.folder.resolve().parent.parent, []).append(run)
+    return folders
+
+
+def _rows(selection: Selection, runs: Sequence[Given], table: pd.DataFrame) -> list[list[Cell]]:
+    of = {run.key.variant: run for run in runs}
+    rows = []
+    for (variant, knob), trials in table.groupby(["variant", "knob"], sort=False):
+        run = of.get(str(variant))
+        if run is None:
+            continue
+        trials = trials.sort_values("value")
+        best = trials.loc[trials["val_loss"].idxmin()]
+        curve = [f"{at:g}: {_shown(loss)}" for at, loss in zip(trials["value"], trials["val_loss"], strict=True)]
+        rows.append([
+            Cell(selection.name(run.key), kind="name"),
+            Cell(str(knob), kind="name text"),
+            Cell(f"{best['value']:g}", best["value"]),
+            Cell(_shown(best["val_loss"]), best["val_loss"]),
+            Cell(" · ".join(curve), kind="text"),
+            Cell(f"{best['steps']:,}", best["steps"]),
+            Cell(str(flat(run.config).get(str(knob), "-"))),
+        ])  # fmt: skip
+    return rows
+
+
+def _shown(loss: float) -> str:
+    return f"{loss:.4f}" if math.isfinite(loss) else "diverged"
