@@ -1,9 +1,9 @@
-"""Draws docs/architecture.svg, the packages of tti in their layers, from the imports that there are.
+"""Draws docs/architecture.svg, the packages of tti in their layers, from the import graph.
 
     python scripts/draw_architecture.py
 
-The rows are the layers of pyproject.toml, which `lint-imports` keeps. An arrow says "imports"; arrows that follow from
-others are left out (the transitive reduction of the import graph), or there would be over a hundred.
+The rows are the layers in pyproject.toml, which `lint-imports` enforces. An arrow means "imports"; arrows implied by
+others are omitted (the transitive reduction of the import graph), since there would be over a hundred.
 """
 
 import tomllib
@@ -32,13 +32,13 @@ Edge = tuple[str, str]
 
 
 def layers() -> list[list[str]]:
-    """The packages, row by row from the commands down."""
+    """The packages in layers, from the commands down."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     return [[name.strip() for name in row.split("|")] for row in contracts[0]["layers"]]
 
 
 def imports() -> set[Edge]:
-    """Which package imports which, less what follows from other imports."""
+    """Which package imports which, without imports implied by others."""
     modules = grimp.build_graph("tti", cache_dir=None)
     graph = nx.DiGraph()
     for module in modules.modules:
@@ -54,7 +54,7 @@ def _package(module: str) -> str:
 
 
 def arranged(rows: Sequence[Sequence[str]], edges: Iterable[Edge]) -> list[list[str]]:
-    """The rows, each in the order of its packages' neighbours in the rows above and below."""
+    """The rows, each sorted by the position of its packages' neighbours in other rows."""
     neighbours = nx.Graph(edges)
     arranged = [list(row) for row in rows]
     for _ in range(20):
@@ -70,7 +70,7 @@ def _mean(centre: dict[str, float], neighbours: "nx.Graph[str]", name: str) -> f
 
 
 def placed(row: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Name, centre and width of each box of a row."""
+    """Name, centre and width of each box in a row."""
     widths = [LETTER * len(name) + 2 * MARGIN for name in row]
     gap = (WIDTH - sum(widths)) / (len(row) + 1)
     left, found = gap, []
@@ -81,7 +81,7 @@ def placed(row: Sequence[str]) -> list[tuple[str, float, float]]:
 
 
 def picture() -> str:
-    """The drawing."""
+    """The drawing as SVG."""
     edges = imports()
     rows = arranged(layers(), edges)
     commands = {path.stem for path in (ROOT / "tti").glob("*.py") if "__main__" in path.read_text()}

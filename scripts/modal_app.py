@@ -1,4 +1,4 @@
-"""Modal by hand: `modal run scripts/modal_app.py::NAME ARGUMENTS`. Sweeps take `hydra/launcher=modal` instead.
+"""Modal by hand: `modal run scripts/modal_app.py::NAME ARGUMENTS`. For sweeps use `hydra/launcher=modal` instead.
 
     cache_dataset [OVERRIDES]   tokenize the corpus of a configuration (TinyStories) once, into the volume tti-data
     train OVERRIDES             one run, through the launcher: checked, followed, fetched
@@ -6,7 +6,7 @@
     report ARGUMENTS            python -m tti.report on runs of the volume
     fetch FOLDER...             run folders, or folders of them with their report, from the volume to this machine
 
-The volume mirrors the folder that commands are started in, so that run folders are called the same there and here.
+The volume mirrors the folder in which commands are started, so that run folders have the same path there and here.
 """
 
 import subprocess
@@ -27,20 +27,20 @@ def cache_dataset(*overrides: str) -> None:
 
 @app.local_entrypoint()
 def train(*overrides: str) -> None:
-    """One run."""
+    """Train one run."""
     command = [sys.executable, "-m", "tti.train", "-m", "hydra/launcher=modal", *overrides]
     sys.exit(subprocess.run(command, check=False).returncode)
 
 
 @app.local_entrypoint()
 def evaluate(*arguments: str) -> None:
-    """Evaluate runs where they lie."""
+    """Evaluate runs on the volume."""
     sys.exit(remote.evaluate.remote(list(arguments)))
 
 
 @app.local_entrypoint()
 def report(*arguments: str) -> None:
-    """Compare runs where they lie."""
+    """Compare runs on the volume."""
     code = remote.report.remote(list(arguments))
     if code == 0:
         print(
@@ -52,9 +52,9 @@ def report(*arguments: str) -> None:
 
 @app.local_entrypoint()
 def fetch(*folders: str) -> None:
-    """Copy folders here, whole."""
+    """Copy whole folders of runs to this machine."""
     for folder in folders:
         runs = fetch_folder(remote.checkpoints, folder)
         if not runs:
-            sys.exit(f"no runs in tti-checkpoints:{folder}; `modal volume ls tti-checkpoints` shows what there is")
+            sys.exit(f"no runs in tti-checkpoints:{folder}; `modal volume ls tti-checkpoints` lists its folders")
         print("\n".join(runs))

@@ -1,8 +1,8 @@
 """Error rates of the whole report, by simulation: ``python scripts/type_one_error.py`` writes them into docs/report.md.
 
-Experiments of equal arms, as large as experiment 2 (a baseline, four penalties and an architecture of three strengths
-each, an architecture of one), with the spreads that its runs had. All that the report tests is computed by its own
-functions; what is counted is how often an experiment calls *anything* by a name.
+It simulates experiments of equal variants that are as large as experiment 2 (a baseline, four penalties and an
+architecture at three strengths each, an architecture at one), with the spread of that experiment's runs. The report's
+own functions compute the tests; the script counts how often an experiment gives *any* variant a verdict.
 """
 
 import re
@@ -29,12 +29,12 @@ EXPERIMENTS = 1000
 
 
 def margin(variant: str) -> float:
-    """As conf/report.yaml has them."""
+    """The margin of a variant in conf/report.yaml."""
     return 0.01 if variant.startswith(PENALTIES) else 0.03
 
 
 def experiment(generator: np.random.Generator, seeds: int, shift: float) -> dict[str, bool]:
-    """Whether anything is called by each name in an experiment whose arms are ``shift`` margins above their control."""
+    """Whether any variant gets each verdict where all are ``shift`` margins above their control."""
     sd = {v: PENALTY_SD if v.startswith(PENALTIES) else ARCHITECTURE_SD for v in VARIANTS}
     base, index = generator.normal(3.5, 0.01, seeds), pd.MultiIndex.from_product(
         [["baseline", *VARIANTS], range(seeds)], names=["variant", "seed"])  # fmt: skip
@@ -51,13 +51,13 @@ def experiment(generator: np.random.Generator, seeds: int, shift: float) -> dict
 
 
 def rates(experiments: int, seeds: int, shift: float) -> dict[str, float]:
-    """Share of experiments in which anything was called by each name."""
+    """Share of experiments in which any variant gets each verdict."""
     generator = np.random.default_rng((seeds, round(shift)))
     return pd.DataFrame([experiment(generator, seeds, shift) for _ in range(experiments)]).mean().to_dict()
 
 
 def written(experiments: int) -> str:
-    """The table, with what it is of."""
+    """The table with its caption."""
     rows = []
     for shift, arms in ((0.0, "equal to their control"), (1.0, "a margin above it")):
         for seeds in (3, 6):
@@ -66,15 +66,15 @@ def written(experiments: int) -> str:
     error = 1.96 * np.sqrt(0.05 * 0.95 / experiments)
     note = (
         f"Share of {experiments:,} simulated experiments ({len(VARIANTS)} variants of {len(SEQUENCES)} methods) in "
-        f"which *any* variant is called so; 5 % is known to ± {error:.1%} ({CONFIDENCE:.0%}). In the first two rows "
-        "*free* is true and the rest false; in the last two *costs* is true, and *free*, *lowers it*, *gained* and "
-        "*lost* are false."
+        f"which *any* variant gets this verdict; a rate of 5 % has an error of ± {error:.1%} ({CONFIDENCE:.0%}). In "
+        "the first two rows *free* is true and the rest false; in the last two *costs* is true, and *free*, "
+        "*lowers it*, *gained* and *lost* are false."
     )
     return f"{note}\n\n{table(['variants', *found], rows)}"
 
 
 def main() -> None:
-    """Rewrite the page."""
+    """Rewrite the table in docs/report.md."""
     text = written(int(sys.argv[1]) if len(sys.argv) > 1 else EXPERIMENTS)
     page = PAGE.read_text(encoding="utf-8")
     marked = re.escape(BEGIN) + ".*?" + re.escape(END)

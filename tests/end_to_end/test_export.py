@@ -92,7 +92,7 @@ def test_an_unfinished_run_is_exported_only_if_told(export, tmp_path):
     assert "runs/dense is unfinished: start it again" in message
     assert "of step 20, with unfinished=true" in message
     export("run=runs/dense", "to=out", "unfinished=true").ok()
-    assert "this is not its end" in (tmp_path / "out/README.md").read_text()
+    assert "this is not its final state" in (tmp_path / "out/README.md").read_text()
 
 
 def test_what_is_not_there_is_said(export):

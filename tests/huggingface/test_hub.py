@@ -9,7 +9,9 @@ from tti.huggingface import hub
 
 @pytest.mark.parametrize("name", ["name", "a/b/c", "me/na me", "me/-x"])
 def test_a_name_that_is_none_is_refused(name):
-    with pytest.raises(ValueError, match=rf"push={name} (names no repository|has no owner: push=OWNER/name)"):
+    with pytest.raises(
+        ValueError, match=rf"push={name} (is not the name of a repository|has no owner: push=OWNER/name)"
+    ):
         hub.require_name(name)
     hub.require_name("me/a-model")
 
@@ -42,9 +44,9 @@ def test_the_folder_is_uploaded_to_a_repository_that_is_made_where_it_is_not_the
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (HfHubHTTPError("403", response=requests.Response()), "does not take .* as me/model: 403. `hf auth login`"),
-        (LocalTokenNotFoundError("no token"), "no token. `hf auth login` once, or set HF_TOKEN"),
-        (ConnectionError("down"), r"cannot be reached \(down\); .* is there"),
+        (HfHubHTTPError("403", response=requests.Response()), "refuses .* as me/model: 403. Run `hf auth login`"),
+        (LocalTokenNotFoundError("no token"), "no token. Run `hf auth login` once, or set HF_TOKEN"),
+        (ConnectionError("down"), r"cannot be reached \(down\); .* is complete"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(monkeypatch, tmp_path, error, message):

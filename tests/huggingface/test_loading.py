@@ -100,21 +100,21 @@ def test_weights_of_another_shape_are_said(folder):
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "pytorch_model.bin"])
 def test_a_pointer_of_git_lfs_is_said_to_be_one(folder, name):
     (folder / "gpt2" / name).write_text(POINTER)
-    with pytest.raises(ValueError, match=rf"gpt2/{name} is a pointer of Git LFS.*git lfs pull"):
+    with pytest.raises(ValueError, match=rf"gpt2/{name} is a Git LFS pointer.*git lfs pull"):
         opened(folder / "gpt2")
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\xff" * 4096])
 def test_what_is_no_safetensors_file_is_named(folder, content):
     (folder / "gpt2/model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"gpt2/model.safetensors is no safetensors file .*download it again"):
+    with pytest.raises(ValueError, match=r"gpt2/model.safetensors is not a safetensors file .*download it again"):
         opened(folder / "gpt2")
 
 
 def test_weights_that_were_cut_short_are_named(folder):
     path = folder / "gpt2/model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"gpt2/model.safetensors is no safetensors file"):
+    with pytest.raises(ValueError, match=r"gpt2/model.safetensors is not a safetensors file"):
         opened(folder / "gpt2")
 
 

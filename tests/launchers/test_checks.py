@@ -77,7 +77,7 @@ def test_a_file_of_this_machine(refused, tmp_path, key, monkeypatch):
     (tmp_path / "mine/stories.txt").write_text("Once.<|endoftext|>")
     path = {"train": tmp_path / "mine/stories.txt", "tokenizer": tmp_path / "mine"}[key]
     said = refused("data=tinystories", f"data.corpus.{key}={path}")
-    assert f"data.corpus.{key}={path} is no file of Modal's volume" in said
+    assert f"data.corpus.{key}={path} is not a file of Modal's volume" in said
     assert f"modal volume put tti-data {path} /" in said
     assert f"data.corpus.{key}=/data/{path.name}" in said
 
@@ -93,7 +93,7 @@ def test_a_file_of_the_volume(modal, make_jobs, options):
 
 def test_a_missing_secret(refused):
     said = refused("logger=wandb")
-    assert "no secret wandb-secret: `modal secret create wandb-secret WANDB_API_KEY=...`" in said
+    assert "no secret wandb-secret: run `modal secret create wandb-secret WANDB_API_KEY=...`" in said
     assert "logger=wandb_offline" in said
     assert "no secret mine" in refused(secrets=["mine"])
 

@@ -1,1 +1,1 @@
-"""Models as Hugging Face folders, out and in, and the names under which other tools know their sites."""
+"""Export to and import from Hugging Face folders, and the names of our sites in other tools."""

@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, how it is opened, what it was trained on, its figures."""
+"""The model card of an export: what it is, how to open it, what it was trained on, its figures."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,9 +23,9 @@ def card(run: Run, about: Mapping[str, Any], address: str) -> str:
     """``README.md`` of an export.
 
     Args:
-        run: what was exported.
+        run: the exported run.
         about: ``export.json``.
-        address: what ``from_pretrained`` finds it by: a folder, or a repository on the Hub.
+        address: the argument for ``from_pretrained``: a folder, or a repository on the Hub.
     """
     sections = [_front_matter(run, about), f"# {Path(address).name}", _introduction(run, about)]
     sections += [_opening(address, about)]
@@ -47,7 +47,7 @@ def _front_matter(run: Run, about: Mapping[str, Any]) -> str:
 
 
 def _introduction(run: Run, about: Mapping[str, Any]) -> str:
-    ended = "" if about["status"] == "finished" else f" (the run is {about['status']}: this is not its end)"
+    ended = "" if about["status"] == "finished" else f" (the run is {about['status']}: this is not its final state)"
     return (
         "A GPT-2 style language model trained with tti (training-time interpretability): run "
         f"`{run.config.run_dir}`, checkpoint `{about['checkpoint']}` at step {about['step']:,}{ended}."
@@ -58,7 +58,7 @@ def _opening(address: str, about: Mapping[str, Any]) -> str:
     remote = ", trust_remote_code=True" if about["remote_code"] else ""
     code = (
         "Its MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need "
-        "torch and transformers alone.\n"
+        "only torch and transformers.\n"
     )
     return f"""\
 ```python
@@ -68,9 +68,9 @@ model = AutoModelForCausalLM.from_pretrained("{address}"{remote})
 tokenizer = AutoTokenizer.from_pretrained("{address}")
 ```
 
-Stories begin without a token of their own: give prompts as they are, without `<|endoftext|>` before them.
+Stories have no beginning-of-sequence token: pass prompts as they are, without `<|endoftext|>` before them.
 {code if about["remote_code"] else ""}\
-Where each of its sites is found in transformers, nnsight and TransformerLens stands in `export.json`."""
+`export.json` says where to find each of its sites in transformers, nnsight and TransformerLens."""
 
 
 def _training(run: Run, about: Mapping[str, Any]) -> str:
@@ -85,19 +85,19 @@ def _training(run: Run, about: Mapping[str, Any]) -> str:
 
 
 def sources(run: Run) -> list[str]:
-    """What the training and validation split were made of: names on the Hub, names of files, or the corpus' class."""
+    """Sources of the training and validation splits: names on the Hub, file names, or the corpus's class."""
     corpus = run.config.data.corpus
     named = [corpus[split] for split in ("train", "validation") if isinstance(corpus[split], str)]
     return list(dict.fromkeys(_name(source) for source in named)) or [corpus._target_]
 
 
 def _name(source: str) -> str:
-    """A file's name without the folders of one machine, or a name on the Hub without its split."""
+    """A file's name without its folder, or a name on the Hub without its split."""
     return Path(source).name if Path(source).is_absolute() else source.partition("@")[0]
 
 
 def _figures(run: Run, step: int) -> str:
-    """What validation logged last at or before the checkpoint, and what was evaluated of it; no single layers."""
+    """The last validation at or before the checkpoint, and its evaluation, without single layers."""
     logged = [entry for entry in run.metrics() if entry["step"] <= step and "val/loss" in entry]
     metrics = {key: value for key, value in (logged[-1] if logged else {}).items() if key.startswith("val/")}
     metrics |= _evaluated(run, step)

@@ -1,4 +1,4 @@
-"""The files of an export, and how far what transformers makes of them is from the original."""
+"""The files of an export, and the difference between transformers' logits and the run's."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ MODEL = "modeling_tti.TTIForCausalLM"
 
 
 def write(folder: Path, net: GPT, mlp: DictConfig, tokenizer: Tokenizer) -> None:
-    """Configuration, weights and tokenizer, and the source of an MLP that is not GPT-2's.
+    """Write configuration, weights and tokenizer, and the source of an MLP that GPT-2 lacks.
 
     Args:
-        folder: which is there.
+        folder: an existing folder.
         net: the network.
-        mlp: what its MLPs are made of: the configuration ``model.mlp`` of its run.
+        mlp: the configuration of its MLPs, ``model.mlp`` of its run.
         tokenizer: its tokenizer.
 
     Raises:
-        ValueError: the MLP cannot be written down: it has no source, or takes a function that is not torch's.
+        ValueError: the MLP cannot be exported: it has no source, or takes a function that is not torch's.
     """
-    from transformers import GPT2Config  # seconds of imports
+    from transformers import GPT2Config  # takes seconds
 
     plain, end = gpt2.is_gpt2(net), tokenizers.end_of_text(tokenizer)
     about = {**gpt2.sizes(net), "bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "dtype": "float32"}
@@ -49,10 +49,10 @@ def write(folder: Path, net: GPT, mlp: DictConfig, tokenizer: Tokenizer) -> None
 
 
 def open_model(folder: Path) -> Any:
-    """What transformers makes of an export, in evaluation mode.
+    """Load an export with transformers, in evaluation mode.
 
     Raises:
-        ValueError: weights are missing or left over, or the MLP's source needs what an export cannot carry.
+        ValueError: weights are missing or unexpected, or the MLP's source needs something that an export cannot carry.
     """
     from transformers import AutoModelForCausalLM
 
@@ -74,7 +74,7 @@ def open_model(folder: Path) -> Any:
 def largest_difference(
     net: GPT, theirs: nn.Module, stories: Sequence[Int[Tensor, "token"]], dtype: torch.dtype
 ) -> float:
-    """The largest absolute difference of two models' logits over all tokens of some stories."""
+    """The largest absolute difference between two models' logits over all tokens of some stories."""
     net, theirs = deepcopy(net).to(dtype), deepcopy(theirs).to(dtype)
     differences = [
         net.logits(net(story, Separate.of([len(story)]))) - theirs(input_ids=story[None]).logits[0] for story in stories
@@ -90,7 +90,7 @@ def _with_code(folder: Path, net: GPT, mlp: DictConfig) -> dict[str, Any]:
         (folder / name).write_text(text)
     scope = "blocks.0.mlp."
     return {
-        "architectures": [MODEL.partition(".")[2], "GPT2LMHeadModel"],  # the second is what TransformerLens goes by
+        "architectures": [MODEL.partition(".")[2], "GPT2LMHeadModel"],  # TransformerLens goes by the second
         "auto_map": {"AutoModelForCausalLM": MODEL},
         "tti": {
             "mlp": _arguments(mlp),
@@ -100,7 +100,7 @@ def _with_code(folder: Path, net: GPT, mlp: DictConfig) -> dict[str, Any]:
 
 
 def _arguments(mlp: DictConfig) -> dict[str, Any]:
-    """The constructor's arguments, as ``modeling_tti`` reads them."""
+    """The constructor's arguments, in the form that ``modeling_tti`` reads."""
     given = OmegaConf.to_container(mlp, resolve=True)
     assert isinstance(given, dict)
     arguments = {str(name): value for name, value in given.items() if not str(name).startswith("_")}

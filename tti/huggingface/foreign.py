@@ -1,4 +1,4 @@
-"""A model that was not trained here, from a Hugging Face folder, as the evaluation takes a run."""
+"""An external model from a Hugging Face folder, with the interface of a run for evaluation."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -23,14 +23,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Foreign:
-    """A decoder of transformers: a GPT-2 that ours can be as ours, any other wrapped.
+    """A transformers decoder: a GPT-2 with options that ours has becomes our network, any other is wrapped.
 
     Args:
         source: a folder, or a name on the Hub.
-        folder: where its ``evaluation/`` is written.
+        folder: folder in which ``evaluation/`` is written.
 
     Raises:
-        ValueError: there is no such model, it is damaged, or it is of another architecture.
+        ValueError: there is no such model, it is damaged, or its architecture is not supported.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Foreign:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How long it was trained is not known."""
+        """The length of training, which is unknown."""
         return {"steps": None}
 
     def data(self, given: DictConfig) -> Any:
@@ -51,7 +51,7 @@ class Foreign:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Its own.
+        """The model's own tokenizer.
 
         Raises:
             ValueError: it does not fit the model.
@@ -66,12 +66,12 @@ class Foreign:
         """The network, in evaluation mode on the CPU, in single precision.
 
         Raises:
-            ValueError: the weights cannot be read, or are not those of the architecture.
+            ValueError: the weights cannot be read, or do not match the architecture.
         """
         return gpt2.from_gpt2(self._theirs) if self._is_ours else Wrapped(self._theirs)
 
     def untrained(self) -> Network:
-        """A network of this shape before training."""
+        """A randomly initialised network of the same shape."""
         torch.manual_seed(SEED)
         if self._is_ours:
             return gpt2.initialised(self._config)
@@ -82,7 +82,7 @@ class Foreign:
         return Wrapped(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
 
     def regularizers(self, sites: Mapping[str, Site], checkpoint: str) -> nn.ModuleDict:
-        """None that are known of."""
+        """Empty: none are known."""
         return nn.ModuleDict()
 
     @cached_property
@@ -102,16 +102,16 @@ def named(config: DictConfig) -> tuple[Foreign, DictConfig]:
     """The model that ``hf`` names, and the command's configuration with its tokenizer and its only checkpoint.
 
     Raises:
-        ValueError: there is none, it is not supported, or it is not said where it is evaluated or where to put that.
+        ValueError: there is no such model, it is not supported, or the data or the output folder are not given.
     """
     if "corpus" not in config.data:
         raise ValueError(
-            "hf= needs the data that the model is evaluated on, which its own tokenizer makes into tokens: "
-            "data=tinystories, data.corpus.validation=FILE for files of yours"
+            "hf= needs data to evaluate the model on, which its own tokenizer encodes: "
+            "data=tinystories, with data.corpus.validation=FILE for your own files"
         )
     if config.to is None and not Path(config.hf).is_dir():
-        raise ValueError(f"{config.hf} is no folder here: give to=FOLDER for the evaluation of a model of the Hub")
+        raise ValueError(f"{config.hf} is not a folder here: set to=FOLDER to evaluate a model from the Hub")
     own: dict[str, Any] = {"checkpoint": "model"}
-    if "tokenizer" in config.data.corpus:  # else the corpus brings one, which is compared
+    if "tokenizer" in config.data.corpus:  # otherwise the corpus has its own tokenizer, which is compared
         own["data"] = {"corpus": {"tokenizer": config.hf}}
     return Foreign(str(config.hf), Path(config.to or config.hf)), DictConfig(OmegaConf.merge(config, own))

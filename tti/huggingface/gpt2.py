@@ -1,4 +1,4 @@
-"""Our network and transformers' GPT-2: a table of names, read in both directions."""
+"""Conversion between our network and transformers' GPT-2, by a table of names read in both directions."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,14 +12,14 @@ from tti.models.mlp import MLP, DenseMLP, gelu_tanh
 
 WHOLE = (("embed", "wte"), ("pos_embed", "wpe"), ("ln_final", "ln_f"))
 BLOCK = (("ln1", "ln_1"), ("attn.qkv", "attn.c_attn"), ("attn.out", "attn.c_proj"), ("ln2", "ln_2"))
-READS_AND_WRITES = (("inp", "c_fc"), ("out", "c_proj"))  # of an MLP
+READS_AND_WRITES = (("inp", "c_fc"), ("out", "c_proj"))  # matrices of an MLP
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": torch.nn.functional.gelu,
     "relu": torch.nn.functional.relu,
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
 }
-# What GPT2Config offers beside the sizes, where our network does one thing only. Others are wrapped.
+# Options of GPT2Config, besides the sizes, for which our network has a single behaviour. Other values are wrapped.
 FIXED = {
     "layer_norm_epsilon": 1e-5,
     "scale_attn_weights": True,
@@ -30,12 +30,12 @@ FIXED = {
 
 
 def is_gpt2(net: GPT) -> bool:
-    """Whether transformers' own GPT-2 computes what this network does: dense MLPs with an activation that it knows."""
+    """Whether transformers' GPT-2 can compute this network: dense MLPs with an activation function that it knows."""
     return all(type(mlp) is DenseMLP and mlp.activation in ACTIVATIONS.values() for mlp in mlps(net))
 
 
 def sizes(net: GPT) -> dict[str, Any]:
-    """The arguments of a ``GPT2Config`` that follow from the network; of its MLPs only the width."""
+    """The arguments of a ``GPT2Config`` that follow from the network; for its MLPs only the width."""
     first = next(block for block in net.modules() if isinstance(block, Block))
     return {
         "vocab_size": net.vocab_size,
@@ -52,18 +52,18 @@ def sizes(net: GPT) -> dict[str, Any]:
 
 
 def activation_name(net: GPT) -> str:
-    """What ``GPT2Config`` calls the activation function of a network that :func:`is_gpt2`."""
+    """The activation function of a network that :func:`is_gpt2`, as ``GPT2Config`` names it."""
     mlp = next(mlps(net))
     return next(name for name, function in ACTIVATIONS.items() if function == mlp.activation)
 
 
 def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
-    """The weights under transformers' names, with biases of 0 where ours are absent; the head is the embedding.
+    """The weights under transformers' names, with zero biases where ours has none; the head is the embedding.
 
     Args:
-        net: ours.
-        plain: MLPs are GPT-2's, whose matrices are ``[in, out]``; else those of ``modeling_tti``, which are ours but
-            for the names ``c_fc`` and ``c_proj``.
+        net: our network.
+        plain: whether the MLPs are GPT-2's, with ``[in, out]`` matrices; otherwise they are those of ``modeling_tti``,
+            which are ours except for the names ``c_fc`` and ``c_proj``.
     """
     state: dict[str, Tensor] = {}
     for ours, theirs in names(len(net.blocks)):
@@ -74,7 +74,7 @@ def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
 
 
 def from_gpt2(theirs: Any) -> GPT:
-    """Our network from a ``GPT2LMHeadModel`` that can be one, in evaluation mode, without dropout."""
+    """Our network from a ``GPT2LMHeadModel`` that it can represent, in evaluation mode, without dropout."""
     assert can_be_ours(theirs)
     config = theirs.config
     net = initialised(config)
@@ -88,7 +88,7 @@ def from_gpt2(theirs: Any) -> GPT:
 
 
 def initialised(config: Any) -> GPT:
-    """Our network as a ``GPT2Config`` describes it, before training, from torch's random state."""
+    """Our network with the shape of a ``GPT2Config``, randomly initialised from torch's random state."""
     d_ff = config.n_inner or 4 * config.n_embd
     mlp = partial(DenseMLP, d_ff=d_ff, activation=ACTIVATIONS[config.activation_function], bias=True)
     return GPT(
@@ -105,7 +105,7 @@ def initialised(config: Any) -> GPT:
 
 
 def can_be_ours(theirs: Any) -> bool:
-    """Whether our network can be a model of transformers: a GPT-2 with the options that ours has, and no head apart."""
+    """Whether our network can represent a transformers model: a GPT-2 with supported options and a tied head."""
     config = theirs.config
     return (
         config.model_type == "gpt2"
@@ -116,7 +116,7 @@ def can_be_ours(theirs: Any) -> bool:
 
 
 def is_tied(theirs: Any) -> bool:
-    """Whether the head is the embedding, whatever the configuration says."""
+    """Whether the head equals the embedding, whatever the configuration says."""
     return torch.equal(theirs.get_output_embeddings().weight, theirs.get_input_embeddings().weight)
 
 
@@ -131,13 +131,13 @@ def mlps(net: GPT) -> Iterator[MLP]:
     """The MLPs, layer by layer.
 
     Raises:
-        ValueError: one is none that an export can write down.
+        ValueError: an MLP cannot be exported.
     """
     for block in net.blocks:
         if not isinstance(block.mlp, MLP):
             raise ValueError(
-                f"an export cannot write down a {type(block.mlp).__name__}: only a tti.models.mlp.MLP, with one matrix "
-                "that reads and one that writes, has a place in GPT-2"
+                f"an export cannot write down a {type(block.mlp).__name__}: only a tti.models.mlp.MLP, with one input "
+                "and one output matrix, has a place in GPT-2"
             )
         yield block.mlp
 
@@ -154,7 +154,7 @@ def _of_mlp(mlp: MLP, plain: bool) -> dict[str, Tensor]:
 
 
 def _named(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Weight and bias of an embedding, a LayerNorm or a linear, whose matrix is turned round as ``Conv1D`` has it."""
+    """Weight and bias of an embedding, a LayerNorm or a linear map, whose matrix is transposed as in ``Conv1D``."""
     assert isinstance(module.weight, Tensor)
     if isinstance(module, nn.Linear):
         bias = torch.zeros(module.out_features) if module.bias is None else module.bias

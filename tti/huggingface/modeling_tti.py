@@ -1,7 +1,7 @@
-"""GPT-2 whose MLPs are those of a tti run; transformers runs this file with ``trust_remote_code=True``.
+"""GPT-2 with the MLPs of a tti run; transformers runs this file with ``trust_remote_code=True``.
 
-An export carries a copy of it, in which ``RunMLP`` is the run's own class (``tti.huggingface.source``). Everything but
-the MLPs is transformers' GPT-2, so that caching, generation and what hooks into it work as they do there.
+An export carries a copy of it, in which ``RunMLP`` is the run's own class (``tti.huggingface.source``). Everything
+except the MLPs is transformers' GPT-2, so that caching, generation and hooks work as usual.
 """
 
 from pydoc import locate
@@ -15,13 +15,13 @@ from tti.models.mlp import DenseMLP as RunMLP
 
 
 class TTIMLP(RunMLP):
-    """The run's MLP under GPT-2's names: ``c_fc`` reads, ``c_proj`` writes, ``act`` is what ``c_proj`` reads.
+    """The run's MLP under GPT-2's names: ``c_fc`` reads, ``c_proj`` writes, and ``act`` is the input of ``c_proj``.
 
-    Tools see what goes in and out of modules, so every site inside the MLP passes through a module, ``sites.<site>``
+    Tools see the inputs and outputs of modules, so every site inside the MLP passes through a module, ``sites.<site>``
     (``sites.dense_post`` for a site ``dense.post``).
 
     Args:
-        config: whose ``tti`` has the constructor's arguments (``mlp``) and the names of the sites (``sites``).
+        config: its ``tti`` holds the constructor's arguments (``mlp``) and the names of the sites (``sites``).
     """
 
     def __init__(self, config: GPT2Config) -> None:
@@ -34,12 +34,12 @@ class TTIMLP(RunMLP):
 
     @property
     def inp(self) -> nn.Module:  # type: ignore[override]
-        """``c_fc``, or what a tool has put in its place."""
+        """``c_fc``, or its replacement by a tool."""
         return self.c_fc
 
     @property
     def out(self) -> nn.Module:  # type: ignore[override]
-        """``c_proj``, likewise."""
+        """``c_proj``, or its replacement by a tool."""
         return self.c_proj
 
     def forward(self, hidden_states: Tensor) -> Tensor:  # type: ignore[override]
@@ -65,12 +65,12 @@ def _name(site: str) -> str:
 
 
 def _argument(value: Any) -> Any:
-    """A constructor's argument from ``config.json``: a function by its path, anything else as it stands."""
+    """A constructor's argument from ``config.json``: a function given by its path, or any other value."""
     return locate(value["path"]) if isinstance(value, dict) else value
 
 
 def _with_bias(linear: nn.Module | None) -> nn.Linear:
-    """With a bias, of 0: what GPT-2 has and tools that fold LayerNorms into weights rely on."""
+    """The linear map with a bias, 0 if it has none, as GPT-2 and tools that fold LayerNorms into weights expect."""
     assert isinstance(linear, nn.Linear)
     if linear.bias is None:
         linear.bias = nn.Parameter(torch.zeros(linear.out_features))

@@ -1,11 +1,11 @@
-"""Where sites are found in other tools' models: those of an export, and those of decoders of transformers."""
+"""Sites in other tools: in exported models, and in transformers' decoders."""
 
 import re
 from dataclasses import dataclass
 
-# Site within a block -> its hook, and where transformers and nnsight find it. Query, key and value are thirds of one
-# output. Hooks have TransformerBridge's own names. Its aliases (`hook_mlp_out`) are not for interventions: SAELens'
-# bridge, a subclass, ignores them without a word.
+# Site within a block -> its hook, and its module in transformers and nnsight. Query, key and value are thirds of one
+# output. Hooks have TransformerBridge's own names; its aliases (`hook_mlp_out`) do not support interventions, since
+# SAELens' bridge, a subclass, silently ignores them.
 BLOCK = {
     "resid_pre": ("hook_in", "", "input"),
     "ln1.normalized": ("ln1.hook_out", "ln_1", "output"),
@@ -33,9 +33,9 @@ class Place:
     """A site of an exported model in other tools.
 
     Attributes:
-        hook: its TransformerLens name (of ``TransformerBridge``), which SAELens uses too; empty where it has none.
-        module: the module of transformers and nnsight.
-        side: which side of the module: ``input`` or ``output``.
+        hook: its TransformerLens name (in ``TransformerBridge``), which SAELens uses too; empty if it has none.
+        module: its module in transformers and nnsight.
+        side: the side of the module, ``input`` or ``output``.
     """
 
     hook: str
@@ -44,7 +44,7 @@ class Place:
 
 
 def place(site: str) -> Place:
-    """Where a site is found; one that only an MLP of its own kind has is a module of that MLP, and no hook."""
+    """The place of a site; a site specific to a kind of MLP is a module of that MLP, and has no hook."""
     if site in WHOLE:
         return Place(*WHOLE[site])
     found = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
@@ -59,13 +59,13 @@ def place(site: str) -> Place:
 
 @dataclass(frozen=True)
 class Family:
-    """The names of a transformers decoder's modules, within its base model and within a block.
+    """The module names of a transformers decoder, within its base model and within a block.
 
     Attributes:
         embed, blocks, ln_final: within the base model.
-        ln1, attn_out: before attention, and the matrix with which attention writes.
-        ln2, mlp_in, mlp_out: before the MLP; the matrix before its non-linearity (of a gated MLP, the gate's); the
-            matrix with which it writes.
+        ln1, attn_out: the norm before attention, and attention's output matrix.
+        ln2, mlp_in, mlp_out: the norm before the MLP, the matrix before its non-linearity (the gate's, in a gated MLP),
+            and its output matrix.
     """
 
     embed: str
@@ -78,9 +78,9 @@ class Family:
     mlp_out: str
 
     def places(self, layers: int) -> dict[str, tuple[str, str]]:
-        """Site -> module and side (``input``, ``output``), of those at which a network can go on with another value.
+        """Site -> module and side (``input``, ``output``), for sites whose activation can be replaced.
 
-        ``resid_mid`` is none: what enters the second norm is not what the residual stream goes on with.
+        ``resid_mid`` is excluded: the input of the second norm is not what the residual stream continues with.
         """
         block = {
             "resid_pre": ("", "input"),
@@ -109,7 +109,7 @@ LLAMA = Family(
     *("input_layernorm", "self_attn.o_proj"),
     *("post_attention_layernorm", "mlp.gate_proj", "mlp.down_proj"),
 )
-# model_type of a config.json -> its modules.
+# model_type in config.json -> its modules.
 FAMILIES = {
     "gpt2": Family("wte", "h", "ln_f", "ln_1", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"),
     "gpt_neo": Family("wte", "h", "ln_f", "ln_1", "attn.attention.out_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"),

@@ -1,8 +1,8 @@
-"""The source of a class as files that need neither this package nor the one that it was written in.
+"""The source of a class as files that need neither this package nor the one that it comes from.
 
-transformers copies the files that a remote-code file imports relatively, from one folder and nothing else. So every
-module of ours that is needed becomes a file beside it: ``tti.models.mlp`` becomes ``tti_models_mlp.py``, and its
-imports of such modules become relative. What a reader finds there is the project's own source, comments included.
+transformers copies the files that a remote-code file imports relatively, from one folder only. So every module of ours
+that is needed becomes a file next to it: ``tti.models.mlp`` becomes ``tti_models_mlp.py``, and its imports of such
+modules become relative. The files are the project's own source, with comments.
 """
 
 import importlib
@@ -28,15 +28,15 @@ def __getattr__(name):
 
 
 def carried(root: ModuleType, name: str, cls: type) -> dict[str, str]:
-    """File name -> text: ``root``, in which ``name`` is ``cls``, and all modules of ours that the two need.
+    """File name -> text: ``root``, with ``cls`` as ``name``, and all modules of ours that the two need.
 
     Args:
-        root: the module that is started from.
-        name: what it imports ``from <module> import <class> as <name>``.
-        cls: what takes its place.
+        root: the module to start from.
+        name: the name that it imports with ``from <module> import <class> as <name>``.
+        cls: the class to import instead.
 
     Raises:
-        ValueError: a module has no source (a class made in an interactive session, say).
+        ValueError: a module has no source (such as a class defined in an interactive session).
     """
     importing = rf"^from [\w.]+ import \w+ as {name}$"
     text, replaced = re.subn(
@@ -77,7 +77,7 @@ def _source(module: ModuleType) -> str:
             f"{module.__name__} has no source that an export could carry: put its class in a file"
         ) from error
     package = module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
-    return re.sub(  # relative imports, which the package's own name makes absolute
+    return re.sub(  # make relative imports absolute
         r"^(\s*from )(\.[\w.]*)(?= import)",
         lambda found: found[1] + importlib.util.resolve_name(found[2], package),
         text,

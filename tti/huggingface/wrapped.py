@@ -1,4 +1,4 @@
-"""A decoder of transformers as a network: hooks at its modules call the tap at our sites."""
+"""A transformers decoder as a network: hooks on its modules call the tap at our sites."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,10 +18,11 @@ Through = Callable[[Tensor], Tensor]
 
 
 class Wrapped(Network):
-    """Is evaluated like ours, without what needs its weights by site (``Readable``, ``Reparametrizable``).
+    """A network around a transformers model, evaluated like ours except for parts that read its weights by site.
 
-    Documents are run as rows of a rectangle, with padding behind each: no causal query sees what follows it, so they
-    see neither padding nor each other, and positions begin at 0 in each. Taps see the documents' tokens alone.
+    (It is neither ``Readable`` nor ``Reparametrizable``.) Documents are run as rows of a rectangle, padded at the end:
+    a causal query sees nothing after it, so documents see neither padding nor each other, and positions start at 0 in
+    each. Taps see the documents' tokens only.
 
     Args:
         theirs: a causal language model of one of the ``FAMILIES``, in single precision.
@@ -58,7 +59,7 @@ class Wrapped(Network):
 
     @property
     def operations_per_token(self) -> int:
-        """``6 P``: P the numbers in the blocks' matrices and the head."""
+        """``6 P``, with P the entries of the blocks' matrices and the head."""
         blocks = next(module for module in self.theirs.base_model.children() if isinstance(module, nn.ModuleList))
         weights = sum(weight.numel() for weight in blocks.parameters() if weight.ndim == 2)
         return 6 * (weights + self._head.weight.numel())
@@ -70,7 +71,7 @@ class Wrapped(Network):
 
     @contextmanager
     def _tapped(self, tap: Tap, rectangle: "Rectangle") -> Iterator[None]:
-        """The hooks are there for one forward pass."""
+        """Install the hooks for one forward pass."""
         with ExitStack() as stack:
             for site, (name, side) in {} if tap is no_tap else self.places.items():
                 through = rectangle.through(site, tap)
@@ -85,7 +86,7 @@ class Wrapped(Network):
 
 
 class Rectangle:
-    """Where the tokens of a flat batch stand in rows as long as the longest document."""
+    """Positions of the tokens of a flat batch in rows as long as the longest document."""
 
     def __init__(self, layout: Stories) -> None:
         self.shape = len(layout.lengths), max(layout.lengths)
@@ -94,15 +95,15 @@ class Rectangle:
         self.places = torch.repeat_interleave(starts, torch.tensor(layout.lengths)).to(device) + layout.positions
 
     def filled(self, tokens: Int[Tensor, "token"]) -> Int[Tensor, "document longest"]:
-        """The tokens, with 0 behind each document."""
+        """The tokens as padded rows, with 0 after each document."""
         return tokens.new_zeros(self.shape).flatten().index_copy(0, self.places, tokens).view(self.shape)
 
     def rows(self, padded: Float[Tensor, "document longest width"]) -> Float[Tensor, "token width"]:
-        """What stands at the tokens."""
+        """The values at the tokens."""
         return padded.flatten(0, 1)[self.places]
 
     def through(self, site: str, tap: Tap) -> Through:
-        """What a tap makes of a padded activation, of whose tokens it sees the rows."""
+        """A function that applies a tap to the tokens' rows of a padded activation."""
 
         def tapped(padded: Tensor) -> Tensor:
             rows = self.rows(padded)
@@ -119,7 +120,7 @@ def _on_input(through: Through) -> Callable[[nn.Module, tuple[Any, ...]], tuple[
 
 
 def _on_output(through: Through) -> Callable[[nn.Module, Any, Any], Any]:
-    """Of a module that gives a tuple, the first is the activation."""
+    """A forward hook for the activation, the first element if the module returns a tuple."""
     return lambda module, arguments, output: (
         (through(output[0]), *output[1:]) if isinstance(output, Sequence) else through(output)
     )

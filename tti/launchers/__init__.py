@@ -1,1 +1,1 @@
-"""Training elsewhere: what runs remotely, what is checked before, and how a sweep is followed and fetched."""
+"""Remote training: checks before launch, the remote side, and how a sweep is followed and fetched."""

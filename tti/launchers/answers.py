@@ -1,12 +1,12 @@
-"""Answers of Modal's, as against errors of asking: a job has ended only where Modal says so."""
+"""Distinguishes Modal's answers from errors in asking: a job has ended only if Modal says so."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from modal import exception
 
-ABSENT = (FileNotFoundError, exception.NotFoundError)  # a volume's answer
-ENDS = (  # a call's answers; further ones are what its container raised
+ABSENT = (FileNotFoundError, exception.NotFoundError)  # a volume's answers
+ENDS = (  # a call's answers, besides errors raised by its container
     exception.OutputExpiredError,
     exception.FunctionTimeoutError,
     exception.RemoteError,
@@ -28,11 +28,11 @@ def asking(*answers: type[Exception]) -> Iterator[None]:
     """Ask Modal for something.
 
     Args:
-        answers: errors that are answers to this question, and are raised as they are. So are Python's own errors but
+        answers: errors that are answers to this question, and are raised unchanged. So are Python's own errors except
             OSError: a container raises them, asking does not.
 
     Raises:
-        NoAnswerError: instead of every other error.
+        NoAnswerError: for every other error.
     """
     try:
         yield

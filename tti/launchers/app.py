@@ -19,7 +19,7 @@ volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {DAT
 
 
 def threads(cores: float) -> dict[str, str]:
-    """The environment in which torch and its compiler keep to the cores asked for: a container shows its host's."""
+    """Environment variables that limit torch and its compiler to the requested cores: a container sees its host's."""
     return dict.fromkeys(("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), str(max(1, round(cores))))
 
 
@@ -33,7 +33,7 @@ def _image() -> modal.Image:
     return image
 
 
-# In a container the image is there already, and nobody asks how it was made.
+# In a container the image exists already, and its definition is not needed.
 image = _image() if modal.is_local() else modal.Image.debian_slim()
 app = modal.App("tti", image=image, include_source=False)
 

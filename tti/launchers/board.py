@@ -1,4 +1,4 @@
-"""A sweep at a glance: one live table in a terminal, a line for every change elsewhere."""
+"""A sweep at a glance: a live table in a terminal, otherwise a line for every change."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ STATES = ("queued", "running", "done", "failed", "stopped")
 
 
 class Board:
-    """States of jobs, and how far the running ones are."""
+    """The states of jobs, and the progress of running ones."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.console = Console(stderr=True)
@@ -25,27 +25,27 @@ class Board:
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def showing(self) -> AbstractContextManager[Any]:
-        """While this lasts, a terminal shows the table."""
+        """A context in which a terminal shows the table."""
         return self._live or nullcontext()
 
     def running(self, job: Job, progress: bytes | None) -> None:
-        """A job is waited for; ``progress`` is its ``progress.json``, if it has come to write one that can be read."""
+        """Record a running job; ``progress`` is its ``progress.json``, if it exists."""
         figures = _figures(progress)
         if figures:
             self._progress[job] = figures
             self._set(job, "running")
 
     def ended(self, job: Job, state: str, why: str = "") -> None:
-        """A job is ``done``, and its results are here; or it has ``failed`` or was ``stopped``."""
+        """Record that a job is ``done`` and its results are here, has ``failed``, or was ``stopped``."""
         self._progress.pop(job, None)
         self._set(job, state, why.partition("\n")[0])
 
     def say(self, text: str) -> None:
-        """A line above the table."""
+        """Print a line above the table."""
         self.console.print(Text(text), soft_wrap=True)
 
     def refresh(self) -> None:
-        """Show what is known now."""
+        """Update the table."""
         if self._live:
             self._live.update(self._table(), refresh=True)
 
@@ -66,7 +66,7 @@ class Board:
 def _figures(progress: bytes | None) -> dict[str, float] | None:
     try:
         return dict(json.loads(progress)) if progress else None
-    except ValueError:  # read while it was written
+    except ValueError:  # read during a write
         return None
 
 

@@ -1,6 +1,6 @@
-"""The remote calls by which a run was started, so that who comes back finds them: ``calls.jsonl`` in its folder.
+"""Remote calls that started a run, recorded in ``calls.jsonl`` in its folder so that later commands find them.
 
-A copy is on the volume, for whoever comes back from another machine.
+A copy is on the volume, for commands on other machines.
 """
 
 import json
@@ -14,7 +14,7 @@ CALLS = "calls.jsonl"
 
 @dataclass(frozen=True)
 class Call:
-    """``id`` of a call to the deployed ``app``, to train the configuration that ``identity`` stands for."""
+    """A call with ``id`` to the deployed ``app``, to train the configuration with digest ``identity``."""
 
     id: str
     app: str
@@ -24,18 +24,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """Append-only: a line when a call is made, a line when its end is known."""
+    """An append-only record: one line when a call is made, one when its end is known."""
 
     folder: Path
 
     @property
     def open(self) -> Call | None:
-        """The last call whose end is not known."""
+        """The last call whose end is unknown."""
         return self.all_open[-1] if self.all_open else None
 
     @property
     def all_open(self) -> list[Call]:
-        """Every call whose end is not known: several, if two machines started the run at the same time."""
+        """Every call whose end is unknown: several, if two machines started the run at the same time."""
         ended = {line["id"] for line in self._lines if "end" in line}
         calls = [Call(**line) for line in self._lines if "end" not in line and line["id"] not in ended]
         return sorted(calls, key=lambda call: call.at)
@@ -47,21 +47,21 @@ class Calls:
 
     @property
     def any(self) -> bool:
-        """Whether the run was ever started elsewhere."""
+        """Whether the run was ever started remotely."""
         return bool(self._lines)
 
     def made(self, id: str, app: str, identity: str) -> Call:
-        """Take note of a call; at once, for one without a note cannot be found again."""
+        """Record a call, immediately, since a call without a record cannot be found again."""
         call = Call(id, app, identity, datetime.now(UTC).isoformat(timespec="seconds"))
         self._append(asdict(call))
         return call
 
     def ended(self, call: Call, how: str) -> None:
-        """Take note of its end."""
+        """Record the end of a call."""
         self._append({"id": call.id, "end": how})
 
     def learn(self, text: str) -> None:
-        """Take over the lines that another machine wrote."""
+        """Add the lines that another machine wrote."""
         known = self._lines
         for line in map(json.loads, text.splitlines()):
             if line not in known:

@@ -1,4 +1,4 @@
-"""What must be right before anything is spent, each with the way out in its message."""
+"""Checks before anything is spent; each message says what to do."""
 
 import shlex
 from collections import Counter
@@ -19,15 +19,15 @@ from tti.runs import require_same
 from tti.trust import configuration, parse
 
 CACHE = ("modal", "run", "scripts/modal_app.py::cache_dataset")
-OF_THE_CORPUS = ("data", "experiment=")  # overrides that can change it
+OF_THE_CORPUS = ("data", "experiment=")  # overrides that can change the corpus
 
 
 def here(jobs: Sequence[Job], options: Options) -> None:
-    """What this machine can tell alone.
+    """Check what this machine can tell alone.
 
     Raises:
-        ValueError: an unknown GPU, two jobs of one folder, a folder with another configuration or with a run that was
-            begun here, or ``overwrite``.
+        ValueError: an unknown GPU, two jobs with one folder, a folder with another configuration or with a run begun on
+            this machine, or ``overwrite``.
     """
     _known_gpu(options)
     for job in jobs:
@@ -45,17 +45,17 @@ def here(jobs: Sequence[Job], options: Options) -> None:
 
 
 def there(jobs: Sequence[Job], options: Options, cloud: Cloud) -> None:
-    """What only the account can tell.
+    """Check what only the account can tell.
 
     Raises:
-        ValueError: the volume has another configuration in a job's folder, or lacks the data; a secret is missing; a
-            job is under way that was started with another configuration, or that nobody knows the call of.
+        ValueError: the volume has another configuration in a job's folder, or lacks the data; a secret is missing; or a
+            running job was started with another configuration, or by an unknown call.
     """
     for job in jobs:
         _same_on_the_volume(job, cloud)
         _same_under_way(job)
         _no_unknown_call(job, cloud)
-    for job in {str(job.config.data.corpus): job for job in jobs}.values():  # one for each corpus
+    for job in {str(job.config.data.corpus): job for job in jobs}.values():  # one per corpus
         _has_data(job, cloud)
     _has_secrets(options, cloud)
 
@@ -79,10 +79,10 @@ def _not_begun_here(job: Job) -> None:
 
 
 def to_be_started(absent: Sequence[Job], calls: Mapping[Job, Call], cloud: Cloud) -> None:
-    """What keeps the jobs of a sweep that are absent from being started beside those that are under way.
+    """Check that missing jobs may be started alongside running jobs of the sweep.
 
     Raises:
-        ValueError: these run other code.
+        ValueError: the running jobs use different code.
     """
     other = {call.app: job for job, call in calls.items() if call.app != cloud.app}
     if absent and other:
@@ -132,23 +132,23 @@ def _has_data(job: Job, cloud: Cloud) -> None:
     for key, path in files:
         if not (path.startswith(f"{DATA}/") and cloud.has_data(path.removeprefix(f"{DATA}/"))):
             raise ValueError(
-                f"data.corpus.{key}={path} is no file of Modal's volume. Put it there, `modal volume put tti-data "
-                f"{path} /`, and say data.corpus.{key}={DATA}/{Path(path).name}"
+                f"data.corpus.{key}={path} is not a file of Modal's volume. Put it there, `modal volume put tti-data "
+                f"{path} /`, and set data.corpus.{key}={DATA}/{Path(path).name}"
             )
     if files:
-        return  # the first job tokenizes them: what they are cached under depends on the files there
+        return  # the first job tokenizes them: their cache key depends on the remote files
     corpus = instantiate(job.config.data.corpus)
     absent = [name for name in (corpus.folder(split).name for split in corpus.splits) if not cloud.has_data(name)]
     if absent:
         given = [override for override in job.overrides if override.startswith(OF_THE_CORPUS)]
         raise ValueError(
-            f"the volume tti-data has no tokenized {', '.join(absent)}. Make it once, on a machine without GPU:\n"
+            f"the volume tti-data has no tokenized {', '.join(absent)}. Create it once, on a machine without GPU:\n"
             f"  {shlex.join([*CACHE, *given])}"
         )
 
 
 def _files(corpus: Any) -> list[tuple[str, str]]:
-    """What a corpus of texts names by a path, as against a data set or a tokenizer of the Hub."""
+    """The files that a text corpus names by path, as opposed to Hub datasets or tokenizers."""
     splits = ("train", "validation", "test")
     files = [(key, source) for key in splits for source in _sources(corpus.get(key)) if sources.is_local(source)]
     tokenizer = str(corpus.get("tokenizer", ""))
@@ -157,7 +157,7 @@ def _files(corpus: Any) -> list[tuple[str, str]]:
 
 
 def _sources(given: Any) -> list[str]:
-    """One or several; none of a corpus that has no texts."""
+    """One or several sources; empty for a corpus without texts."""
     return [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
 
 
@@ -165,6 +165,6 @@ def _has_secrets(options: Options, cloud: Cloud) -> None:
     for name in options.secrets or ():
         if not cloud.has_secret(name):
             raise ValueError(
-                f"the Modal account has no secret {name}: `modal secret create {name} WANDB_API_KEY=...` once; or take "
-                "logger=wandb_offline, and upload the runs from here afterwards"
+                f"the Modal account has no secret {name}: run `modal secret create {name} WANDB_API_KEY=...` once, "
+                "or use logger=wandb_offline and upload the runs from here afterwards"
             )

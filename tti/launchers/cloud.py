@@ -1,4 +1,4 @@
-"""Modal as the rest of this package sees it: calls that are made and looked at, and a volume that is read."""
+"""Modal as the rest of this package sees it: calls that are made and polled, and a volume that is read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from tti.runs import commit
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a call.
+    """What is known about a call.
 
-    ``waiting`` with an ``error``: Modal did not answer. ``stopped``: cancelled. ``expired``: how it ended is forgotten.
+    ``waiting`` with an ``error``: Modal did not answer. ``stopped``: cancelled. ``expired``: its end has been
+    forgotten.
     """
 
     status: Literal["waiting", "finished", "failed", "stopped", "expired"]
@@ -28,17 +29,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cloud:
-    """The parts of Modal that a sweep needs, each the SDK's object or what stands for it in a test.
+    """The parts of Modal that a sweep needs: the SDK's objects, or their substitutes in a test.
+
+    All methods except ``outcome`` raise a ``NoAnswerError`` if Modal does not answer.
 
     Args:
-        app: the name under which the code of this machine is deployed.
+        app: name under which this machine's code is deployed.
         deploy: makes ``function`` callable.
         function: ``app.train`` with the sweep's options.
         call_of: a call's handle from its id.
         data, checkpoints: the volumes.
-        has_secret: whether the account has a secret of a name.
-
-    All methods but ``outcome`` raise a ``NoAnswerError`` where Modal does not answer.
+        has_secret: whether the account has a secret of this name.
     """
 
     app: str
@@ -50,13 +51,13 @@ class Cloud:
     has_secret: Callable[[str], bool]
 
     def spawn(self, overrides: Sequence[str], folder: str) -> str:
-        """Start a job; the id of its call."""
+        """Start a job; returns the id of its call."""
         origin = {"source": source.digest(), "commit": commit()}
         with asking():
             return str(self.function.spawn(list(overrides), folder, origin).object_id)
 
     def outcome(self, call: str) -> Outcome:
-        """What became of a call, without waiting for it."""
+        """The outcome of a call, without waiting for it."""
         try:
             with asking(*ENDS, TimeoutError):
                 answer = self.call_of(call).get(timeout=0)
@@ -70,21 +71,21 @@ class Cloud:
             return Outcome("failed", "stopped by its time limit, hydra.launcher.timeout_hours, at every try")
         except exception.RemoteError as error:
             return Outcome("failed" if str(error) else "stopped", f"stopped at Modal: {str(error) or 'cancelled'}")
-        except Exception as error:  # whatever the container died of
+        except Exception as error:  # whatever ended the container
             return Outcome("failed", f"{type(error).__name__}: {error}")
         return Outcome(answer["status"], answer["error"], answer["traceback"])
 
     def cancel(self, call: str) -> None:
-        """Stop a call for good."""
+        """Cancel a call."""
         with asking():
             self.call_of(call).cancel()
 
     def read(self, path: str) -> bytes | None:
-        """A file of the checkpoints' volume, if it is there."""
+        """A file of the checkpoints' volume, or None if it does not exist."""
         return volume.read(self.checkpoints, path)
 
     def write(self, path: str, content: bytes) -> None:
-        """Put a file on the checkpoints' volume."""
+        """Write a file to the checkpoints' volume."""
         volume.write(self.checkpoints, path, content)
 
     def has_data(self, path: str) -> bool:
@@ -101,10 +102,10 @@ class Cloud:
 
 
 def connect(options: Options) -> Cloud:
-    """The user's Modal account.
+    """Connect to the user's Modal account.
 
     Raises:
-        ValueError: there is no account on this machine, or it is refused; or Modal cannot be reached.
+        ValueError: this machine has no account, or it is refused; or Modal cannot be reached.
     """
     from tti.launchers import app  # defines image and volumes
 

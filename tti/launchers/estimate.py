@@ -1,4 +1,4 @@
-"""What a sweep will take, before it is launched: GPUs, hours, dollars, and the worst case."""
+"""The estimate of a sweep before launch: GPUs, hours, dollars, and the worst case."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tti.launchers.options import Options
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hours are of a job's container; what validations, starting and fetching take is not in them."""
+    """An estimate. Hours are container hours, without validation, start-up and fetching."""
 
     jobs: int
     at_once: int
@@ -23,7 +23,7 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Until the last job is done: jobs fill the containers one after another, the longest first."""
+        """Hours until the last job is done: jobs fill the containers one after another, the longest first."""
         ends = [0.0] * max(1, self.at_once)
         for job in sorted(self.job_hours, reverse=True):
             soonest = ends.index(min(ends))
@@ -32,7 +32,7 @@ class Estimate:
 
     @property
     def cost(self) -> float:
-        """Dollars."""
+        """Cost in dollars."""
         return sum(self.job_hours) * self.price
 
     def __str__(self) -> str:
@@ -48,9 +48,9 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[Job], options: Options) -> Estimate:
-    """The estimate of jobs that start at step 0, from a stated throughput.
+    """The estimate for jobs that start at step 0, from a given throughput.
 
-    A job's hours are steps x stories a step x tokens a story / (tokens a second x GPUs).
+    A job's hours are steps x stories per step x tokens per story / (tokens per second x GPUs).
     """
     worst_hours = len(jobs) * (options.retries + 1) * options.timeout_hours
     return Estimate(

@@ -1,4 +1,4 @@
-"""One job of a sweep that is to run elsewhere."""
+"""One job of a sweep that runs remotely."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from tti.runs import Run
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """``overrides`` and the ``config`` that they compose to, on a machine with a GPU."""
+    """``overrides``, and the ``config`` composed from them as on a machine with a GPU."""
 
     overrides: tuple[str, ...]
     config: DictConfig
@@ -25,20 +25,20 @@ class Job:
 
     @property
     def run(self) -> Run:
-        """What the folder holds now."""
+        """The run in that folder."""
         return Run(self.folder)
 
     @property
     def calls(self) -> Calls:
-        """The calls by which it was started."""
+        """The calls that started it."""
         return Calls(self.folder)
 
     @property
     def remote(self) -> str:
-        """The run folder on the volume: the same path, below the volume instead of the root where it is absolute.
+        """The run folder on the volume: the same path, relative to the volume if it is absolute.
 
         Raises:
-            ValueError: it leads out of the folder that the command is started in.
+            ValueError: it leads out of the folder in which the command was started.
         """
         if ".." in self.folder.parts:
             raise ValueError(f"run_dir={self.folder} leads upwards; on Modal's volume there is nothing above")
@@ -46,10 +46,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         return "/".join(self.folder.parts[-2:])
 
     @cached_property
     def identity(self) -> str:
-        """Stands for the configuration."""
+        """A digest of the configuration."""
         return identity_digest(self.config)

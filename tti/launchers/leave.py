@@ -1,5 +1,5 @@
-"""How a launcher ends a command whose jobs have not all run."""
+"""The exception with which a launcher ends a command whose jobs have not all run."""
 
 
 class Leave(SystemExit):
-    """All has been said, and no table of what is missing follows: nothing was launched, or it goes on elsewhere."""
+    """End the command without a table of what is missing: nothing was launched, or the jobs continue remotely."""

@@ -1,4 +1,4 @@
-"""What can be asked of Modal: ``conf/hydra/launcher/modal.yaml``, as an object."""
+"""The options of the Modal launcher: ``conf/hydra/launcher/modal.yaml`` as an object."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from tti.schema import check
 
 @dataclass(frozen=True)
 class Options:
-    """See the comments in the YAML. Prices are dollars an hour, of one GPU, core or GiB; throughput is of one GPU.
+    """See the comments in the YAML. Prices are dollars per hour, for one GPU, core or GiB; throughput is per GPU.
 
     Raises:
-        ValueError: one is not what ``tti/schema.yaml`` allows.
+        ValueError: a value violates ``tti/schema.yaml``.
     """
 
     app: str
@@ -40,16 +40,16 @@ class Options:
 
     @property
     def gpu_kind(self) -> str:
-        """``A100-40GB`` of ``A100-40GB:2``."""
+        """``A100-40GB`` for ``A100-40GB:2``."""
         return self.gpu.partition(":")[0]
 
     @property
     def gpus(self) -> int:
-        """GPUs of one job."""
+        """GPUs per job."""
         return int(self.gpu.partition(":")[2] or 1)
 
     @property
     def price(self) -> float:
-        """Dollars an hour of one job."""
+        """Dollars per hour of one job."""
         gpu = self.prices[self.gpu_kind] * self.gpus
         return gpu + self.cpu * self.price_per_core + self.memory_gib * self.price_per_gib

@@ -1,6 +1,6 @@
-"""What happens on a remote machine: one of our command lines, in a volume's folder, told apart by how it ended.
+"""The remote side: it runs one of our commands in a volume's folder, and reports how it ended.
 
-Nothing in here knows Modal, so that it runs and is tested anywhere.
+Nothing here depends on Modal, so it runs and is tested anywhere.
 """
 
 import os
@@ -19,32 +19,33 @@ from tti.configuration import conf_dir, quoted
 from tti.launchers import source
 from tti.runs import Run
 
-HOME = "TTI_HOME"  # the environment variable that names the folder, a volume, in which commands run
-COMMITS_EVERY = 2.0  # seconds between looks for a new checkpoint
-GRACE = 25.0  # seconds in which a command saves, where this process is to end
-LINES = 60  # of what a command said, that a failure comes back with
+HOME = "TTI_HOME"  # environment variable with the folder, a volume, in which commands run
+COMMITS_EVERY = 2.0  # seconds between checks for a new checkpoint
+GRACE = 25.0  # seconds that a command gets to save when this process must end
+LINES = 60  # last output lines returned with a failure
 INTERRUPTED = 130
 
 
 def train(
     overrides: Sequence[str], folder: str, origin: Mapping[str, str], commit: Callable[[], None]
 ) -> dict[str, Any]:
-    """``python -m tti.train overrides`` in ``folder``, which it goes on with if it holds an unfinished run.
+    """Run ``python -m tti.train overrides`` in ``folder``, resuming an unfinished run.
 
     Args:
-        overrides: of one job of a sweep.
-        folder: the run folder, below the volume's.
-        origin: ``source`` (``source.digest()``) and ``commit`` of the machine that asks.
-        commit: makes what was written to the volume last; called after every checkpoint.
+        overrides: overrides of one job of a sweep.
+        folder: the run folder, relative to the volume.
+        origin: ``source`` (``source.digest()``) and ``commit`` of the calling machine.
+        commit: commits the volume, so that writes persist; called after every checkpoint.
 
     Returns:
         ``status`` (``finished`` or ``failed``), ``result`` (the final validation loss), ``error``, ``traceback``: plain
-        values, since an exception that cannot be unpickled would end the sweep that waits for it. What it returns is
-        final: Modal does not try it again.
+        values, since an exception that cannot be unpickled would end the waiting sweep. A returned result is final:
+        Modal does not retry.
 
     Raises:
-        KeyboardInterrupt: the machine is taken away. Modal starts the call again, and the run goes on.
-        RuntimeError: the training process was killed, by lack of memory say, or the volume failed. Modal tries again.
+        KeyboardInterrupt: the machine is being taken away. Modal restarts the call, and the run resumes.
+        RuntimeError: the training process was killed, for example for lack of memory, or the volume failed. Modal
+            retries.
     """
     if source.digest() != origin["source"]:
         return _failed(f"this machine has other code ({source.digest()}) than asked for ({origin['source']})", "")
@@ -58,13 +59,13 @@ def train(
             commit()
     if code == 0:
         return {"status": "finished", "result": run.summary["metrics"]["val/loss"], "error": "", "traceback": ""}
-    if run.status != "failed":  # it never came to begin
+    if run.status != "failed":  # it failed before it began
         return _failed(said.rpartition("error: ")[2].strip() or f"exit code {code}", said)
     return _failed(run.failure, run.traceback)
 
 
 def cache(overrides: Sequence[str], commit: Callable[[], None]) -> dict[str, int]:
-    """Tokenize the corpus of a configuration into ``$TTI_CACHE``; stories of each split."""
+    """Tokenize the corpus of a configuration into ``$TTI_CACHE``; returns the number of stories of each split."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
@@ -78,7 +79,7 @@ def cache(overrides: Sequence[str], commit: Callable[[], None]) -> dict[str, int
 
 
 def call(module: str, arguments: Sequence[str], commit: Callable[[], None]) -> int:
-    """``python -m module arguments``; its exit code.
+    """Run ``python -m module arguments``; returns its exit code.
 
     Raises:
         ValueError: this version of tti has no such command.
@@ -97,14 +98,14 @@ def home() -> Path:
 
 
 def command(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run ``python -m module arguments`` and repeat what it says; its exit code, and its last lines.
+    """Run ``python -m module arguments`` and echo its output; returns its exit code and its last lines.
 
-    A process of its own: Lightning starts further ones from its command line, and nothing of it is left behind.
+    It runs in a process of its own: Lightning starts further ones from its command line, and nothing of it remains.
 
-    Whatever ends this process, a cancellation say, is to the command an interruption, at which it saves.
+    Anything that ends this process, such as a cancellation, interrupts the command, which then saves.
 
     Raises:
-        KeyboardInterrupt: this process was interrupted; the command was too, and has saved and stopped.
+        KeyboardInterrupt: this process was interrupted, and so was the command, which has saved and stopped.
         RuntimeError: the command was killed.
     """
     child = subprocess.Popen(
@@ -114,7 +115,7 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        process_group=0,  # an interruption of this one's group reaches it once, from here
+        process_group=0,  # so that an interruption of this process's group reaches it once, from here
     )
     assert child.stdout is not None
     last: deque[str] = deque(maxlen=LINES)
@@ -131,7 +132,7 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
                 interrupted = True
                 child.send_signal(signal.SIGINT)
     except BaseException:
-        if not interrupted:  # a second time would stop it at once
+        if not interrupted:  # a second signal would stop it at once
             child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             print(child.communicate(timeout=GRACE)[0], end="", flush=True)
@@ -149,7 +150,7 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
 
 @contextmanager
 def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
-    """Call ``commit`` whenever the file has been written anew."""
+    """Call ``commit`` whenever the file has been rewritten."""
     done = threading.Event()
 
     def watch() -> None:
@@ -159,7 +160,7 @@ def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
                 try:
                     commit()
                     seen = now
-                except Exception as error:  # passes, or the last commit of all raises it
+                except Exception as error:  # either it passes, or the final commit raises it
                     print(f"the checkpoint was not committed, and will be: {error}", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -173,7 +174,7 @@ def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Raise a RuntimeError for any other error: who waits could not unpickle it, or take it for one of the waiting."""
+    """Convert all errors to RuntimeError, which the waiting side can unpickle and not mistake for its own."""
     try:
         yield
     except Exception as error:

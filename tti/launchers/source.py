@@ -1,4 +1,4 @@
-"""What a remote machine gets of this one: our code, conf/, the Hydra plugins, and the versions of what they need."""
+"""What is sent to a remote machine: our code, conf/, the Hydra plugins, and the versions of their dependencies."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from packaging.version import Version
 
 from tti.configuration import DISTRIBUTION, conf_dir
 
-SUFFIXES = {".py", ".yaml", ".html", ".css", ".js"}  # the last three: what a report writes for browsers
-EXTRAS = ("probes", "umap")  # of use to commands that run remotely
-# Shipped, but nothing that training imports or composes: a change of these is no other code to a run that is under way.
+SUFFIXES = {".py", ".yaml", ".html", ".css", ".js"}  # the last three are for reports in browsers
+EXTRAS = ("probes", "umap")  # extras of commands that run remotely
+# Shipped, but not used by training: changes to these do not count as different code for a running sweep.
 NOT_OF_TRAINING = (
     *(f"tti/{name}/" for name in ("benchmarking", "evaluation", "huggingface", "reporting")),
     *(f"tti/{name}.py" for name in ("benchmark", "evaluate", "export", "generate", "neuronpedia", "report", "sae")),
@@ -26,24 +26,24 @@ NOT_OF_TRAINING = (
 
 
 def folders() -> dict[str, Path]:
-    """Where each folder lies on a remote machine -> where it lies here: in a checkout or an installed package."""
+    """Remote folder -> local folder, in a checkout or an installed package."""
     spec = find_spec("hydra_plugins")
     assert spec is not None
     plugins = [path for place in spec.submodule_search_locations or () for path in Path(place).glob("tti_*")]
     return {
         "tti": _package(),
         "conf": Path(conf_dir()),
-        **{f"hydra_plugins/{path.name}": path for path in reversed(plugins)},  # the first on the path counts
+        **{f"hydra_plugins/{path.name}": path for path in reversed(plugins)},  # the first on the path takes precedence
     }
 
 
 def left_out(path: Path) -> bool:
-    """Whether a file, given by its path in one of the folders, stays here: no source, or a wheel's copy of conf/."""
+    """Whether a file, given by its path in one of the folders, is not sent: no source, or a wheel's copy of conf/."""
     return path.suffix not in SUFFIXES or path.parts[0] == "conf"
 
 
 def digest() -> str:
-    """Twelve characters that stand for all that training takes of it, the same here and on the remote machine."""
+    """A digest of everything that training uses, equal here and on the remote machine."""
     content = hashlib.sha256()
     for name, folder in sorted(folders().items()):
         for path in _files(folder):
@@ -54,11 +54,11 @@ def digest() -> str:
 
 
 def requirements() -> list[str]:
-    """What the package depends on, and of its ``EXTRAS`` what is installed, each in the version that is here.
+    """The package's dependencies, and those of its ``EXTRAS`` that are installed, pinned to the local versions.
 
-    Without the local part of a version (``+cpu``), so that a remote machine takes the build for its own GPU; without
-    modal, which its own machines bring along. A package that was installed from an address (a model of spaCy's) comes
-    from there.
+    The local part of a version (``+cpu``) is dropped, so that a remote machine gets the build for its GPU; modal is
+    left out, since Modal's machines have it. A package installed from a URL (such as a spaCy model) is installed from
+    there.
     """
     needed, extras = _declared()
     names = [requirement.name for requirement in map(Requirement, needed) if requirement.name != "modal"]
@@ -67,9 +67,9 @@ def requirements() -> list[str]:
 
 
 def _declared() -> tuple[list[str], list[str]]:
-    """What the package depends on, and what its extras add."""
+    """The package's dependencies, and those that its extras add."""
     project = _package().parent / "pyproject.toml"
-    if project.exists():  # a checkout, whose metadata may be those of an earlier install
+    if project.exists():  # a checkout, whose metadata may come from an earlier install
         declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         extras = [line for extra in EXTRAS for line in declared["optional-dependencies"][extra]]
         return list(declared["dependencies"]), extras
@@ -79,7 +79,7 @@ def _declared() -> tuple[list[str], list[str]]:
 
 
 def _language_models() -> list[str]:
-    """The distributions of spaCy's English models that are installed."""
+    """The installed distributions of spaCy's English models."""
     names = {str(found.metadata["Name"]) for found in distributions()}
     return sorted(name for name in names if name.replace("-", "_").startswith("en_core_web_"))
 

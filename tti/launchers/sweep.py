@@ -1,4 +1,4 @@
-"""Launching jobs elsewhere, following them, fetching what they leave; and coming back to all of it at any time."""
+"""Launching remote jobs, following them, and fetching their results, all of which can be resumed at any time."""
 
 import shlex
 import sys
@@ -26,10 +26,10 @@ TRACEBACK_LINES = 25
 
 @dataclass(frozen=True)
 class Sweep:
-    """Jobs of one sweep, and Modal.
+    """The jobs of one sweep, and Modal.
 
-    What is known of a job lies in its folders: finished here or on the volume, it is not run again; its open call is
-    found in ``calls.jsonl``. So the same command can be given again at any time, from start to long after.
+    The state of a job is in its folders: if it has finished here or on the volume, it is not run again; its open call
+    is in ``calls.jsonl``. The same command can therefore be repeated at any time.
     """
 
     jobs: Sequence[Job]
@@ -37,16 +37,16 @@ class Sweep:
     cloud: Cloud
 
     def run(self) -> dict[Job, Outcome]:
-        """What became of every job, whose folders then lie here.
+        """Run or follow all jobs; returns their outcomes, with their folders copied here.
 
         Raises:
-            ValueError: something is wrong that can be known before anything is spent.
-            Leave: the user did, or Modal did not answer; jobs that have begun go on.
+            ValueError: an error that can be found before anything is spent.
+            Leave: the user left, or Modal did not answer; running jobs continue.
         """
         missing = [job for job in self.jobs if job.run.status != "finished"]
         with ExitStack() as claims:
             for job in missing:
-                claims.enter_context(job.run.claimed())  # no second command follows them
+                claims.enter_context(job.run.claimed())  # so that no second command follows them
             try:
                 outcomes = self._run(missing)
             except KeyboardInterrupt:
@@ -54,14 +54,14 @@ class Sweep:
             except NoAnswerError as error:
                 _say(f"error: Modal does not answer ({error})")
                 raise self._left(1) from None
-            except OSError as error:  # of this machine: a full disk, say
+            except OSError as error:  # on this machine, such as a full disk
                 _say(f"error: {error}")
                 raise self._left(1) from None
         _show_tracebacks(outcomes)
         return {job: outcomes.get(job, FINISHED) for job in self.jobs}
 
     def cancel(self) -> None:
-        """Stop every job that is under way, keep what it has saved on the volume, and leave."""
+        """Stop every running job, keep what it has saved on the volume, and leave."""
         stopped, unanswered = 0, []
         for job in self.jobs:
             try:
@@ -95,7 +95,7 @@ class Sweep:
             return self._follow(jobs, calls, board)
 
     def _cancelled(self, job: Job) -> bool:
-        """Whether the job was under way, and is no longer."""
+        """Cancel a job; returns whether it was running."""
         if job.run.status == "finished":
             return False
         self._learn_calls(job)
@@ -106,7 +106,7 @@ class Sweep:
         return bool(waiting)
 
     def _under_way(self, job: Job) -> Call | None:
-        """The job's open call; one whose end nobody saw is as good as none if the volume knows no better."""
+        """The job's open call; a call that failed or expired unseen is closed."""
         for call in reversed(job.calls.all_open):
             if self.cloud.outcome(call.id).status in ("waiting", "finished"):
                 return call
@@ -114,7 +114,7 @@ class Sweep:
         return None
 
     def _fetched(self, job: Job) -> bool:
-        """Whether the volume has the finished run, which then lies here too."""
+        """Fetch the finished run from the volume; returns whether there is one."""
         if self.cloud.read(f"{job.remote}/summary.json") is None:
             return False
         self.cloud.fetch(job.remote, job.folder, self.options.leave)
@@ -134,7 +134,7 @@ class Sweep:
         outcomes = {job: FINISHED for job in jobs if job not in calls}
         for job in outcomes:
             board.ended(job, "done")
-        unanswered = 0  # looks in a row at which nothing was learned
+        unanswered = 0  # consecutive rounds without any answer
         while waiting := [job for job in calls if job not in outcomes]:
             looks = {job: self._look(job, calls[job], board) for job in waiting}
             outcomes |= {job: look for job, look in looks.items() if look.status != "waiting"}
@@ -156,7 +156,7 @@ class Sweep:
                 board.running(job, self.cloud.read(f"{job.remote}/progress.json"))
             else:
                 outcome = self._ended(job, call, outcome, board)
-        except NoAnswerError as error:  # how far it is, or what it left, is learned at another look
+        except NoAnswerError as error:  # progress or results are read in a later round
             outcome = Outcome("waiting", outcome.error or str(error))
         board.refresh()
         return outcome
@@ -169,13 +169,13 @@ class Sweep:
             return FINISHED
         if outcome.status == "finished":
             outcome = Outcome("failed", "said to have finished, but left no summary.json on the volume")
-        if outcome.status == "failed" and job.run.status != "failed":  # it could not leave word itself
+        if outcome.status == "failed" and job.run.status != "failed":  # it could not record the failure itself
             job.run.fail(RuntimeError(outcome.error))
         board.ended(job, "failed" if outcome.status == "failed" else "stopped", outcome.error)
         return outcome
 
     def _learn_calls(self, job: Job) -> None:
-        """Know the calls that another machine made."""
+        """Learn of calls that another machine made."""
         there = self.cloud.read(f"{job.remote}/{CALLS}")
         if there:
             job.calls.learn(there.decode())
@@ -185,7 +185,7 @@ class Sweep:
         self._publish_calls(job)
 
     def _publish_calls(self, job: Job) -> None:
-        with suppress(NoAnswerError):  # the next time; until then this machine knows
+        with suppress(NoAnswerError):  # it is written next time; until then this machine knows
             self.cloud.write(f"{job.remote}/{CALLS}", job.calls.text.encode())
 
     def _left(self, code: int) -> Leave:
@@ -200,10 +200,10 @@ class Sweep:
 
 
 def launch(jobs: Sequence[Job], options: Options, connect: Callable[[Options], Cloud]) -> dict[Job, Outcome]:
-    """What became of every job, once all have ended; or of the options' other wishes.
+    """Run all jobs to their end and return their outcomes, or do what the options ask instead.
 
     Raises:
-        ValueError: something is wrong that can be known before anything is spent.
+        ValueError: an error that can be found before anything is spent.
         Leave: nothing was to be launched, or the user left.
     """
     options = _with_secrets(jobs, options)

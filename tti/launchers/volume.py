@@ -9,16 +9,16 @@ from tti.durable import replacing
 from tti.launchers.answers import ABSENT, asking
 from tti.launchers.calls import CALLS
 
-DATA, CHECKPOINTS = "/data", "/checkpoints"  # where a job finds the volumes
-KEPT_THERE = (".lock", ".partial", CALLS)  # of the last, each machine has its own and the volume one for all
-PASSING = ("failure.json", "progress.json")  # what a run that goes on, or finishes, takes away
+DATA, CHECKPOINTS = "/data", "/checkpoints"  # mount points of the volumes in a job
+KEPT_THERE = (".lock", ".partial", CALLS)  # calls.jsonl is per machine, with one for all on the volume
+PASSING = ("failure.json", "progress.json")  # files that a resumed or finished run deletes
 
 
 def read(volume: Any, path: str) -> bytes | None:
-    """A file, if it is there.
+    """Content of a file, or None if it does not exist.
 
     Raises:
-        NoAnswerError: whether it is cannot be learned now; so with all functions here.
+        NoAnswerError: Modal does not answer; so do all functions here.
     """
     try:
         return b"".join(_pieces(volume, path))
@@ -27,13 +27,13 @@ def read(volume: Any, path: str) -> bytes | None:
 
 
 def write(volume: Any, path: str, content: bytes) -> None:
-    """Put a file there, in place of one that there is."""
+    """Write a file, replacing an existing one."""
     with asking(), volume.batch_upload(force=True) as batch:
         batch.put_file(BytesIO(content), path)
 
 
 def files(volume: Any, folder: str) -> list[PurePosixPath]:
-    """The files in a folder and below it; none if it is not there."""
+    """All files in a folder and below it; empty if it does not exist."""
     try:
         with asking(*ABSENT):
             entries = volume.listdir(folder, recursive=True)
@@ -48,7 +48,7 @@ def runs_below(volume: Any, folder: str) -> list[str]:
 
 
 def fetch(volume: Any, folder: str) -> list[str]:
-    """Copy a folder here, whole: its runs, which are returned, and what lies beside them, such as a report."""
+    """Copy a folder here with everything in it, such as a report; returns its runs."""
     runs = runs_below(volume, folder)
     for run in runs:
         fetch_run(volume, run, Path(run), leave=())
@@ -59,9 +59,9 @@ def fetch(volume: Any, folder: str) -> list[str]:
 
 
 def fetch_run(volume: Any, run: str, to: Path, leave: Sequence[str]) -> None:
-    """Copy a run folder here, but for files that match a pattern of ``leave``; each whole or not at all.
+    """Copy a run folder here, without files that match a pattern in ``leave``; each file is copied atomically.
 
-    What says that the run has finished comes last, so that a copy cut short is never taken for whole.
+    The mark of a finished run comes last, so that a partial copy is never taken for complete.
     """
     found = files(volume, run)
     for passing in PASSING:
