@@ -16,7 +16,7 @@ SITE = "blocks.0.mlp.post"
 
 
 class Planted(Network):
-    """``plant(tokens, factors)`` is the hidden layer, of which the neurons ``written`` writes are read by the head.
+    """``plant(tokens, factors)`` is the hidden layer, of which the head reads the neurons of ``written``; all, if None.
 
     The loss is of its own, ``target / 10``.
     """
@@ -35,9 +35,10 @@ class Planted(Network):
             tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())
             for start, end in spans
         }
-        self.written = written or {}
         first = torch.from_numpy(packed.tokens[: packed.offsets[1] - 1].astype(int))
-        self.sites = {SITE: Site(self.hidden(first).shape[1])}
+        width = self.hidden(first).shape[1]
+        self.written = dict.fromkeys(range(width), 1.0) if written is None else written
+        self.sites = {SITE: Site(width)}
 
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.plant(tokens, self.known[tuple(tokens.tolist())])

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from tests.evaluation.planted import SITE, Planted, made, run
 from tti.evaluation.base import Subject, unchanged
 from tti.evaluation.causality import ablated, agreement
-from tti.evaluation.influence import fraction_in_use, influence, weighted, without
+from tti.evaluation.influence import fraction_in_use, idle, influence, weighted, without
 from tti.evaluation.run_through import Rotation
 from tti.models.taps import Recorder
 
@@ -72,7 +72,7 @@ def test_it_is_computed_once_for_all_parts(net, few_stories):
 
 
 def test_a_network_that_does_nothing_has_none(few_stories):
-    planted = Planted(few_stories, lambda tokens, factors: torch.stack([tokens % 7, tokens % 3], 1).float())
+    planted = Planted(few_stories, lambda tokens, factors: torch.stack([tokens % 7, tokens % 3], 1).float(), {})
     found = influence(planted, planted.logits, few_stories.drawn(500), [SITE], unchanged)
     assert found[SITE].tolist() == [0, 0]
 
@@ -130,3 +130,11 @@ def test_where_predictions_are_undefined_so_is_all_influence_and_what_counts_by_
         assert found.isnan().all()
         for value in (weighted(torch.ones_like(found), found), fraction_in_use(found), without(found)):
             assert value != value
+
+
+def test_idle_neurons_are_those_that_together_have_least():
+    found = torch.tensor([0.0, 5.0, 3e-4, 5.0, 4e-4, 5e-4])
+    assert idle(found, 1e-4).tolist() == [True, False, True, False, True, False]
+    assert idle(torch.cat([found, torch.zeros(100)]), 1e-4)[:6].tolist() == idle(found, 1e-4).tolist()
+    assert idle(torch.zeros(3), 1e-3).all()
+    assert not idle(torch.full((3,), torch.nan), 1e-3).any()

@@ -125,6 +125,21 @@ def test_chunks_and_the_order_of_neurons_change_nothing(part, few_stories):
         assert again[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-4])
+def test_a_detector_that_does_nothing_is_no_detector(part, few_stories, size):
+    """Idle neurons that know every value, beside a few in use that know less."""
+    in_use = 8
+
+    def with_idle(tokens, factors):
+        return torch.cat([noisy(tokens, factors)[:, :in_use], values(tokens, factors)], 1)
+
+    written = {**dict.fromkeys(range(in_use), 1.0), **dict.fromkeys(range(in_use, in_use + sum(SIZES)), size)}
+    found = run(part, Planted(few_stories, with_idle, written), few_stories).metrics
+    expected = run(part, Planted(few_stories, lambda *given: noisy(*given)[:, :in_use]), few_stories).metrics
+    for name in NAMES:
+        assert of_site(found, name) == pytest.approx(of_site(expected, name), nan_ok=True)
+
+
 def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
     few_stories.require(GRAMMAR.tokenizer(), tmp_path)
     other = GRAMMAR.tokenizer()

@@ -23,6 +23,7 @@ from tti.evaluation.base import (
     unchanged,
 )
 from tti.evaluation.causal_truth import divergences, odd_stories, specificity
+from tti.evaluation.influence import idle
 from tti.evaluation.knowledge import BestDetectors, Knowledge, suffixed
 from tti.evaluation.tails import Tails
 from tti.evaluation_folder import Array, Result
@@ -69,9 +70,10 @@ class GroundTruth(SitePart):
     best neuron of each value is ablated, on odd stories of about ``causal_tokens`` tokens. It is not defined for a
     rotation.
 
-    How it can be gamed: a neuron that reads the context but has no effect scores in ``context_f1``, though not in
-    ``causal_f1``. With a top of 5 %, a value carried by more tokens cannot be covered: compare ``context_f1`` of such
-    factors (number, tense) only with care to that of rarer ones.
+    How it can be gamed: the neurons that together have no more than ``least_influence`` of the site's influence are
+    never on in any of these. One with more, whose effect has nothing to do with the value, counts in ``context_f1``,
+    though not in ``causal_f1``. With a top of 5 %, a value carried by more tokens cannot be covered: compare
+    ``context_f1`` of such factors (number, tense) only with care to that of rarer ones.
 
     Memory: ``16 values x width x bins`` bytes per site, and ``width / 4`` bytes per rate and packed token.
 
@@ -82,6 +84,7 @@ class GroundTruth(SitePart):
         fewest: values with fewer tokens than this in either half are left out.
         on_rates: fractions of tokens on which a neuron counts as on.
         least_entropy: nats of uncertainty about a factor that the last two tokens must leave for it to count.
+        least_influence: share of a site's influence that neurons counted as doing nothing have together.
         causal_sites: globs among ``sites`` whose neurons are ablated.
         causal_tokens: approximate tokens of the stories that are run with each neuron ablated; 0 for none.
         at_once: neurons per batch.
@@ -95,13 +98,14 @@ class GroundTruth(SitePart):
         fewest: int,
         on_rates: Sequence[float],
         least_entropy: float,
+        least_influence: float,
         causal_sites: str | Iterable[str],
         causal_tokens: int,
         at_once: int,
     ) -> None:
         super().__init__(sites)
         self.bins, self.covered, self.fewest = bins, covered, fewest
-        self.on_rates, self.least_entropy = tuple(on_rates), least_entropy
+        self.on_rates, self.least_entropy, self.least_influence = tuple(on_rates), least_entropy, least_influence
         self.causal_sites, self.causal_tokens, self.at_once = causal_sites, causal_tokens, at_once
 
     def inapplicable(self, subject: Subject) -> str:
@@ -163,9 +167,10 @@ class GroundTruth(SitePart):
                 self.values, self.counts, self.histograms[site], self.sums[site], self.squares[site], self.fewest
             )
             results[site] = found.metrics(self.covered)
+            unused = idle(self.subject.influence[site], self.least_influence).cpu().numpy()
             arrays |= found.arrays(site)
             for rate, fraction in enumerate(self.on_rates):
-                best = knowledge.detectors(self.tails[site], rate)
+                best = knowledge.detectors(self.tails[site], rate, unused)
                 named = knowledge.scores(best)
                 if rate == 0:
                     arrays |= best_detectors(site, best)

@@ -7,7 +7,7 @@ neuron of a network costs one forward pass each; this estimate costs a few backw
 from collections.abc import Callable, Iterable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tti.evaluation.stories import SEED, Chunk
@@ -69,6 +69,17 @@ def weighted(scores: Float[Tensor, "width"], influence: Float[Tensor, "width"]) 
     total = influence.double().sum()
     shares = influence.double() / total.where(total > 0, 1)
     return float((shares * scores.double().nan_to_num(0, 0, 0)).sum())
+
+
+def idle(influence: Float[Tensor, "width"], least: float) -> Bool[Tensor, "width"]:
+    """The neurons of least influence that together have no more than the share ``least`` of the site's.
+
+    All of them, if none has any. Further idle neurons do not change which of the others are idle.
+    """
+    ordered = influence.double().sort().values
+    total = ordered.cumsum(0)
+    up_to = total[torch.searchsorted(ordered, influence.double(), right=True) - 1]
+    return up_to <= least * total[-1]
 
 
 def without(influence: Float[Tensor, "width"]) -> float:

@@ -90,10 +90,11 @@ class Knowledge:
         open_ = self.ceilings.entropy["two_tokens"] > self.least_entropy
         return self.named & enough[0] & enough[1] & open_[self.factor_of]
 
-    def detectors(self, tails: Tails, rate: int) -> BestDetectors:
-        """The best neurons of a site at one of the rates of its tails."""
-        best = self.choose.f1(tails.on(self.chosen_on, rate)).argmax(1)
-        on = tails.on(self.measured_on, rate)[:, best]
+    def detectors(self, tails: Tails, rate: int, idle: Bool[np.ndarray, "width"]) -> BestDetectors:
+        """The best neurons of a site at one of the rates of its tails. An idle neuron is never on."""
+        in_use = sparse.diags_array(np.tile(~idle, 2).astype(float))
+        best = self.choose.f1(tails.on(self.chosen_on, rate) @ in_use).argmax(1)
+        on = (tails.on(self.measured_on, rate) @ in_use).tocsr()[:, best]
         sign = np.where(best < tails.width, 1, -1)
         return BestDetectors(best % tails.width, sign, on, self.measure.f1_of(on))
 
