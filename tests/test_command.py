@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 
 import pytest
-from hydra.errors import InstantiationException
+from hydra.errors import ConfigCompositionException, InstantiationException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from tti.command import WAYS_OUT, errors_in_a_line, explained
+from tti.command import WAYS_OUT, errors_in_a_line, explained, handling
 
 
 def test_no_space_left_is_found_however_deep():
@@ -42,6 +44,33 @@ def test_an_interruption_is_a_line_and_exit_130(capsys):
         raise KeyboardInterrupt
     assert left.value.code == 130
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def interrupted_in_omegaconf():
+    """Its cleaning up meets what is half made, raises an error of its own, and Hydra another of that."""
+    parent = OmegaConf.create({"a": 1})
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        parent._set_value(None)
+        try:
+            _ = parent.b.c
+        except OmegaConfBaseException as error:
+            raise ConfigCompositionException from error
+
+
+def test_an_interruption_that_a_library_makes_an_error_of_is_one(capsys):
+    with pytest.raises(SystemExit) as left, errors_in_a_line():
+        interrupted_in_omegaconf()
+    assert left.value.code == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_handler_of_a_signal_is_for_the_time_being():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), handling(signal.SIGTERM, signal.default_int_handler):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_error_is_a_line_and_exit_1(capsys):

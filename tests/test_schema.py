@@ -18,9 +18,11 @@ from tti.schema import RefusedError, allow, check
 CONF = Path(conf_dir())
 NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.post"}  # where a command has no default
 BAD = (0, -1, math.nan, math.inf, "word", 1.5, None)
+NO_TEXT = (42, True, [], [["a"]], {"a": 1}, None, "")
 # Groups without numbers of their own, and those that tti.sae and tti.evaluate have altogether.
-ELSEWHERE = ("hydra", "experiment", "logger", "evaluation")
+ELSEWHERE = ("hydra", "experiment", "evaluation")
 WITHIN = {"regularizer/autoencoder": ["regularizer=online_sae"], "model/mlp/router": ["model/mlp=moe"]}
+OPTIONAL = [f"+trainer.{each}=false" for each in ("deterministic", "benchmark", "detect_anomaly", "profiler")]
 NEGATIVE = {"weighting.baseline.of"}  # a loss as a number
 
 
@@ -44,12 +46,11 @@ def _configurations() -> Iterator[DictConfig]:
         yield composed(command, *(["data=grammar"] if command == "evaluate" else []))
     for path in sorted(CONF.glob("*/**/*.yaml")):
         group, option = path.parent.relative_to(CONF).as_posix(), path.stem
-        if group == "hydra/launcher":
+        if group == "logger":
+            yield composed("train", f"logger={option}")
+        elif group == "hydra/launcher":
             yield OmegaConf.create({"hydra": {"launcher": OmegaConf.load(path)}})
-        elif group.startswith(("hydra", "evaluation", "experiment", "logger")) or (group, option) == (
-            "data",
-            "stream",
-        ):
+        elif group.startswith(ELSEWHERE) or (group, option) == ("data", "stream"):
             continue  # without numbers of their own; and what tti.sae and tti.evaluate have altogether
         else:
             yield composed("train", *WITHIN.get(group, []), f"{group}={option}")
@@ -113,6 +114,57 @@ def test_every_bad_value_of_every_knob_is_refused_in_a_line_that_names_it(knobs)
                 assert value is None or value == "word" or math.isfinite(value), (name, value)
 
 
+def test_every_text_has_a_rule_and_so_has_what_holds_knobs(configurations):
+    """Below those named here nobody but a developer sets anything."""
+    nodes = {".".join(knob.path): knob for config in configurations for knob in _all(config)}
+    assert len(nodes) > 500
+    without = [name for name, knob in nodes.items() if knob.rule is None and not isinstance(_value(knob), bool)]
+    deep = ("tables.", "evaluation.", "hydra", "weighting.baseline.like", "regularizer.own")
+    assert [name for name in without if not name.startswith(deep)] == []
+
+
+def test_every_text_and_path_that_is_none_is_refused_in_a_line_that_names_it(configurations):
+    texts = {
+        (".".join(knob.path), knob.rule): (config, knob)
+        for config in configurations
+        for knob in schema._knobs(config)
+        if knob.rule and isinstance(_value(knob), str | None | DictConfig)
+    }
+    assert len(texts) > 200
+    for (name, rule), (config, knob) in texts.items():
+        for value in NO_TEXT:
+            message = answer(config, knob, value)
+            if message:
+                assert message.startswith(f"{name}="), message
+                assert f" must be {rule}" in message, message
+                assert message.count("\n") == 0
+            else:
+                assert value is not True or "switch" in rule, name
+                assert value != [["a"]], name
+                assert value is not None or "null" in rule, name
+                assert value != "" or '""' in rule, name
+                assert value != [] or "[]" in rule, name
+                assert not isinstance(value, dict) or "mapping" in rule, name
+                assert value != 42 or re.search("text|number|integer", rule), name
+
+
+def _value(knob: schema.Knob) -> object:
+    try:
+        return knob.parent[knob.key]
+    except OmegaConfBaseException:
+        return ""  # of what comes later
+
+
+def _all(node: object, path: tuple[str, ...] = (), owner: str = "") -> Iterator[schema.Knob]:
+    """Every place of a configuration, those that hold others included; of lists, the list."""
+    for key, value in node.items_ex(resolve=False) if isinstance(node, DictConfig) else ():
+        here = (*path, str(key))
+        if not str(key).startswith("_"):
+            yield schema.Knob(here, node, key, schema._rule(here, owner))
+            target = value.get("_target_", "") if isinstance(value, DictConfig) and not value._is_none() else ""
+            yield from _all(value, here, str(target))
+
+
 def test_what_is_derived_is_not_blamed_for_what_is_given(knobs):
     config = composed("train", "model=tiny", "data=grammar")
     config.model.context = 0
@@ -126,7 +178,7 @@ def test_every_rule_fits_a_knob(configurations):
         name
         for config in [
             *configurations,
-            composed("train", "model/mlp=topk", "regularizer=[l1,online_sae]"),
+            composed("train", "model/mlp=topk", "regularizer=[l1,online_sae]", *OPTIONAL),
             composed("train", "model/mlp=moe", "model/mlp@model.mlp.expert=topk"),
         ]
         for name in _names(config)
@@ -166,7 +218,9 @@ def _raw_rules() -> list[str]:
         ("an integer from 1, a list of integers from 0, or auto", ["auto", 2], ["all", 0]),
         ("32-true, bf16-mixed, 32 or bf16", ["32-true", 32, "bf16"], ["16-mixed", "", 16]),
         ("a switch", [True, False], [0, 1, "true", None]),
-        ("a text", ["a", "", 5, "with , and or"], [None, [], {}]),
+        ("a text", ["a", "5", "with , and or"], [None, [], {}, "", True]),
+        ('"" or a text', ["a", ""], [None, []]),
+        ("false (others share out themselves)", [False], [True, None, 0, "false"]),
         ("a path or null", ["a/b", None], ["", 5]),
         ("a mapping (as data=grammar has, or data=tinystories)", [OmegaConf.create({})], ["a", None, 3]),
     ],
@@ -186,6 +240,8 @@ def test_what_rules_allow(rule, allowed, refused):
         ("a list of texts", "trained", ["trained"]),
         ("a list of numbers from 0", ListConfig(["0.5", 1]), [0.5, 1]),
         ("an integer from 0", "42", 42),
+        ("a text", 2024, "2024"),
+        ("a text or a list of texts", ListConfig(["a", 1]), ["a", "1"]),
         ("an integer from 1", 1e4, 10000),
         ("a number above 0, to 1, or an integer from 1", 1.0, 1.0),
     ],

@@ -6,6 +6,7 @@ import pytest
 from lightning import Trainer
 from omegaconf import OmegaConf
 
+from tti.schema import check
 from tti.trainer_options import TAKEN, require_taken
 
 
@@ -19,10 +20,10 @@ def test_ours_are_taken(compose, option):
 
 
 def test_what_is_taken_exists():
-    assert TAKEN.keys() - {"_target_"} < inspect.signature(Trainer).parameters.keys()
+    assert set(TAKEN) < inspect.signature(Trainer).parameters.keys()
 
 
-@pytest.mark.parametrize("name", sorted(inspect.signature(Trainer).parameters.keys() - TAKEN.keys()))
+@pytest.mark.parametrize("name", sorted(inspect.signature(Trainer).parameters.keys() - set(TAKEN)))
 def test_any_other_is_refused_by_name(compose, name):
     with pytest.raises(ValueError, match=rf"trainer\.{name} is not accepted\..*callbacks\.last\.max_hours"):
         require_taken({**options(compose), name: None})
@@ -31,22 +32,28 @@ def test_any_other_is_refused_by_name(compose, name):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("limit_val_batches=0", "go by the validation loss"),
-        ("limit_val_batches=0.0", "go by the validation loss"),
-        ("limit_val_batches=null", "go by the validation loss"),
+        ("limit_val_batches=0", "use the validation loss"),
+        ("limit_val_batches=0.0", "use the validation loss"),
+        ("limit_val_batches=null", "use the validation loss"),
         ("val_check_interval=0.25", "not a fraction of an epoch"),
         ("val_check_interval='00:05:00'", "not a fraction of an epoch"),
         ("check_val_every_n_epoch=1", "validations are counted in steps"),
         ("num_sanity_val_steps=2", "before the first step"),
         ("use_distributed_sampler=true", "the data module shares stories out"),
-        ("max_steps=-1", "the number of optimiser steps"),
-        ("plugins=[]", "DurableCheckpoints"),
+        ("max_steps=-1", "an integer from 1"),
         ("strategy=fsdp", "checkpoints are one file"),
+        ("plugins=[]", "a list of mappings"),
     ],
 )
 def test_a_value_that_is_not_expected_is_refused(compose, given, why):
-    with pytest.raises(ValueError, match=rf"trainer\.{given.partition('=')[0]}=.*: it must be .*{why}"):
-        require_taken(options(compose, f"trainer.{given}"))
+    config = compose("model=tiny", "data=grammar", f"trainer.{given}")
+    with pytest.raises(ValueError, match=rf"^trainer\.{given.partition('=')[0]}=.* must be .*{why}.*$"):
+        check(config)
+
+
+def test_nor_is_a_training_without_durable_checkpoints(compose):
+    with pytest.raises(ValueError, match=r"trainer\.plugins must hold .*DurableCheckpoints"):
+        require_taken(options(compose, "trainer.plugins=[{_target_: a.B}]"))
 
 
 def test_nor_are_options_taken_from_the_environment(compose, monkeypatch):

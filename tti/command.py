@@ -4,7 +4,9 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -16,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from tti.configuration import alternatives, conf_dir, flat, quoted, root_cause
 from tti.schema import check
@@ -67,7 +69,7 @@ def command(
             logging.raiseExceptions = False  # report a full disk once, not for each line of a log
             sys.argv[1:] = quoted(sys.argv[1:], free, lists)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors arrive here unchanged
-            with errors_in_a_line():
+            with errors_in_a_line(), handling(signal.SIGTERM, signal.default_int_handler):
                 return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
 
         return main
@@ -76,15 +78,27 @@ def command(
 
 
 @contextmanager
+def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal for the time being; nothing happens outside the main thread, where Python allows no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def errors_in_a_line() -> Iterator[None]:
     """End the command with one message for errors that the user can fix; other errors are raised unchanged."""
     try:
         yield
-    except KeyboardInterrupt:
-        leave(
-            "interrupted; everything written so far is complete, and repeating the command does the rest", INTERRUPTED
-        )
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interruption(error):
+            said = "interrupted; everything written so far is complete, and repeating the command does the rest"
+            leave(said, INTERRUPTED)
         message = explained(error)
         if message is None:
             raise
@@ -97,12 +111,19 @@ def leave(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, or is what a library made of it: OmegaConf raises its own where it is interrupted."""
+    return any(isinstance(each, KeyboardInterrupt) for each in _chain(error))
+
+
 def explained(error: BaseException) -> str | None:
     """The message for an error that the user can fix; None for a bug."""
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in FULL:
             return f"no space left ({each.filename or 'while writing'}). Free some and start again: the run resumes."
     root = root_cause(error)
+    if type(root) is InterpolationResolutionError:  # of a resolver of ours, in its own words
+        root = next((each for each in _chain(root) if type(each) is ValueError), root)
     if isinstance(root, OverrideParseException):
         return f"{root}\nA value with brackets, spaces or = is quoted twice: 'key=\"a value (1)\"'"
     if isinstance(root, HydraException | OmegaConfBaseException):

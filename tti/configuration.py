@@ -358,13 +358,23 @@ def _knobs(name: str) -> str:
 
 def _folder(start: Any, *names: Any) -> str:
     """``start/name/name``, where no name can lead elsewhere."""
-    for name in map(str, names):
+    if not isinstance(start, str) or not start:
+        raise ValueError(f"{start!r} is not a path: runs=FOLDER is the folder of all runs, run_dir=FOLDER that of one")
+    for name in map(_word, names):
         if not name.strip(".") or set("/\\\0") & set(name) or len(name.encode()) > LONGEST_FILE:
             raise ValueError(
                 f"{name!r} cannot name a folder: experiment, name and variant are names of at most {LONGEST_FILE} "
                 "bytes, without / and \\. To move all runs, set runs=FOLDER"
             )
-    return "/".join(map(str, (Path(str(start)).expanduser(), *names)))
+    return "/".join(map(str, (Path(start).expanduser(), *names)))
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise ValueError(
+            f"{value} cannot name a folder, as experiment, name, variant and seed do: give one word or number"
+        )
+    return str(value)
 
 
 def register_resolvers() -> None:
@@ -374,7 +384,7 @@ def register_resolvers() -> None:
         "folder": _folder,
         "if_cuda": _if_cuda,
         "knobs": _knobs,
-        "join": lambda *words: "-".join(str(word) for word in words if word),
+        "join": lambda *words: "-".join(_word(word) for word in words if word not in (None, "")),
         "times": lambda a, b: a * b,
         "variant": lambda name: spell_variant(HydraConfig.get().overrides.task, named=bool(name)),
     }

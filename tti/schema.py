@@ -117,7 +117,7 @@ def _one(value: Any, kind: str, bounds: Sequence[tuple[str, str]]) -> Any:
     return {
         "integer": lambda: _number(value, bounds, whole=True),
         "number": lambda: _number(value, bounds, whole=False),
-        "text": lambda: _require(value, isinstance(value, str | int | float)),
+        "text": lambda: _text(value),
         "path": lambda: _path(_require(value, isinstance(value, str) and value != "")),
         "switch": lambda: _require(value, isinstance(value, bool)),
         "mapping": lambda: _require(value, isinstance(value, DictConfig)),
@@ -141,6 +141,12 @@ def _number(value: Any, bounds: Sequence[tuple[str, str]], whole: bool) -> Any:
         _require(value, number.is_integer())
         return value if isinstance(value, int) else int(number)
     return number if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    """A text that says something; a number, as Hydra reads a name of digits, is one."""
+    _require(value, isinstance(value, str | int | float) and not isinstance(value, bool) and value != "")
+    return value if isinstance(value, str) else str(value)
 
 
 def _path(value: str) -> str:
@@ -169,7 +175,7 @@ def _knobs(node: Any, path: tuple[str, ...] = (), owner: str = "") -> Iterator[K
             continue
         rule = _rule(here, owner)
         child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
-        if rule or not isinstance(child, DictConfig | ListConfig):
+        if rule or not isinstance(child, DictConfig | ListConfig) or not child:
             yield Knob(here, node, key, rule)
         if isinstance(child, DictConfig) or (isinstance(child, ListConfig) and not rule):
             yield from _knobs(child, here, str(child.get("_target_", "")) if isinstance(child, DictConfig) else "")

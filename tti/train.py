@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tti.command import INTERRUPTED, command, explained
+from tti.command import INTERRUPTED, command, explained, handling, is_interruption
 from tti.configuration import identity_digest, is_for_elsewhere
 from tti.data.corpora import OTHERWISE, require_same_tokens
 from tti.data.tokenizers import vocabulary_size
@@ -56,10 +57,12 @@ def train(config: DictConfig) -> float:
     with run.claimed():
         config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
         try:
-            with _processes_of_its_own(run):
+            # SIGTERM is Lightning's here: the step is finished and saved first.
+            with _processes_of_its_own(run), handling(signal.SIGTERM, signal.SIG_DFL):
                 return _fit(config, run)
         except Exception as error:
-            run.fail(error)
+            if not is_interruption(error):
+                run.fail(error)
             raise
 
 
@@ -261,10 +264,11 @@ def job(config: DictConfig) -> float:
     """Train one configuration as a command: user errors and interruptions give one line each."""
     try:
         return train(config)
-    except KeyboardInterrupt as error:
-        log.error("%s; repeat the command to resume from the last checkpoint", error or "interrupted")
-        sys.exit(INTERRUPTED)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interruption(error):
+            how_far = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            log.error("%s; repeat the command to resume from the last checkpoint", how_far or "interrupted")
+            sys.exit(INTERRUPTED)
         message = explained(error)
         if message is None:
             raise

@@ -44,6 +44,29 @@ def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("run_dir=42", "42 is no path: runs=FOLDER is the folder of all runs, run_dir=FOLDER that of one"),
+        ("run_dir=[a]", "['a'] is no path"),
+        ("run_dir={a:1}", "{'a': 1} is no path"),
+        ("run_dir=null", "None is no path"),
+        ("run_dir=''", "'' is no path"),
+        ("runs=[a,b]", "['a', 'b'] is no path"),
+        ("variant=null", "None cannot name a folder"),
+        ("name=[a,b]", "['a', 'b'] cannot name a folder"),
+        ("name=a/b", "'demo-a/b' cannot name a folder"),
+        ("seed=[1]", "[1] cannot name a folder"),
+    ],
+)
+def test_what_cannot_name_a_folder_makes_none(tti, override, message):
+    """Hydra makes the folder before anything else is checked."""
+    said = tti(*SMALL, override).failed()
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
+    assert [path for path in tti.folder.iterdir() if not path.name.startswith(".output")] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
         (["data.stories_per_step=1000"], "data.stories_per_step=1000, but the training split has 300 stories"),
         (["trainer.accumulate_grad_batches=3"], "data.stories_per_step=8 cannot be divided"),
         (["model.vocab_size=10"], "model.vocab_size=10, but the tokenizer has"),
