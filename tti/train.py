@@ -1,12 +1,16 @@
 """``python -m tti.train``: compose, instantiate, fit, write a run folder; returns the validation loss."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,6 +57,7 @@ def train(config: DictConfig) -> float:
         _require_same_data(run, config)
         log.info("%s has finished already; overwrite=true starts it again", run.folder)
         return float(run.summary["metrics"]["val/loss"])
+    end_with_parent()
     config.threads = config.threads or _threads()  # a resumed run keeps its threads, which affect the last digits
     with run.claimed():
         config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
@@ -76,6 +81,22 @@ def _require_same_data(run: Run, config: DictConfig) -> None:
     require_same_tokens(
         run.digests, now, str(run.folder), f"{OTHERWISE}, or overwrite=true to start again in its place"
     )
+
+
+@cache
+def end_with_parent() -> None:
+    """End this process at once when its parent is gone, if it is a worker of ``hydra/launcher=joblib``.
+
+    Otherwise the jobs of a sweep that was killed would train on, and hold their folders against the next start.
+    """
+    if multiprocessing.parent_process() is not None:
+        threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(INTERRUPTED)
 
 
 def _threads() -> int:
