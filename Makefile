@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## create .venv with everything in it (PYTHON=python3.12 chooses the interpreter)
+env: $(STAMP) ## create .venv with all dependencies (PYTHON=python3.12 chooses the interpreter)
 
 $(STAMP): pyproject.toml constraints.txt
 	@printf '== environment\n'
@@ -26,21 +26,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env ## train and evaluate the demo; its page is runs/demo/report.html
+demo: env ## train and evaluate the demo, whose report is runs/demo/report.html
 	$(BIN)/python -m tti.train -m experiment=demo
 	$(BIN)/python -m tti.evaluate run=runs/demo 'subjects=[trained,rotation,random_init]' \
 	  'parts=[performance,geometry,utilisation,selectivity,contexts,effects,ground_truth,causality]'
 	$(BIN)/python -m tti.report runs=runs/demo
 
-# One thread for each of the two workers: with more, torch's threads fight over the cores.
+# One thread for each of the two workers: with more, PyTorch's threads compete for the cores.
 test: check ## everything that CI runs: the checks, then the tests
 	@printf '== tests\n'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-nightly: env ## the tests that take minutes each: other instruction sets, kills at many places
+nightly: env ## the tests that take minutes each: other instruction sets, kills at many points
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m nightly
 
-golden: env ## write the figures of the pinned runs anew (tests/golden/golden.json); say why in the commit
+golden: env ## recompute the figures of the pinned runs (tests/golden/golden.json); explain why in the commit
 	$(BIN)/pytest tests/golden --rewrite-golden
 
 check: env ## lint, format, types, layers
@@ -50,7 +50,7 @@ check: env ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: env ## format the code and repair what ruff can
+format: env ## format the code and apply ruff's automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

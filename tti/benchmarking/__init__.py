@@ -1,1 +1,1 @@
-"""What ``tti.benchmark`` measures: one table a file, and the plain loops that training is compared with."""
+"""The measurements of ``tti.benchmark``, one module per table, and the plain loops that training is compared with."""

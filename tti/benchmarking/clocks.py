@@ -1,4 +1,4 @@
-"""What a step's cost is read off: a clock is a function that gives seconds."""
+"""Clocks with which the cost of a step is measured: functions that return seconds."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ Clock = Callable[[], float]
 
 
 def cpu() -> float:
-    """CPU seconds of this process, all its threads together: robust where other processes use the machine."""
+    """CPU seconds of this process, over all its threads: robust where other processes share the machine."""
     return time.process_time()
 
 
 def wall() -> float:
-    """Seconds on the wall, once the GPU, if there is one, has done all that it was given."""
+    """Wall-clock seconds, read after the GPU, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

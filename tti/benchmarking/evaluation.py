@@ -1,4 +1,4 @@
-"""``table=evaluation``: what evaluating costs, against plain loops as in the original project, and part by part."""
+"""``table=evaluation``: the cost of an evaluation, against plain loops like the seed project's, and part by part."""
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
@@ -32,18 +32,19 @@ BEFORE, AFTER = 20, 8  # tokens of a context
 
 
 class Evaluation:
-    """Contexts and cosines of one site's recorded activations, plain and ours in turn; then every part alone.
+    """Cost of contexts and cosines at one site, plain loops and ours in turn; then the cost of every part alone.
 
-    The network is not trained: what its arithmetic costs does not depend on that.
+    The network is not trained: the cost of its arithmetic does not depend on its weights.
 
     Args:
-        site: whose activations.
+        site: whose activations are used.
         split: of the training's data.
-        tokens: of the split, at most, for the loops; for the parts, and a quarter of them, to see what memory does.
+        tokens: maximum number of tokens of the split. The parts are also run on a quarter of them, to show how memory
+            grows.
         tokens_per_chunk: as in ``conf/evaluate.yaml``.
-        k: contexts a neuron.
-        reservoir: tokens of the random sample.
-        rounds: how often plain and ours take turns.
+        k: contexts per neuron.
+        reservoir: tokens in the random sample.
+        rounds: number of rounds in which plain loops and ours take turns.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Evaluation:
         self.k, self.reservoir, self.rounds = k, reservoir, rounds
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The sections, the last one again after each row."""
+        """Yield the sections, the last one again after each row."""
         setting.seed()
         net: Network = instantiate(setting.config.model).to(setting.fabric.device).eval()
         stories = StorySet(setting.data, self.split, self.tokens_per_chunk).subset(self.tokens)
@@ -99,12 +100,13 @@ class Evaluation:
             header,
             rows,
             (
-                f"`{self.site}`, {tokens:,} tokens, {width} neurons; {self.rounds} rounds in turn, median and "
-                f"{CONFIDENCE:.0%} bootstrap interval.",
-                f"Both: the best {self.k} of every neuron over all tokens, and a random sample of {self.reservoir:,}, "
-                "with what stands around them. Plain: token by token and neuron by neuron; token ids around each. "
-                "Ours: the part `contexts`; the neuron's activations around each.",
-                "Plain cosines: all activations held, normalised, multiplied. Ours hold a chunk.",
+                f"`{self.site}`, {tokens:,} tokens, {width} neurons; plain and ours take turns for {self.rounds} "
+                f"rounds; median and {CONFIDENCE:.0%} bootstrap interval.",
+                f"Contexts: both find the {self.k} strongest activations of every neuron over all tokens and a random "
+                f"sample of {self.reservoir:,} tokens, with their surroundings. Plain goes token by token and neuron "
+                "by neuron, and keeps the surrounding token ids. Ours is the part `contexts`, which keeps the neuron's "
+                "surrounding activations.",
+                "Cosines: plain holds, normalizes and multiplies all activations at once. Ours holds one chunk.",
             ),
         )
 
@@ -123,7 +125,7 @@ class Evaluation:
         subject = Subject("", net, stories)
         names = [name for name, each in config.evaluation.items() if not made(each).inapplicable(subject)]
         rows: list[list[str]] = []
-        # Unmeasured: the first evaluation of a process takes memory that the allocator keeps for the later ones.
+        # Not measured: the allocator keeps the memory of a process's first evaluation for later ones.
         self._evaluate(made(config.evaluation[names[0]]), net, quarter, config.calibration_tokens)
         for name in shown(names, "parts"):
             of_few, of_all = (made(config.evaluation[name]) for _ in range(2))
@@ -133,11 +135,12 @@ class Evaluation:
             rows.append([f"`{name}`", f"{clock() - began:.1f}", f"{of_all.seconds:.1f}", *peaks])
             yield Section(
                 "Part by part",
-                ["part", "s, alone", "of it its own work", f"MiB, {quarter.tokens:,} tokens", f"{stories.tokens:,}"],
+                ["part", "s, alone", "own work, s", f"MiB, {quarter.tokens:,} tokens", f"{stories.tokens:,}"],
                 rows,
                 (
-                    "One subject. Alone: with the forward passes and the calibration that parts share where several "
-                    "are evaluated. Its own work: wall seconds. Memory: the peak beyond what lies there before.",
+                    "One model. Alone: including the forward passes and the calibration, which parts share when "
+                    "several are evaluated. Own work: wall-clock seconds. Memory: the peak beyond what was in use "
+                    "before.",
                 ),
             )
 
@@ -165,9 +168,9 @@ def _timed(work: partial[Tensor], clock: Clock, turn: int = 0) -> float:
 
 
 def plain_contexts(acts: Chunks, tokens: list[Tensor], k: int, reservoir: int) -> Float[Tensor, "width k"]:
-    """Token by token into a reservoir (Vitter's algorithm R), neuron by neuron the chunk's best into a heap of k.
+    """The ``k`` strongest activations of every neuron, by a heap per neuron; plus a reservoir sample of tokens.
 
-    With each goes the text around it, as token ids.
+    The sample is drawn token by token (Vitter's algorithm R). The token ids around each entry are kept with it.
     """
     draw = np.random.default_rng(SEED)
     sample: list[tuple[Tensor, list[int]]] = []
@@ -197,7 +200,7 @@ def around(ids: Tensor, row: int) -> list[int]:
 
 
 def our_contexts(seen: list[Seen], subject: Subject, site: str, k: int, sample: int) -> Float[Tensor, "width k"]:
-    """The evaluation's part, up to its arrays."""
+    """The evaluation's part ``contexts``, up to its arrays."""
     part = Contexts(site, [], k, BEFORE, AFTER, sample, 2)
     part.attach(subject)
     for each in seen:
@@ -206,14 +209,14 @@ def our_contexts(seen: list[Seen], subject: Subject, site: str, k: int, sample: 
 
 
 def plain_cosine(acts: Chunks) -> Float[Tensor, ""]:
-    """Everything held, normalised and multiplied."""
+    """The mean absolute cosine, with all activations held, normalized and multiplied at once."""
     held = F.normalize(torch.cat(acts).float(), dim=0)
     cosine = held.T @ held
     return (cosine.abs().sum() - cosine.diagonal().abs().sum()) / (len(cosine) * (len(cosine) - 1))
 
 
 def our_cosine(acts: Chunks) -> Float[Tensor, ""]:
-    """What :class:`tti.evaluation.geometry.Geometry` does for a site."""
+    """The mean absolute cosine as :class:`tti.evaluation.geometry.Geometry` computes it for a site."""
     gram = torch.zeros(acts[0].shape[1], acts[0].shape[1], dtype=torch.float64, device=acts[0].device)
     for chunk in acts:
         add_gram(gram, chunk)

@@ -1,4 +1,4 @@
-"""How much arithmetic a token is, and how much the device could do."""
+"""The arithmetic per token, and the peak arithmetic of the device."""
 
 import torch
 from hydra.utils import instantiate
@@ -7,18 +7,18 @@ from tti.benchmarking.clocks import Clock
 from tti.benchmarking.setting import Setting
 from tti.models.network import Network
 
-# Dense bf16 operations a second by what the device's name contains, from NVIDIA's data sheets; the first that fits.
+# Dense bf16 operations per second, from NVIDIA's data sheets, by a part of the device's name; the first match counts.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
 FORMULA = (
-    "Operations a token: 6 (P + V d) + 12 L d c, with P parameters in the matrices of the blocks, V token types, "
-    "d = d_model, L layers, and c the mean number of positions that a token attends to (its story's, up to itself)."
+    "Operations per token: 6 (P + V d) + 12 L d c, with P parameters in the matrices of the blocks, a vocabulary of V, "
+    "d = d_model, L layers, and c the mean number of positions that a token attends to (its story up to itself)."
 )
-TRIES, SIZE = 5, 2048  # of the products that measure a CPU
-SOURCE = f"bf16 as in its data sheet on a GPU, float32 as the fastest of {TRIES} products of {SIZE} x {SIZE} on a CPU"
+TRIES, SIZE = 5, 2048  # of the matrix products that measure a CPU
+SOURCE = f"on a GPU bf16 from its data sheet, on a CPU float32 from the fastest of {TRIES} products of {SIZE} x {SIZE}"
 
 
 def per_token(setting: Setting) -> float:
-    """Floating-point operations of a training step per real token; nothing is counted for what is recomputed."""
+    """Floating-point operations of a training step per real token; recomputation is not counted."""
     model = setting.config.model
     with torch.device("meta"):
         net: Network = instantiate(model)
@@ -28,7 +28,7 @@ def per_token(setting: Setting) -> float:
 
 
 def peak(clock: Clock) -> float | None:
-    """Operations a second of the device: a GPU's from its data sheet, if it is known, a CPU's as measured."""
+    """Peak operations per second: from the data sheet of a GPU, if it is known; measured on a CPU."""
     if not torch.cuda.is_available():
         return 2 * SIZE**3 / min(_seconds_of_a_product(clock) for _ in range(TRIES))
     name = torch.cuda.get_device_name()
@@ -43,6 +43,6 @@ def _seconds_of_a_product(clock: Clock) -> float:
 
 
 def tokens_a_run(setting: Setting) -> float:
-    """Real tokens of a whole training, from those of the benchmarked steps."""
+    """Real tokens of a whole training, estimated from the benchmarked steps."""
     samples = setting.samples
     return setting.config.trainer.max_steps * sum(sample.step_tokens for sample in samples) / len(samples)

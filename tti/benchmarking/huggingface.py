@@ -1,4 +1,4 @@
-"""Hugging Face's GPT-2 trained in bf16 on packed rows, as its users do."""
+"""Hugging Face's GPT-2, trained in bf16 on packed rows, as its users do."""
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -10,16 +10,16 @@ from tti.benchmarking.setting import Setting
 
 
 class HuggingFace(Reference):
-    """``GPT2LMHeadModel`` with SDPA and its own loss, uncompiled; fused AdamW, which is its trainer's default."""
+    """``GPT2LMHeadModel`` with SDPA and its own loss, uncompiled; fused AdamW, the default of its trainer."""
 
     def __init__(self, setting: Setting) -> None:
         setting = setting.having("trainer.precision=bf16-mixed")
         net = GPT2LMHeadModel(_sizes(setting.config.model))
-        net.loss_type = "ForCausalLM"  # what it falls back on anyway, with a warning
+        net.loss_type = "ForCausalLM"  # its fallback anyway, but without a warning
         super().__init__(setting, net, fused=True)
 
     def loss(self, sample: Sample) -> Tensor:
-        targets = sample.packed_targets  # already those that follow: the model need not shift them
+        targets = sample.packed_targets  # already shifted by one
         return self.net(sample.packed_tokens, labels=targets, shift_labels=targets, use_cache=False).loss
 
     def tokens(self, sample: Sample) -> int:
@@ -27,7 +27,7 @@ class HuggingFace(Reference):
 
 
 def _sizes(model: DictConfig) -> GPT2Config:
-    return GPT2Config(  # SDPA is its default
+    return GPT2Config(  # SDPA is the default
         vocab_size=model.vocab_size,
         n_positions=model.context,
         n_embd=model.d_model,

@@ -1,4 +1,4 @@
-"""What all loops that are compared have in common, and the plain training step that the references share."""
+"""The interface of all compared loops, and the plain training step that the references share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -15,44 +15,44 @@ from tti.benchmarking.clocks import Clock
 from tti.benchmarking.sample import Sample
 from tti.benchmarking.setting import Setting
 
-TURN = "a step that is not timed and the same again, timed"
+TURN = "one untimed step followed by the same step timed"
 
 
 class Loop(ABC):
-    """A way to train: takes optimiser steps, one sample each."""
+    """A way to train: each optimizer step takes one sample."""
 
     net: nn.Module
 
     @abstractmethod
     def loss(self, sample: Sample) -> Tensor:
-        """The scalar that is differentiated: the mean cross-entropy in nats, and penalties if there are any."""
+        """The scalar that is differentiated: the mean cross-entropy in nats, plus any penalties."""
 
     @abstractmethod
     def step(self, sample: Sample) -> None:
-        """One optimiser step."""
+        """Take one optimizer step."""
 
     @abstractmethod
     def tokens(self, sample: Sample) -> int:
-        """The scored tokens of a step: what a speed is a speed of."""
+        """The number of tokens of a step that enter the loss; speeds are per such token."""
 
 
 def warm_up(loop: Loop, samples: Sequence[Sample]) -> None:
-    """A step on each sample: the optimiser's state is there then, and code is compiled for all their shapes."""
+    """Take a step on each sample, which creates the optimizer's state and compiles code for all shapes."""
     for sample in samples:
         loop.step(sample)
 
 
 def seconds_a_token(loop: Loop, samples: Sequence[Sample], clock: Clock, turn: int) -> float:
-    """The seconds of one step, on the sample whose turn it is, over its scored tokens."""
+    """Seconds per token of one step, on the sample whose turn it is."""
     sample = samples[turn % len(samples)]
     return second_of_two(partial(loop.step, sample), clock) / loop.tokens(sample)
 
 
 def second_of_two(work: Callable[[], object], clock: Clock) -> float:
-    """The seconds of some work that is done twice, the second time.
+    """Run some work twice, and return the seconds of the second run.
 
-    In a training a step follows another of its kind. The first step after another loop's finds that one's data in the
-    caches, and memory to be fetched again that a virtual machine's host has meanwhile taken back.
+    In a training a step follows another of its kind. The first step after another loop's step finds that loop's data in
+    the caches, and may have to fetch memory that the host of a virtual machine has meanwhile taken back.
     """
     work()
     start = clock()
@@ -61,12 +61,12 @@ def second_of_two(work: Callable[[], object], clock: Clock) -> float:
 
 
 class Reference(Loop):
-    """Forward pass, backward pass, clipping, AdamW; precision, learning rate and sizes are the training's.
+    """A plain loop: forward pass, backward pass, clipping, AdamW, at the training's precision, learning rate and sizes.
 
     Args:
         setting: the training.
-        net: what is trained.
-        optimizer: settings of the optimiser that differ from the training's.
+        net: the network to train.
+        optimizer: settings of the optimizer that differ from the training's.
     """
 
     def __init__(self, setting: Setting, net: nn.Module, **optimizer: Any) -> None:
@@ -75,11 +75,11 @@ class Reference(Loop):
         self.optimizer = instantiate(setting.config.optimizer, **optimizer)(self.net.parameters())
 
     def step(self, sample: Sample) -> None:
-        """One optimiser step, after which nobody waits for the device."""
+        """Take one optimizer step, without waiting for the device."""
         self.take(sample)
 
     def take(self, sample: Sample) -> Tensor:
-        """One optimiser step; its loss."""
+        """Take one optimizer step and return its loss."""
         with self.fabric.autocast():
             loss = self.loss(sample)
         with part("backward, other"):
@@ -94,6 +94,6 @@ class Reference(Loop):
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Names a part of a step to the profiler."""
+    """Name a part of a step for the profiler."""
     with record_function(f"part: {name}"):
         yield

@@ -17,15 +17,15 @@ from tti.benchmarking.setting import Setting
 
 
 class Loops:
-    """A section a dropout setting.
+    """One section per dropout setting.
 
     Args:
-        loops: name -> makes a loop from a setting.
+        loops: name -> function that makes a loop from a setting.
         reference: the loop that the others are compared with.
         dropouts: name -> overrides of the training, the same for all loops.
-        rounds: how often the loops take turns.
-        with_memory: measure peak memory too, each loop in a process of its own.
-        runs: the hours of so many runs are told.
+        rounds: number of rounds in which the loops take turns.
+        with_memory: also measure peak memory, each loop in its own process.
+        runs: number of runs for which the table states the hours.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Loops:
         self.rounds, self.with_memory, self.runs = rounds, with_memory, runs
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The sections, each when it is measured."""
+        """Yield each section as soon as it is measured."""
         for name, overrides in self.dropouts.items():
             yield from self._sections(f"Dropout: {name}", setting.having(*overrides), clock)
 
@@ -58,11 +58,11 @@ class Loops:
             [f"`{name}`", *self._speed(seconds, name, samples), *memory.cells(peaks, name, self.reference)]
             for name in made
         ]
-        header = ["loop", "ms a step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
+        header = ["loop", "ms per step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
         yield Section(title, header, rows, _notes(setting, self.rounds))
         peak = flops.peak(clock)
         rows = [[f"`{name}`", *self._whole(setting, seconds[name], peak)] for name in made]
-        header = ["loop", "h a run", f"h {self.runs} runs", "MFU"]
+        header = ["loop", "h per run", f"h, {self.runs} runs", "MFU"]
         yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting, peak))
 
     def _speed(
@@ -86,15 +86,15 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
     padding = ", ".join(f"{sample.padding:.0%}" for sample in samples)
     whole = setting.config.data.stories_per_step
     return (
-        f"{rounds} rounds in which all loops take turns, each with {TURN}; the ratio within a round, its median and "
-        f"the {CONFIDENCE:.0%} bootstrap interval of that. Data loading is not in it.",
-        f"Steps that pad as much as the average one, {setting.stories} stories of each, evenly spaced in length among "
-        f"its {whole}: {tokens} real tokens. The original pads them to the longest of all {whole}: {padding} of its "
-        "positions are padding.",
-        "nanoGPT (compiled; bf16 unless it says fp32) and Hugging Face (bf16) have packed rows of the same stories, in "
-        "which stories see those before them. Tokens are those that are scored.",
-        f"The original runs in the training's own precision, {setting.config.trainer.precision}, and has its dropout "
-        "of 0.1 everywhere; all others have the section's.",
+        f"{rounds} rounds in which all loops take turns, each with {TURN}. Ratios are taken within a round; shown are "
+        f"their median and its {CONFIDENCE:.0%} bootstrap interval. Data loading is not included.",
+        f"The steps pad about as much as the average step; of each, {setting.stories} stories are used, evenly spaced "
+        f"in length among its {whole}: {tokens} real tokens. The seed project's loop (`original`) pads them to the "
+        f"longest of all {whole}: {padding} of its positions are padding.",
+        "nanoGPT (compiled; bf16 unless it says fp32) and Hugging Face (bf16) train on packed rows of the same "
+        "stories, in which a story sees those before it. Only tokens that enter the loss are counted.",
+        f"`original` runs at the training's own precision, {setting.config.trainer.precision}, with the seed project's "
+        "dropout of 0.1 everywhere; all others have the section's dropout.",
         memory.MEANING,
     )
 
@@ -102,11 +102,11 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
 def _notes_on_whole(setting: Setting, peak: float | None) -> tuple[str, ...]:
     data, trainer = setting.config.data, setting.config.trainer
     notes = (
-        f"Hours at this speed: {trainer.max_steps:,} steps of {data.stories_per_step} stories, "
-        f"{flops.tokens_a_run(setting) / 1e6:,.0f}M tokens; no validation.",
+        f"Hours per run at this speed: {trainer.max_steps:,} steps of {data.stories_per_step} stories, "
+        f"{flops.tokens_a_run(setting) / 1e6:,.0f}M tokens, without validation.",
         flops.FORMULA,
     )
     if peak is None:
         return notes
     most = peak / flops.per_token(setting)
-    return (*notes, f"MFU: of {peak / 1e9:,.0f}e9 operations a second ({flops.SOURCE}), {most:,.0f} tokens/s.")
+    return (*notes, f"MFU: share of {peak / 1e9:,.0f}e9 operations/s ({flops.SOURCE}), {most:,.0f} tokens/s.")

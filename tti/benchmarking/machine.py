@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""A description of the machine on which the figures were measured."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import torch
 
 
 def described(threads: int) -> str:
-    """One line: the processor or GPU, threads, and versions."""
+    """One line with the processor or GPU, the threads, and the versions of PyTorch and Python."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return (
         f"{device}; {threads} of {os.cpu_count()} cores; torch {torch.__version__}, Python {platform.python_version()}"

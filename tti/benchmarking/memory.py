@@ -1,4 +1,4 @@
-"""The peak memory of a step, beyond what lies there between steps."""
+"""The peak memory of a step, beyond the memory in use between steps."""
 
 import ctypes
 import gc
@@ -17,13 +17,13 @@ from tti.benchmarking.setting import Setting
 
 NONE = "-"
 MEANING = (
-    "Peak memory: that of some steps in a process of the loop's own, less what lies there before them. So beyond "
-    "weights and the optimiser's state: gradients, activations, logits, buffers of the kernels."
+    "Peak memory: the peak during some steps in the loop's own process, less the memory in use before them. It counts "
+    "gradients, activations, logits and kernel buffers, but not the weights and the optimizer's state."
 )
 
 
 def peaks(loops: Mapping[str, Callable[[Setting], Loop]], setting: Setting, title: str) -> dict[str, float]:
-    """The MiB of each loop's steps; none where it cannot be measured.
+    """Peak MiB by loop; empty where memory cannot be measured.
 
     Raises:
         MemoryError: as for :func:`peak_mib`.
@@ -34,23 +34,23 @@ def peaks(loops: Mapping[str, Callable[[Setting], Loop]], setting: Setting, titl
 
 
 def cells(peaks: Mapping[str, float], name: str, reference: str) -> list[str]:
-    """A loop's peak in MiB and in percent of the reference's, as a table shows them."""
+    """The cells of a table: a loop's peak in MiB and in percent of the reference's."""
     if not peaks:
         return [NONE, NONE]
     return [f"{peaks[name]:,.0f}", f"{100 * peaks[name] / peaks[reference]:.0f}"]
 
 
 def peak_mib(loop: Callable[[Setting], Loop], setting: Setting) -> float:
-    """The MiB of a loop's steps over the setting's samples, in a fresh process.
+    """Peak MiB of a loop's steps over the setting's samples, in a fresh process.
 
     Raises:
-        MemoryError: the process was killed, as Linux does where memory runs out.
+        MemoryError: the process was killed, as Linux does when memory runs out.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(_peak_mib, loop, setting).result()
         except BrokenProcessPool as error:
-            raise MemoryError(f"{loop} was killed: most likely out of memory") from error
+            raise MemoryError(f"{loop} was killed, most likely because memory ran out") from error
 
 
 def _peak_mib(make: Callable[[Setting], Loop], setting: Setting) -> float:
@@ -60,7 +60,7 @@ def _peak_mib(make: Callable[[Setting], Loop], setting: Setting) -> float:
     loop.net.zero_grad()
     gc.collect()
     measure = _cuda_mib if torch.cuda.is_available() else resident_mib
-    # Twice: where gradients are kept into the next step's forward pass, they count.
+    # Twice, so that gradients count that are kept into the next step's forward pass.
     return measure(lambda: warm_up(loop, [*setting.samples, *setting.samples]))
 
 
@@ -74,9 +74,9 @@ def _cuda_mib(work: Callable[[], object]) -> float:
 
 
 def resident_mib(work: Callable[[], object]) -> float:
-    """MiB that become resident at most during some work, beyond what is before it: Linux."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that the allocator has kept would count as at rest
-    Path("/proc/self/clear_refs").write_text("5")  # begins the high-water mark anew
+    """Peak resident MiB during some work, beyond those resident before it. Linux only."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else freed memory kept by the allocator would count as in use
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     rest = _status("VmRSS")
     work()
     return (_status("VmHWM") - rest) / 2**10
@@ -88,5 +88,5 @@ def _status(key: str) -> int:
 
 
 def available() -> bool:
-    """Whether memory can be measured here: on a GPU, and on Linux."""
+    """Whether memory can be measured here: on a GPU or on Linux."""
     return torch.cuda.is_available() or sys.platform == "linux"

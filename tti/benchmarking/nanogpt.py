@@ -8,16 +8,16 @@ from tti.benchmarking.sample import Sample
 from tti.benchmarking.setting import Setting
 from tti.benchmarking.transformer import Transformer
 
-MULTIPLE = 64  # nanoGPT rounds GPT-2's 50,257 token types up to 50,304, for the kernels' sake
+MULTIPLE = 64  # nanoGPT rounds GPT-2's vocabulary of 50,257 up to 50,304, which suits the kernels
 
 
 class NanoGPT(Reference):
-    """Rows of one length with no padding in them, in which stories see the ones before them; logits in full.
+    """Rows of equal length without padding, in which a story sees the ones before it; full logits.
 
     Args:
         setting: the training.
-        precision: nanoGPT's own is bf16; where a CPU multiplies float32 faster, that is the fairer comparison.
-        compile: compile the network.
+        precision: nanoGPT itself uses bf16; on a CPU that multiplies float32 faster, float32 is the fairer comparison.
+        compile: whether to compile the network.
     """
 
     def __init__(self, setting: Setting, precision: str = "bf16-mixed", compile: bool = True) -> None:
@@ -36,5 +36,5 @@ class NanoGPT(Reference):
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Causal attention by PyTorch's best kernel."""
+    """Causal attention with PyTorch's fastest kernel."""
     return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)

@@ -1,7 +1,7 @@
 """``table=operations``: the operations that a step dispatches, and those that wait for the device or for a shape.
 
-PyTorch itself marks the operators whose result a host must know before it can go on: ``data_dependent_output`` (a
-number is read off the device) and ``dynamic_output_shape`` (the size of the result depends on its values).
+PyTorch tags the operators whose result the host needs before it can continue: ``data_dependent_output`` (a number is
+read from the device) and ``dynamic_output_shape`` (the size of the result depends on its values).
 """
 
 from collections import Counter
@@ -21,33 +21,33 @@ from tti.benchmarking.regularizers import regularizers
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 
-HOST_READS = {Tensor.tolist, Tensor.numpy, Tensor.__array__}  # what reads a CPU tensor without dispatching anything
+HOST_READS = {Tensor.tolist, Tensor.numpy, Tensor.__array__}  # these read a CPU tensor without dispatching an operation
 
 
 class Operations:
-    """One step of each loop, and of our own with each regularizer.
+    """Operations of one step of each loop, and of our own with each regularizer.
 
     Args:
-        loops: name -> makes a loop from a setting; not compiled, since compiled code dispatches nothing.
-        needs: regularizer -> overrides that it cannot do without.
+        loops: name -> function that makes a loop from a setting; uncompiled, since compiled code dispatches nothing.
+        needs: regularizer -> overrides that it requires.
     """
 
     def __init__(self, loops: Mapping[str, Callable[[Setting], Loop]], needs: Mapping[str, list[str]]) -> None:
         self.loops, self.needs = loops, needs
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The table."""
+        """Yield the table."""
         setting.seed()
         rows = [_row(name, make(setting), setting) for name, make in self.loops.items()]
         for name in regularizers():
             ours = Ours(setting.having(*self.needs.get(name, ()), f"regularizer={name}", "task.compile=false"))
             rows.append(_row(f"ours, `{name}`", ours, setting))
-        header = ["step", "operations", "synchronisations", "data-dependent shapes", "which"]
+        header = ["step", "operations", "synchronizations", "data-dependent shapes", "which"]
         notes = (
-            "Operations that PyTorch dispatches in one step (forward, backward, clipping, optimiser), not compiled.",
-            "A synchronisation reads a number on the host (`item`, `tolist`, a copy from a GPU, anything that PyTorch "
-            "tags `data_dependent_output`); a data-dependent shape is anything that it tags `dynamic_output_shape`, "
-            "such as `unique`, `nonzero`, and an index that is a mask.",
+            "Operations that PyTorch dispatches in one uncompiled step (forward, backward, clipping, optimizer).",
+            "A synchronization reads a number on the host (`item`, `tolist`, a copy from a GPU, anything that PyTorch "
+            "tags `data_dependent_output`). A data-dependent shape is anything that PyTorch tags "
+            "`dynamic_output_shape`, such as `unique`, `nonzero`, or indexing by a mask.",
         )
         yield Section("Operations of a step", header, rows, notes)
 
@@ -62,10 +62,10 @@ def _row(name: str, loop: Loop, setting: Setting) -> list[str]:
 
 
 class Counted:
-    """A context that counts the operations dispatched in it.
+    """Context manager that counts the operations dispatched in it.
 
     Attributes:
-        operations: all, by name.
+        operations: all operations, by name.
         waits: those that read a number on the host.
         shapes: those whose result has a size that depends on values.
     """
@@ -87,7 +87,7 @@ class Counted:
 
 
 class _Dispatched(TorchDispatchMode):
-    """Sees every operator, also of the backward pass."""
+    """Counts every operator, including those of the backward pass."""
 
     def __init__(self, counted: Counted) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _Dispatched(TorchDispatchMode):
 
 
 class _Read(TorchFunctionMode):
-    """Sees what reads a tensor on the CPU directly."""
+    """Counts direct reads of CPU tensors."""
 
     def __init__(self, counted: Counted) -> None:
         super().__init__()
@@ -124,5 +124,5 @@ def _to_host(args: Any, result: Any) -> bool:
 
 
 def _masked(args: Any) -> bool:
-    """Whether an index is a mask, whose number of results depends on it; one of numbers has the index's own size."""
+    """Whether an index is a mask, for which the size of the result depends on its values."""
     return any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in tree_leaves(args[1]))

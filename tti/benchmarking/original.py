@@ -1,4 +1,4 @@
-"""The original project's loop: a rectangle of padded stories, everything materialised, and a wait every step."""
+"""The seed project's loop: a rectangle of padded stories, everything materialized, one synchronization per step."""
 
 import math
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from tti.benchmarking.transformer import Transformer
 
 
 class Original(Reference):
-    """Stories padded to the longest of the batch, attention matrices and logits in full, AdamW parameter by parameter
-    (in PyTorch's own lists on a GPU), and ``.item()`` of the loss every step.
+    """Padded stories, full attention matrices and logits, unfused AdamW, and ``.item()`` every step.
 
-    Padding stands behind a story, where a causal mask hides it from the story; its positions are computed like all
-    others and left out of the loss.
+    Stories are padded to the longest of the batch. Padding follows a story, so that the causal mask hides it from the
+    story. Its positions are computed like all others,
+    but do not enter the loss.
 
     Args:
         setting: the training.
-        overrides: of it, such as the dropout that the original has whatever the others have.
+        overrides: of the training, such as the seed project's dropout, which does not follow the other loops'.
     """
 
     def __init__(self, setting: Setting, overrides: Sequence[str] = ()) -> None:
@@ -41,7 +41,7 @@ class Original(Reference):
 
 
 def materialised(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Causal attention through the whole matrix of weights, ``[row, head, position, position]``."""
+    """Causal attention with the full matrix of weights, ``[row, head, position, position]``."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)

@@ -13,14 +13,15 @@ from tti.step import Batch
 
 
 class Ours(Loop):
-    """Network, regularizers, optimiser, schedule, clipping and running means of a training, without Lightning.
+    """Network, regularizers, optimizer, schedule, clipping and running means of a training, without Lightning.
 
-    It is in the middle of the training, where all coefficients have risen, and never measures gradient ratios, which
-    a training does every ``task.grad_ratio_every`` steps.
+    The step is in the middle of the training, where all coefficients have reached their full values. It does not
+    measure
+    gradient ratios, which a training does every ``task.grad_ratio_every`` steps.
 
     Args:
         setting: the training.
-        overrides: of it.
+        overrides: of the training.
     """
 
     net: Task
@@ -38,7 +39,7 @@ class Ours(Loop):
         self._name_parts()
 
     def _name_parts(self) -> None:
-        """Name the parts of a step to the profiler."""
+        """Name the parts of a step for the profiler."""
         self.net.backward = part("backward, other")(self.net.backward)  # type: ignore[method-assign]
         self.net.clip = part("clipping")(self.net.clip)  # type: ignore[method-assign]
         self.optimizer.step = part("optimizer")(self.optimizer.step)
@@ -50,7 +51,7 @@ class Ours(Loop):
         self.train_on(sample.batch)
 
     def train_on(self, batch: Batch) -> None:
-        """One optimiser step."""
+        """Take one optimizer step."""
         self.net.take([batch], self.optimizer, self.schedule, self.clip, self.fabric.autocast)
         self.clockwork.global_step += 1
 

@@ -1,4 +1,4 @@
-"""``table=overhead``: milliseconds a step that Lightning, callbacks, loggers and our own bookkeeping add."""
+"""``table=overhead``: milliseconds per step that Lightning, callbacks, loggers and our own bookkeeping add."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -21,21 +21,20 @@ from tti.modules.assembly import assembled
 
 
 class Overhead:
-    """Blocks of steps that take turns: bare, with what the LightningModule notes down, and under Lightning.
+    """Blocks of steps that take turns: bare, with the module's bookkeeping, and under Lightning.
 
     Args:
-        overrides: of a training of its own, so small that milliseconds show; those of the command line have no part
-            in it.
-        steps: steps of a block, after ``settle`` others that are not counted.
-        settle: those.
-        rounds: how often the blocks take turns.
+        overrides: of a separate training, so small that milliseconds show. The command line's overrides do not apply.
+        steps: timed steps of a block.
+        settle: steps of a block before the timed ones.
+        rounds: number of rounds in which the blocks take turns.
     """
 
     def __init__(self, overrides: Iterable[str], steps: int, settle: int, rounds: int) -> None:
         self.overrides, self.steps, self.settle, self.rounds = tuple(overrides), steps, settle, rounds
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The table."""
+        """Yield the table."""
         with TemporaryDirectory() as folder:
             setting = replace(setting, overrides=self.overrides).having(
                 f"trainer.max_steps={self.settle + self.steps}", f"run_dir='{folder}'"
@@ -55,20 +54,21 @@ class Overhead:
             for name, each in milliseconds.items()
         ]
         notes = (
-            f"{self.rounds} rounds of {self.steps} steps of each over the same batches, loading included; the "
-            f"difference within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that.",
-            f"Under Lightning {logged} metrics are logged every {setting.config.trainer.log_every_n_steps} steps; no "
-            "validation, no checkpoint.",
-            "The bare loop takes the module's step, and notes nothing down.",
+            f"{self.rounds} rounds of {self.steps} steps of each loop over the same batches, loading included. "
+            f"Differences are taken within a round; shown are their median and its {CONFIDENCE:.0%} bootstrap "
+            "interval.",
+            f"Under Lightning, {logged} metrics are logged every {setting.config.trainer.log_every_n_steps} steps; "
+            "there is no validation and no checkpoint.",
+            "The bare loop is the module's step without its bookkeeping.",
         )
-        yield Section("What surrounds a step costs", ["loop", "ms a step", "more than the bare loop, ms"], rows, notes)
+        yield Section("Overhead of a step", ["loop", "ms per step", "more than the bare loop, ms"], rows, notes)
 
     def _block(self, block: Callable[[Setting, Clock, int], float], setting: Setting, clock: Clock, turn: int) -> float:
         return 1e3 * block(setting, clock, self.settle) / self.steps
 
 
 class _Bare(Ours):
-    """The step that notes nothing down."""
+    """The module's step without its bookkeeping."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -102,7 +102,7 @@ def _under_lightning(setting: Setting, clock: Clock, settle: int) -> float:
 
 
 class _Stopwatch(Callback):
-    """From the start of step ``settle`` to the end of the training."""
+    """Measures the seconds from the start of step ``settle`` to the end of the training."""
 
     def __init__(self, clock: Clock, settle: int) -> None:
         self.clock, self.settle, self.seconds = clock, settle, 0.0
@@ -116,6 +116,6 @@ class _Stopwatch(Callback):
 
 
 def _logged(folder: Path) -> int:
-    """Metrics in a line of the run's log, the number of the step left out."""
+    """The number of metrics in the last line of the run's log, not counting the step."""
     last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
     return len(json.loads(last)) - 1

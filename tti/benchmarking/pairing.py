@@ -1,7 +1,7 @@
-"""Paired costs: candidates take turns, and what is compared lies side by side in time.
+"""Paired costs: the candidates take turns, so that costs are compared that were measured close in time.
 
-A machine's speed drifts by far more than a few percent in minutes. Within one round it hardly does, so that a ratio is
-taken within each round, and its median over the rounds is told with a bootstrap interval.
+Within minutes a machine's speed drifts by far more than a few percent; within one round it hardly does. So a ratio is
+taken within each round, and its median over the rounds is reported with a bootstrap interval.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median over rounds, and the bootstrap interval of that median."""
+    """A median over rounds, with its bootstrap interval."""
 
     median: float
     low: float
     high: float
 
     def spelled(self, digits: int, sign: str = "", unit: str = "") -> str:
-        """``median [low, high]``."""
+        """The estimate as ``median [low, high]``."""
         low, high = (f"{value:{sign},.{digits}f}" for value in (self.low, self.high))
         return f"{self.median:{sign},.{digits}f}{unit} [{low}, {high}]"
 
@@ -33,15 +33,15 @@ class Estimate:
 def take_turns(
     candidates: Mapping[str, Callable[[int], float]], rounds: int, description: str
 ) -> dict[str, Float[np.ndarray, "round"]]:
-    """Ask every candidate once a round what it costs; the costs by candidate.
+    """Measure the cost of every candidate once per round, and return the costs by candidate.
 
-    Each pair of rounds begins with another candidate, and every other round goes backwards, so that none has a place
-    or a predecessor of its own.
+    Each pair of rounds begins with a different candidate, and every other round runs backwards, so that no candidate
+    always has the same place or the same predecessor.
 
     Args:
-        candidates: name -> gives its cost, such as seconds a token, in the round of this number.
-        rounds: how often.
-        description: of the progress that is shown.
+        candidates: name -> function from the number of the round to a cost, such as seconds per token.
+        rounds: number of rounds.
+        description: label of the progress bar.
     """
     costs: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in shown(range(rounds), description):
@@ -57,7 +57,7 @@ def _order(names: list[str], turn: int) -> list[str]:
 
 
 def estimate(values: Float[np.ndarray, "round"]) -> Estimate:
-    """The median of figures that were each measured within a round."""
+    """The median of figures that were each measured within a round, with its bootstrap interval."""
     draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.median(values[draws], axis=1), (tail, 1 - tail))

@@ -1,7 +1,7 @@
 """``table=profile``: where the time of a step goes, by part of the network and by operation.
 
-Parts are named in the forward pass by hooks on the modules; what the backward pass does is laid to the part whose
-operation it differentiates, which PyTorch's profiler tells by its sequence number.
+Hooks on the modules name the parts in the forward pass. An operation of the backward pass counts towards the part
+whose operation it differentiates; PyTorch's profiler links the two by a sequence number.
 """
 
 import re
@@ -38,15 +38,15 @@ class Profile:
     """The profile of each loop's steps.
 
     Args:
-        loops: name -> makes a loop from a setting; not compiled, since compiled code has no modules.
-        top: how many operations are listed.
+        loops: name -> function that makes a loop from a setting; uncompiled, since compiled code has no modules.
+        top: number of operations listed.
     """
 
     def __init__(self, loops: Mapping[str, Callable[[Setting], Loop]], top: int) -> None:
         self.loops, self.top = dict(loops), top
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """A table of the parts, and one of the operations for each loop."""
+        """Yield a table of the parts, and one of the operations of each loop."""
         setting.seed()
         events = {
             name: profiled(self.loops[name](setting), setting) for name in shown(list(self.loops), "Profile: loops")
@@ -64,9 +64,9 @@ class Profile:
         header = ["part", *(column for name in parts for column in (f"{name}, ms", "%"))]
         device = "GPU" if torch.cuda.is_available() else "CPU"
         notes = (
-            f"{device} time of each operation itself, forward and backward, mean of {steps} steps, not compiled.",
-            "Named by hooks on modules; the backward pass by the forward operation that it differentiates. What has no "
-            f"such name (embedding, sums of gradients, bookkeeping) is `{OTHER}`.",
+            f"{device} time of the operations themselves, forward and backward; mean of {steps} uncompiled steps.",
+            "Hooks on modules name the parts; an operation of the backward pass belongs to the part that it "
+            f"differentiates. The rest (embedding, sums of gradients, bookkeeping) is `{OTHER}`.",
         )
         yield Section("Where a step's time goes", header, rows, notes)
         for name, each in events.items():
@@ -78,7 +78,7 @@ class Profile:
 
 
 def profiled(loop: Loop, setting: Setting) -> list[Any]:
-    """The profiler's events of a step on every sample."""
+    """The profiler's events for one step on every sample."""
     name_parts(loop.net)
     warm_up(loop, setting.samples)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
@@ -88,7 +88,7 @@ def profiled(loop: Loop, setting: Setting) -> list[Any]:
 
 
 def name_parts(net: nn.Module) -> None:
-    """Make the forward pass of ``net`` name its parts to the profiler."""
+    """Make the forward pass of ``net`` name its parts for the profiler."""
     for name, module in net.named_modules():
         known = next((each for pattern, each in MODULES.items() if re.fullmatch(pattern, name)), None)
         if known:
@@ -106,7 +106,7 @@ def by_part(events: Iterable[Any]) -> dict[str, float]:
     events = sorted(events, key=lambda event: event.time_range.start)
     forward = {
         event.sequence_nr: _label(event) for event in events if event.sequence_nr >= 0 and not _backward(event)
-    }  # of several operations with one number the last is the one that is differentiated
+    }  # where operations share a number, the last one is differentiated
     times: defaultdict[str, float] = defaultdict(float)
     for event in events:
         backward = _backward(event)
@@ -134,7 +134,7 @@ def _ancestors(event: Any) -> Iterator[Any]:
 
 
 def _backward(event: Any) -> Any:
-    """The node of the backward pass that an event belongs to."""
+    """The node of the backward pass that an event belongs to, if any."""
     return next((each for each in _ancestors(event) if each.name.startswith(BACKWARD)), None)
 
 

@@ -1,4 +1,4 @@
-"""How far a benchmark is, on the error stream: a bar in a terminal, a line an activity elsewhere."""
+"""Progress of a benchmark on standard error: a bar in a terminal, otherwise a line per activity."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def shown(items: Sequence[T], description: str) -> Iterator[T]:
-    """The items, while a bar shows how many are done."""
+    """Yield the items while a bar shows how many are done."""
     console = Console(stderr=True)
     if not console.is_terminal:
         console.print(description, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``table=regularizers``: what each regularizer adds to a step of the training that it is added to."""
+"""``table=regularizers``: the cost that each regularizer adds to a step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,23 +20,23 @@ from tti.configuration import conf_dir
 from tti.modules.assembly import assembled
 from tti.step import Batch, Step
 
-HEADER = ["regularizer", "sites", "with", "ms a step without", "costs %", "by itself %"]
+HEADER = ["regularizer", "sites", "with", "ms per step without", "costs %", "by itself %"]
 
 
 def regularizers() -> list[str]:
-    """The options of the group ``regularizer`` that add something."""
+    """The options of the group ``regularizer``, without ``none``."""
     return sorted(path.stem for path in Path(conf_dir(), "regularizer").glob("*.yaml") if path.stem != "none")
 
 
 class Regularizers:
-    """Every YAML of ``conf/regularizer``, at its own sites and at further ones where it can be attached.
+    """Every YAML file of ``conf/regularizer``, at its own sites and at further ones that it can be attached to.
 
     Args:
-        sites: globs of the further sites.
-        needs: regularizer -> overrides that it cannot do without; the step that it is compared with has them too. Such
-            a one is measured at its own sites only.
-        at: glob -> regularizer -> overrides that it is used with at these sites.
-        rounds: how often the steps with and without take turns.
+        sites: glob patterns of the further sites.
+        needs: regularizer -> overrides that it requires. The step it is compared with has them too, and it is measured
+            at its own sites only.
+        at: glob pattern -> regularizer -> overrides for the regularizer at these sites.
+        rounds: number of rounds in which the steps with and without take turns.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Regularizers:
         self.sites, self.needs, self.at, self.rounds = sites, needs, at, rounds
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The table, whole again after each further row."""
+        """Yield the whole table again after each row."""
         rows: list[list[str]] = []
         for name in regularizers():
             without = setting.having(*self.needs.get(name, ()), "regularizer=none")
             for sites in self._sites(without, name):
                 added = list(self.at.get(sites, {}).get(name, ()))
                 rows.append(self._row(without, name, sites, added, clock))
-                yield Section("What a regularizer costs", HEADER, rows, self._notes(setting))
+                yield Section("Cost of each regularizer", HEADER, rows, self._notes(setting))
 
     def _sites(self, without: Setting, name: str) -> list[str]:
         own = without.having(f"regularizer={name}").config.regularizer[name].sites
@@ -82,18 +82,18 @@ class Regularizers:
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
         return (
-            f"{self.rounds} rounds without and with the regularizer, each with {TURN}; the ratio within a round, its "
-            f"median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps of {tokens} tokens.",
-            "By itself: the penalty alone, forward and backward to a step's activations, over the step without, in the "
-            "same rounds. No difference of two large numbers; but without the optimiser's work on parameters of a "
-            "regularizer's own, and without what the penalty pushes out of the caches.",
-            "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps. What stands "
-            "under `with` and is no setting of the regularizer, the step without it has too.",
+            f"{self.rounds} rounds without and with the regularizer, each with {TURN}. Ratios are taken within a "
+            f"round; shown are their median and its {CONFIDENCE:.0%} bootstrap interval. Steps of {tokens} tokens.",
+            "By itself: the penalty alone, forward and backward to a step's activations, relative to the step without "
+            "it in the same rounds. This is not a difference of two large numbers, but it misses the optimizer's work "
+            "on a regularizer's own parameters, and what the penalty evicts from the caches.",
+            "Gradient ratios, which a training measures every `task.grad_ratio_every` steps, are not included. The "
+            "step without the regularizer has the overrides under `with` too, unless they configure the regularizer.",
         )
 
 
 class Penalties:
-    """The penalties of a training, forward and backward, on activations that were kept from a step of each sample."""
+    """The penalties of a training, forward and backward, on activations stored from one step per sample."""
 
     def __init__(self, loop: Ours, samples: Sequence[Sample]) -> None:
         self.loop = loop
@@ -106,7 +106,7 @@ class Penalties:
         return replace(step, activations=leaves)
 
     def seconds_a_token(self, clock: Clock, turn: int) -> float:
-        """As of a step (:func:`tti.benchmarking.loop.seconds_a_token`)."""
+        """Seconds per token of the penalties, as :func:`tti.benchmarking.loop.seconds_a_token` for a step."""
         step = self.steps[turn % len(self.steps)]
         return second_of_two(partial(self._take, step), clock) / len(step.batch)
 
@@ -128,7 +128,7 @@ def with_regularizer(name: str, sites: str) -> list[str]:
 
 
 def attaches(setting: Setting, name: str, sites: str) -> bool:
-    """Whether a regularizer can be used at these sites."""
+    """Whether a regularizer can be attached to these sites."""
     config = setting.having(*with_regularizer(name, sites)).config
     try:
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The stories of one benchmarked step, in the shapes that the loops take: flat, padded, packed."""
+"""The stories of one benchmarked step, in the layouts that the loops use: flat, padded and packed."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,22 +12,21 @@ from torch.utils.data import DataLoader
 from tti.data.module import Portion, TrainingOrder
 from tti.step import Batch
 
-STEPS = 200  # among which the typical ones are found
-UNSCORED = -100  # what cross-entropy leaves out, as target
+STEPS = 200  # from which typical steps are chosen
+UNSCORED = -100  # target that cross-entropy ignores
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The same stories three times.
+    """The same stories in three layouts.
 
     Attributes:
-        batch: flat, as this project trains on them: every position is a real token.
-        padded_tokens: a story a row, padded to the longest story of the whole step, whichever of them were chosen.
+        batch: flat, as this project trains on them; every position is a real token.
+        padded_tokens: one story per row, padded to the longest story of the whole step, chosen or not.
         padded_targets: the targets of these, ``UNSCORED`` at the padding.
-        packed_tokens: one behind the other with the end of text between them, cut into equal rows of at most the
-            context, as nanoGPT does; of all samples the same shape. A rest of less than the difference between the
-            steps is left over.
-        packed_targets: the targets of these, all of them scored.
+        packed_tokens: the stories concatenated, separated by the end-of-text token and cut into equal rows no longer
+            than the context, as nanoGPT does. All samples have the same shape, so the end of a longer one is dropped.
+        packed_targets: the targets of these, all of which enter the loss.
         step_tokens: real tokens of the whole step that the stories were chosen from.
     """
 
@@ -47,17 +46,17 @@ class Sample:
 
     @property
     def padding(self) -> float:
-        """The share of the padded positions that are no tokens."""
+        """The share of the padded positions that are padding."""
         return 1 - len(self.batch) / self.padded_tokens.numel()
 
 
 def sampled(loader: DataLoader[Batch], steps: int, stories: int, context: int) -> list[Sample]:
-    """Typical optimiser ``steps`` of a training, of each ``stories`` evenly spaced in the order of their length.
+    """Typical optimizer ``steps`` of a training, with ``stories`` each, evenly spaced in the order of their length.
 
-    Typical is what pads about as much as the average step: one long story among 64 pads all others.
+    A step is typical if it pads about as much as the average step: one long story among 64 pads all others.
 
     Raises:
-        ValueError: more stories than a step has.
+        ValueError: a step has fewer stories.
     """
     order: Any = loader.sampler
     assert isinstance(order, TrainingOrder)
@@ -80,7 +79,7 @@ def sampled(loader: DataLoader[Batch], steps: int, stories: int, context: int) -
 def _typical(
     wholes: list[Int[np.ndarray, "story"]], lengths: Int[np.ndarray, "corpus"]
 ) -> list[Int[np.ndarray, "story"]]:
-    """Steps by how far the share of them that is no padding is from that of all steps together."""
+    """Steps sorted by how close their share of real tokens is to that of all steps together."""
     scored = np.array([lengths[whole].sum() for whole in wholes])
     padded = np.array([lengths[whole].max() * len(whole) for whole in wholes])
     distance = np.abs(scored / padded - scored.sum() / padded.sum())
@@ -94,7 +93,7 @@ def _spaced(
         raise ValueError(f"stories={stories}, but a step has data.stories_per_step={len(whole)}")
     by_length = whole[np.argsort(lengths[whole], kind="stable")]
     chosen = by_length[((np.arange(stories) + 0.5) * len(whole) / stories).astype(int)]
-    return whole[np.isin(whole, chosen)]  # in the order of the step, in which lengths are mixed
+    return whole[np.isin(whole, chosen)]  # in the order of the step, which mixes lengths
 
 
 def _padded(batch: Batch, longest: int) -> tuple[Tensor, Tensor]:

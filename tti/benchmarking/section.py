@@ -1,4 +1,4 @@
-"""What a table gives: sections of figures, as Markdown and in the terminal."""
+"""Sections of figures, which a table yields, as Markdown and for the terminal."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from tti import markdown
 
 @dataclass(frozen=True)
 class Section:
-    """A titled table whose first column is text, and what one must know to read it."""
+    """A titled table whose first column is text, with notes that explain it."""
 
     title: str
     header: list[str]

@@ -1,4 +1,4 @@
-"""What is benchmarked: a training as its overrides compose it, and the stories of a few of its steps."""
+"""The subject of a benchmark: a training composed from its overrides, and the stories of a few of its steps."""
 
 import logging
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from tti.step import Batch
 
 @dataclass
 class Clockwork:
-    """What a LightningModule and a data module ask of their trainer, for loops that have none."""
+    """The attributes of a trainer that a LightningModule and a data module use, for loops without a trainer."""
 
     max_steps: int
     datamodule: StoryData
@@ -36,12 +36,12 @@ class Clockwork:
 
 @dataclass(frozen=True)
 class Setting:
-    """A training, and how much of it is run.
+    """A training, and the part of it that is run.
 
     Args:
         overrides: of ``python -m tti.train``.
-        stories: stories of a benchmarked step, chosen out of the ``data.stories_per_step`` of a real one.
-        steps: different optimiser steps, taken in turn.
+        stories: stories of a benchmarked step, chosen from the ``data.stories_per_step`` of a real one.
+        steps: number of different optimizer steps, which take turns.
         threads: CPU threads.
     """
 
@@ -51,12 +51,12 @@ class Setting:
     threads: int
 
     def having(self, *overrides: str) -> "Setting":
-        """The same with further overrides."""
+        """The same setting with further overrides."""
         return replace(self, overrides=(*self.overrides, *overrides))
 
     @cached_property
     def config(self) -> DictConfig:
-        """The composed training; the vocabulary is the tokenizer's where none is given."""
+        """The composed training; the vocabulary size is the tokenizer's unless it is set."""
         config = self._composed.copy()
         config.model.vocab_size = config.model.vocab_size or vocabulary_size(self.data.tokenizer)
         return config
@@ -67,7 +67,7 @@ class Setting:
 
     @cached_property
     def data(self) -> StoryData:
-        """The data module, its caches built."""
+        """The data module, with its caches built."""
         data: StoryData = instantiate(self._composed.data)
         data.prepare_data()
         return data
@@ -75,7 +75,7 @@ class Setting:
     @cached_property
     def fabric(self) -> Fabric:
         """The device and the precision of the training."""
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it says that bf16 is used
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it reports that bf16 is used
         trainer = self.config.trainer
         return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
 
@@ -91,13 +91,13 @@ class Setting:
         return self.data.train_dataloader()
 
     def seed(self) -> None:
-        """The threads and the random state that a training begins with."""
+        """Set the number of threads and the random state with which a training begins."""
         torch.set_num_threads(self.threads)
         seed_everything(self.config.seed, verbose=False)
 
 
 def composed(overrides: Sequence[str], command: str = "train") -> DictConfig:
-    """The configuration of a command, ``python -m tti.train`` or another, also from within another Hydra command."""
+    """The configuration of ``python -m tti.train`` or another command; also works inside another Hydra command."""
     hydra_of_command = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

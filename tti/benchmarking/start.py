@@ -21,18 +21,18 @@ MOMENTS = ("the first step begins", "the first step has ended")
 
 
 class Start:
-    """Starts trainings, and ends each after its first step.
+    """Starts trainings, and stops each after its first step.
 
     Args:
-        starts: how many.
-        patience: seconds after which a training that has not taken a step is given up.
+        starts: number of trainings.
+        patience: seconds to wait for the first step of a training.
     """
 
     def __init__(self, starts: int, patience: float) -> None:
         self.starts, self.patience = starts, patience
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The table."""
+        """Yield the table."""
         setting.data  # noqa: B018  # builds the cache
         seconds = np.array([self._seconds(setting) for _ in shown(range(self.starts), "Start: trainings")])
         rows = [
@@ -41,8 +41,8 @@ class Start:
         ]
         header = ["moment", "median s", "least", "most", "CPU s"]
         note = (
-            f"{self.starts} fresh interpreters; the corpus is cached, and so are the files that are read. Seconds on "
-            "the wall, and those of the CPU, which other processes on the machine do not lengthen."
+            f"{self.starts} fresh interpreters; the corpus and the files that are read are cached. Wall-clock seconds, "
+            "and CPU seconds, which do not grow when other processes use the machine."
         )
         yield Section("From the command to the first step", header, rows, (note,))
 
@@ -78,7 +78,7 @@ class Start:
 
 
 class Marker(Callback):
-    """Writes a line to ``path`` when the first step begins and when it has ended: Unix time, and CPU seconds so far."""
+    """Appends Unix time and CPU seconds to ``path`` when the first step begins and when it has ended."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)

@@ -1,4 +1,4 @@
-"""A plain GPT-2 over rectangles of tokens, the network of the loops that this project is compared with.
+"""A plain GPT-2 over rectangles of tokens: the network of the loops that this project is compared with.
 
 Its parameters have the names of ``tti.models.gpt.GPT``, so that either loads the other's weights.
 """
@@ -15,11 +15,11 @@ from tti.benchmarking.sample import UNSCORED
 
 INIT_STD = 0.02
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""``(q, k, v, dropout)``, each ``[row, head, position, d_head]``, to what is mixed, of the same shape."""
+"""Maps ``(q, k, v, dropout)``, tensors of ``[row, head, position, d_head]``, to the mixed values, of the same shape."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention; ``attend`` is what a loop does between the projections."""
+    """Multi-head attention; ``attend`` is what a loop computes between the projections."""
 
     def __init__(self, d_model: int, n_heads: int, dropout: float, attend: Attend) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """GPT-2's, with the exact GELU."""
+    """The MLP of GPT-2, with the exact GELU."""
 
     def __init__(self, d_model: int, d_ff: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The sizes and dropouts of a ``model`` configuration, a dense MLP, and the head tied to the embedding."""
+    """A dense network with the sizes and dropouts of a ``model`` configuration and a tied head."""
 
     def __init__(self, config: DictConfig, attend: Attend, vocab_size: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=INIT_STD)
 
     def forward(self, tokens: Int[Tensor, "row position"], targets: Int[Tensor, "row position"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats of the scored targets, through logits that are held in full."""
+        """Mean cross-entropy in nats over the targets that are not ``UNSCORED``, through the full logits."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.dropout(self.embed(tokens) + self.pos_embed(positions))
         for block in self.blocks:

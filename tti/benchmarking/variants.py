@@ -1,4 +1,4 @@
-"""``table=objectives``: what a step of each variant of an experiment costs, beside that of its baseline."""
+"""``table=objectives``: the cost of a step of each variant of an experiment, compared with its baseline."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +17,7 @@ from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
 from tti.configuration import conf_dir
 
-HEADER = ["variant", "parameters, M", "ms a step", "costs %", "peak MiB", "%"]
+HEADER = ["variant", "parameters, M", "ms per step", "costs %", "peak MiB", "%"]
 
 
 class Variants:
@@ -26,8 +26,8 @@ class Variants:
     Args:
         experiment: a file of ``conf/experiment``.
         reference: the variant that the others are compared with.
-        rounds: how often they take turns.
-        with_memory: measure peak memory too, each variant in a process of its own.
+        rounds: number of rounds in which they take turns.
+        with_memory: also measure peak memory, each variant in its own process.
 
     Raises:
         ValueError: the experiment has no such variant.
@@ -42,7 +42,7 @@ class Variants:
         self.experiment, self.reference, self.rounds, self.with_memory = experiment, reference, rounds, with_memory
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
-        """The table."""
+        """Yield the table."""
         makes = {name: partial(Ours, overrides=overrides) for name, overrides in self.variants.items()}
         peaks = memory.peaks(makes, setting, "memory") if self.with_memory else {}
         setting.seed()
@@ -59,17 +59,17 @@ class Variants:
             step = f"{1e3 * tokens * np.median(seconds[name]):,.1f}"
             figures = [f"{parameters:,.1f}", step, cost.spelled(1, sign="+")]
             rows.append([f"`{name}`", *figures, *memory.cells(peaks, name, self.reference)])
-        yield Section(f"What a step of {self.experiment} costs", HEADER, rows, self._notes(setting))
+        yield Section(f"Cost of a step of {self.experiment}", HEADER, rows, self._notes(setting))
 
     def _notes(self, setting: Setting) -> tuple[str, ...]:
         tokens = ", ".join(str(len(sample.batch)) for sample in setting.samples)
         return (
-            f"{self.rounds} rounds in which all variants take turns, each with {TURN}; the ratio to "
-            f"`{self.reference}` within a round, its median and the {CONFIDENCE:.0%} bootstrap interval of that. Steps "
-            f"of {tokens} tokens.",
-            "Parameters: all that are trained, those of regularizers too; with AdamW each is 16 bytes in float32 "
-            "(weight, gradient, two moments).",
-            "Without the gradient ratios that a training measures every `task.grad_ratio_every` steps.",
+            f"{self.rounds} rounds in which all variants take turns, each with {TURN}. Ratios to `{self.reference}` "
+            f"are taken within a round; shown are their median and its {CONFIDENCE:.0%} bootstrap interval. Steps of "
+            f"{tokens} tokens.",
+            "Parameters: all that are trained, including those of regularizers; with AdamW each takes 16 bytes in "
+            "float32 (weight, gradient, two moments).",
+            "Gradient ratios, which a training measures every `task.grad_ratio_every` steps, are not included.",
             memory.MEANING,
         )
 
@@ -78,7 +78,7 @@ def variants_of(experiment: str) -> dict[str, list[str]]:
     """An experiment's variants, each a list of overrides.
 
     Raises:
-        ValueError: there is no such experiment, or it names no variants.
+        ValueError: there is no such experiment, or it declares no variants.
     """
     path = Path(conf_dir(), "experiment", f"{experiment}.yaml")
     if not path.is_file():
@@ -86,5 +86,5 @@ def variants_of(experiment: str) -> dict[str, list[str]]:
         raise ValueError(f"no experiment {experiment!r}; there are: {known}")
     variants = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.variants")
     if variants is None:
-        raise ValueError(f"experiment={experiment} names no variants")
+        raise ValueError(f"experiment={experiment} declares no variants")
     return {str(name): list(overrides) for name, overrides in variants.items()}
