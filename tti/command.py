@@ -79,7 +79,7 @@ def command(
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Handle a signal for the time being; nothing happens outside the main thread, where Python allows no handlers."""
+    """Handle a signal within the context; does nothing outside the main thread, where Python allows no handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,7 +112,7 @@ def leave(message: str, code: int) -> NoReturn:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether an error is Ctrl-C, or is what a library made of it: OmegaConf raises its own where it is interrupted."""
+    """Whether an error is Ctrl-C, or the error into which OmegaConf turns it."""
     return any(isinstance(each, KeyboardInterrupt) for each in _chain(error))
 
 
@@ -122,7 +122,7 @@ def explained(error: BaseException) -> str | None:
         if isinstance(each, OSError) and each.errno in FULL:
             return f"no space left ({each.filename or 'while writing'}). Free some and start again: the run resumes."
     root = root_cause(error)
-    if type(root) is InterpolationResolutionError:  # of a resolver of ours, in its own words
+    if type(root) is InterpolationResolutionError:  # raised by one of our resolvers, whose message it has
         root = next((each for each in _chain(root) if type(each) is ValueError), root)
     if isinstance(root, OverrideParseException):
         return f"{root}\nA value with brackets, spaces or = is quoted twice: 'key=\"a value (1)\"'"

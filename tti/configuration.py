@@ -372,7 +372,7 @@ def _folder(start: Any, *names: Any) -> str:
 def _word(value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise ValueError(
-            f"{value} cannot name a folder, as experiment, name, variant and seed do: give one word or number"
+            f"{value} cannot name a folder: experiment, name, variant and seed must each be one word or number"
         )
     return str(value)
 

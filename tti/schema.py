@@ -144,7 +144,7 @@ def _number(value: Any, bounds: Sequence[tuple[str, str]], whole: bool) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A text that says something; a number, as Hydra reads a name of digits, is one."""
+    """A text that is not empty, or a number, since Hydra reads a name of digits as one."""
     _require(value, isinstance(value, str | int | float) and not isinstance(value, bool) and value != "")
     return value if isinstance(value, str) else str(value)
 

@@ -13,7 +13,7 @@ INSTEAD = (
     "Training is counted in optimiser steps (trainer.max_steps), paused by callbacks.last.max_hours, and takes its "
     "callbacks and loggers from the groups of these names."
 )
-# What they may be is said by schema.yaml.
+# tti/schema.yaml has their valid values.
 TAKEN = (
     "max_steps", "accelerator", "devices", "strategy", "precision", "accumulate_grad_batches", "gradient_clip_val",
     "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "log_every_n_steps", "num_sanity_val_steps",

@@ -70,10 +70,11 @@ class GroundTruth(SitePart):
     best neuron of each value is ablated, on odd stories of about ``causal_tokens`` tokens. It is not defined for a
     rotation.
 
-    How it can be gamed: the neurons that together have no more than ``least_influence`` of the site's influence are
-    never on in any of these. One with more, whose effect has nothing to do with the value, counts in ``context_f1``,
-    though not in ``causal_f1``. With a top of 5 %, a value carried by more tokens cannot be covered: compare
-    ``context_f1`` of such factors (number, tense) only with care to that of rarer ones.
+    How it can be gamed: the least influential neurons, which together have at most ``least_influence`` of the site's
+    influence, count as never on in all of these metrics. But a neuron with more influence, whose effect has nothing to
+    do with the value, scores in ``context_f1``, though not in ``causal_f1``. With a top of 5 %, a value carried by
+    more tokens cannot be covered: compare ``context_f1`` of such factors (number, tense) only with care to that of
+    rarer ones.
 
     Memory: ``16 values x width x bins`` bytes per site, and ``width / 4`` bytes per rate and packed token.
 
@@ -84,7 +85,7 @@ class GroundTruth(SitePart):
         fewest: values with fewer tokens than this in either half are left out.
         on_rates: fractions of tokens on which a neuron counts as on.
         least_entropy: nats of uncertainty about a factor that the last two tokens must leave for it to count.
-        least_influence: share of a site's influence that neurons counted as doing nothing have together.
+        least_influence: the largest share of a site's influence that the neurons counted as idle have together.
         causal_sites: globs among ``sites`` whose neurons are ablated.
         causal_tokens: approximate tokens of the stories that are run with each neuron ablated; 0 for none.
         at_once: neurons per batch.

@@ -72,9 +72,9 @@ def weighted(scores: Float[Tensor, "width"], influence: Float[Tensor, "width"]) 
 
 
 def idle(influence: Float[Tensor, "width"], least: float) -> Bool[Tensor, "width"]:
-    """The neurons of least influence that together have no more than the share ``least`` of the site's.
+    """Whether each neuron is among the least influential, with together at most ``least`` of the site's influence.
 
-    All of them, if none has any. Further idle neurons do not change which of the others are idle.
+    If no neuron has any influence, all are idle. Adding idle neurons does not change which of the others are idle.
     """
     ordered = influence.double().sort().values
     total = ordered.cumsum(0)
