@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder that replaces ``path`` once it is complete; on failure it is deleted."""
     beside = _partial(path)
-    partial = beside / path.name  # already under its own name, since transformers names what it loads by its folder
+    partial = beside / path.name  # has its final name already, since transformers names what it loads after the folder
     partial.mkdir(parents=True)
     try:
         yield partial

@@ -362,5 +362,5 @@ def _shares(mass: Float[Tensor, "type width"]) -> tuple[Tensor, Tensor, Tensor, 
     total = mass.sum(0)
     active = total > 0
     total = total.where(active, 1)
-    share = mass / total  # normalise before x log x: in `log Z - sum / Z`, sums of very different size would cancel
+    share = mass / total  # normalize before x log x: in `log Z - sum / Z`, sums of very different size would cancel
     return share, share.clamp_min(torch.finfo(share.dtype).tiny).log(), total, active

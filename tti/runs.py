@@ -200,11 +200,11 @@ class Run:
 
     @property
     def checkpoint_step(self) -> int:
-        """Optimiser steps in the last checkpoint, 0 without one."""
+        """Optimizer steps in the last checkpoint, 0 without one."""
         return self.step("last") if self.last_checkpoint else 0
 
     def step(self, checkpoint: str) -> int:
-        """Optimiser steps in ``checkpoints/<checkpoint>.ckpt``.
+        """Optimizer steps in ``checkpoints/<checkpoint>.ckpt``.
 
         Raises:
             ValueError: there is no such checkpoint, or it is damaged.
@@ -417,7 +417,7 @@ def require_same(
         lines = [f"  {key}: {old} there, {new} wanted" for key, (old, new) in differences.items()]
         raise ValueError(
             "\n".join([f"{folder} holds a run of another configuration:", *lines])
-            + f"\nGive this one a name of its own (name=...), or {instead}."
+            + f"\nUse another name (name=...), or {instead}."
             + (f" To train it further: name=... init_from={folder}" if "trainer.max_steps" in differences else "")
         )
 

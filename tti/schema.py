@@ -25,7 +25,7 @@ class RefusedError(Exception):
 
 
 def check(config: DictConfig) -> None:
-    """Check every key, and normalise its value: the home folder for ``~``, lists for single values.
+    """Check every key, and normalize its value: the home folder for ``~``, lists for single values.
 
     Given values come before values derived from them, so that the error names a key that the user can set.
 
@@ -59,7 +59,7 @@ class Knob:
         return bool(OmegaConf.is_interpolation(self.parent, self.key))
 
     def settle(self) -> None:
-        """Check and normalise its value.
+        """Check and normalize its value.
 
         Raises:
             ValueError: see :func:`check`.
@@ -81,7 +81,7 @@ class Knob:
 
 
 def allow(value: Any, rule: str | None) -> Any:
-    """The value, normalised as a rule requires.
+    """The value, normalized as a rule requires.
 
     Raises:
         RefusedError: the rule does not allow it.

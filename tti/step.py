@@ -30,7 +30,7 @@ class Batch:
         n_types: number of rows of that table.
         target_bytes: total UTF-8 bytes of the targets' text; an end-of-text token has none.
         share: factor for the batch's mean losses, its number of rows over the average micro-batch's, with which the
-            mean over micro-batches and processes of an optimiser step is the mean over all its rows.
+            mean over micro-batches and processes of an optimizer step is the mean over all its rows.
         scored: indices into ``tokens`` of the rows, in order; None if every token is a row.
         labels: the corpus's labels (``data.labels``), by name, one entry per row.
     """

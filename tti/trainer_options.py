@@ -1,6 +1,6 @@
 """The options of Lightning's Trainer that training accepts; any other is refused before the start.
 
-Lightning has forty. Training here counts optimiser steps, and clips, logs, validates and saves in its own way, so most
+Lightning has forty. Training here counts optimizer steps, and clips, logs, validates and saves in its own way, so most
 of them would stop it early, save something else, or have no effect.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 ENVIRONMENT = "PL_TRAINER_"  # Lightning also reads options from such variables
 INSTEAD = (
-    "Training is counted in optimiser steps (trainer.max_steps), paused by callbacks.last.max_hours, and takes its "
+    "Training is counted in optimizer steps (trainer.max_steps), paused by callbacks.last.max_hours, and takes its "
     "callbacks and loggers from the groups of these names."
 )
 # tti/schema.yaml has their valid values.

@@ -43,7 +43,7 @@ class Trial:
 
     @cached_property
     def steps(self) -> int:
-        """Its number of optimiser steps."""
+        """Its number of optimizer steps."""
         return int(Run(self.folder).config.trainer.max_steps)
 
 

@@ -124,7 +124,7 @@ def test_weights_are_shares_of_the_items(data):
 
 @pytest.mark.parametrize(("weights", "message"), [
     ({"sentiment": 0}, "gives no task any items: one of sentiment, entailment, question must be above 0"),
-    ({"summary": 1}, "names no task summary; there are: sentiment"),
+    ({"summary": 1}, "has no task summary; there are: sentiment"),
 ])  # fmt: skip
 def test_weights_that_cannot_be(weights, message):
     with pytest.raises(ValueError, match=message):

@@ -139,7 +139,7 @@ def test_after_many_looks_without_an_answer_it_leaves_and_the_jobs_stay_open(swe
     assert left.value.code == 1
     said = capsys.readouterr().err
     assert f"Modal does not answer ({type(trouble).__name__}" in said
-    assert "The jobs go on at Modal without this machine, and cost" in said
+    assert "The jobs keep running at Modal without this machine, and cost" in said
     assert all(job.calls.open for job in jobs)
     assert [job.run.status for job in jobs] == ["not started"] * 3
 
@@ -212,7 +212,7 @@ def test_a_volume_that_cannot_be_read_at_the_start_starts_nothing(sweep, jobs, m
     assert modal.spawned == []
     said = capsys.readouterr().err
     assert f"error: Modal does not answer ({type(trouble).__name__}" in said
-    assert "No job of this sweep is under way" in said
+    assert "No job of this sweep is running" in said
 
 
 def test_a_full_disk_here_leaves_the_call_open(sweep, jobs, modal, monkeypatch, capsys):
@@ -287,15 +287,15 @@ def test_cancelling_without_an_answer_says_that_jobs_go_on(sweep, jobs, modal, e
     assert left.value.code == 1
     said = capsys.readouterr().err
     assert "stopped 2 jobs" in said
-    assert "Modal did not answer for 1 jobs, which may go on and cost:\n  b/seed-42: ServiceError: busy" in said
+    assert (
+        "Modal did not answer for 1 jobs, which may still run and cost money:\n  b/seed-42: ServiceError: busy" in said
+    )
     assert "modal app stop tti-0123456789ab" in said
 
 
 def test_a_run_that_goes_on_by_a_call_that_nobody_knows_is_not_started_again(sweep, jobs, modal):
     modal.progress(jobs[1])
-    with pytest.raises(
-        ValueError, match=r"by a call that nobody knows.*modal volume rm tti-checkpoints .*progress\.json"
-    ):
+    with pytest.raises(ValueError, match=r"by an unknown call.*modal volume rm tti-checkpoints .*progress\.json"):
         sweep(jobs)
     assert modal.spawned == []
     (modal.checkpoints.root / jobs[1].remote / "progress.json").unlink()
@@ -318,7 +318,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_the_same_command_finds_them(sweep, j
         sweep(jobs)
     assert left.value.code == 130
     said = capsys.readouterr().err
-    assert "go on at Modal without this machine" in said
+    assert "keep running at Modal without this machine" in said
     assert "hydra.launcher.cancel=true" in said
     assert modal.cancelled == []
     for job in jobs:
@@ -431,7 +431,7 @@ def test_jobs_under_way_with_other_code(sweep, jobs, modal):
         sweep(jobs[:2])
     modal.app = "tti-anothercode0"
     modal.answers["b"] = [WAITING, WAITING, lambda: modal.finish(jobs[1])]
-    with pytest.raises(ValueError, match=r"under way with other code .* 1 jobs of this sweep are still to be started"):
+    with pytest.raises(ValueError, match=r"running with other code .* 1 jobs of this sweep have not been started"):
         sweep(jobs)
     assert set(sweep(jobs[:2]).values()) == {"finished"}
     assert len(modal.spawned) == 2

@@ -25,5 +25,5 @@ def test_without_tuning_the_report_says_so(written_run, reported, tmp_path):
     (run.parent.parent / "tuning.csv").write_text("not,the,table\n1,2,3\n")
     reported()
     text = (tmp_path / "report.md").read_text()
-    assert "there is no `tuning.csv` beside the runs" in text
+    assert "there is no `tuning.csv` in the folder of the runs" in text
     assert "## Tuning" not in text

@@ -52,7 +52,7 @@ class SparseAutoencoder(nn.Module, ABC):
 
     * Decoder rows have norm 1 by construction: they are parameters divided by their norm (weight normalisation,
       Salimans & Kingma 2016). The gradient along a row is 0, so a latent cannot shrink while its row grows, and no
-      projection is needed after each optimiser step. The size of a latent is the size of what it writes.
+      projection is needed after each optimizer step. The size of a latent is the size of what it writes.
     * Biases are in units of the activation's running mean and standard deviation (``location``, ``scale``), so that one
       learning rate suits every site, and a jointly trained model whose activations grow. As ``activate`` commutes with
       positive factors, ``x`` needs no other normalisation.
@@ -63,7 +63,7 @@ class SparseAutoencoder(nn.Module, ABC):
     Args:
         d_in: width of the activation.
         d_sae: number of latents.
-        seed: seed of the initialisation, which uses its own generator.
+        seed: seed of the initialization, which uses its own generator.
         dead_after: number of tokens without firing after which a latent counts as dead.
         sparsity_weight: weight of the sparsity term relative to the reconstruction error.
 
@@ -89,7 +89,7 @@ class SparseAutoencoder(nn.Module, ABC):
         directions = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed), device="cpu")
         directions = nn.functional.normalize(directions, dim=1)
         self.W_enc = nn.Parameter(directions.T.clone())
-        self.W_dec = nn.Parameter(directions)  # normalised by folded()
+        self.W_dec = nn.Parameter(directions)  # normalized by folded()
         self.b_enc = nn.Parameter(torch.zeros(d_sae))  # in units of scale, like b_dec
         self.b_dec = nn.Parameter(torch.zeros(d_in))
         self.register_buffer("location", torch.zeros(d_in))

@@ -15,7 +15,7 @@ class Standard(SparseAutoencoder):
     error, it is made independent of the activation's scale, by dividing by ``sqrt(mean_t |x_t - mean|^2)``: about 1 if
     one latent per token does everything, ``sqrt(k)`` for ``k`` equal and orthogonal ones.
 
-    Dead latents are counted but not revived. Resampling them (Bricken et al. 2023) rewrites parameters and optimiser
+    Dead latents are counted but not revived. Resampling them (Bricken et al. 2023) rewrites parameters and optimizer
     state in the middle of training, which makes the objective of a jointly trained model jump; ghost gradients were
     abandoned by their authors.
     """

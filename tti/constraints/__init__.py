@@ -1,1 +1,1 @@
-"""Constraints on weights, enforced by a projection after each optimiser step. ``docs/extending.md`` adds one."""
+"""Constraints on weights, enforced by a projection after each optimizer step. ``docs/extending.md`` adds one."""

@@ -1,4 +1,4 @@
-"""The contract of a constraint: it names parameters, and projects them after each optimiser step."""
+"""The contract of a constraint: it names parameters, and projects them after each optimizer step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Constraint(nn.Module, ABC):
 
     @torch.no_grad()
     def project(self, progress: float) -> None:
-        """Project the weights after a fraction ``progress`` (0 to 1) of the optimiser steps."""
+        """Project the weights after a fraction ``progress`` (0 to 1) of the optimizer steps."""
         tightness = min(1.0, progress / self.warmup if self.warmup else 1.0)
         for parameter in self._constrained.values():
             parameter.copy_(self.projected(parameter, tightness))

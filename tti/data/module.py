@@ -31,12 +31,12 @@ class StoryData(LightningDataModule):
     """Streams a corpus as flat batches of whole stories.
 
     Training draws stories without replacement, epoch after epoch, in an order that depends on ``seed`` only: the
-    stories of optimiser step ``n`` do not depend on the number of processes or accumulated micro-batches. The position
-    (optimiser steps taken) is part of the checkpoint.
+    stories of optimizer step ``n`` do not depend on the number of processes or accumulated micro-batches. The position
+    (optimizer steps taken) is part of the checkpoint.
 
     Args:
         corpus: the source of the stories.
-        stories_per_step: stories per optimiser step, over all processes and accumulated micro-batches.
+        stories_per_step: stories per optimizer step, over all processes and accumulated micro-batches.
         max_length: maximum number of tokens per story; longer stories are truncated.
         validation_tokens: approximate number of tokens per validation batch.
         layout: how stories attend to themselves (``tti.models.stories``).
@@ -213,7 +213,7 @@ class StoryData(LightningDataModule):
         return {name: self.split(name).folder.name for name in self.digests}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the data: optimiser steps taken. The order follows from the run's configuration."""
+        """The position in the data: optimizer steps taken. The order follows from the run's configuration."""
         assert self.trainer is not None
         return {"step": self.trainer.global_step, "tokens": self.digests}
 
@@ -269,10 +269,10 @@ class TrainingOrder(Sampler[Portion]):
 
     Args:
         lengths: tokens in the loss of each story, which determine a micro-batch's share.
-        stories_per_step: stories per optimiser step.
-        steps: optimiser steps of the whole training.
+        stories_per_step: stories per optimizer step.
+        steps: optimizer steps of the whole training.
         seed: seed of the order.
-        first_step: optimiser steps already taken.
+        first_step: optimizer steps already taken.
         accumulated: micro-batches per step in one process.
         world_size: number of processes.
         rank: number of this process.
@@ -310,7 +310,7 @@ class TrainingOrder(Sampler[Portion]):
                 yield Portion(mine, float(self.lengths[mine].sum() / average))
 
     def step(self, step: int) -> Int[np.ndarray, "story"]:
-        """The stories of an optimiser step; a step that crosses the end of an epoch continues in the next."""
+        """The stories of an optimizer step; a step that crosses the end of an epoch continues in the next."""
         count, wanted = len(self.lengths), np.arange(step * self.stories_per_step, (step + 1) * self.stories_per_step)
         epochs, places = np.divmod(wanted, count)
         return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])

@@ -26,7 +26,7 @@ class Documents:
     """Packed documents: document i is ``tokens[offsets[i] : offsets[i + 1]]``.
 
     The first token of each document is context and never predicted, as for a network. A begin-of-document mark precedes
-    it, so that a model recognises beginnings.
+    it, so that a model recognizes beginnings.
     """
 
     tokens: Int[np.ndarray, "token"]

@@ -2,15 +2,15 @@
 
 A *passage* is the beginning of a story (``tti.data.grammar``): who the heroes are, where they go, what they want, whom
 they meet, who walks past. It is followed by a question of six words, the mark ``Answer``, and one of the words "one",
-"two" and "three". All tasks share the passages, the length of the question and the answers, so that only the words of
-the question tell which task it is. Every answer of every question is equally likely: chance is 1/3.
+"two" and "three". All tasks share the passages, the length of the question and the answers, so only the words of the
+question reveal the task. All answers to a question are equally likely: chance is 1/3.
 
     sentiment   how the adult feels. The passer-by's mood is a distractor
-    entailment  whether the day is as the question says: the passage agrees, contradicts it, or is silent about the
-                weather, and the three are equally likely given the question, which alone says nothing
-    question    who the story is of, where it is, or what it is for: hero, place or plot, two values of it an answer
+    entailment  whether the passage agrees with the question's claim about the weather, contradicts it, or is silent
+                about it; the three are equally likely given the question, which by itself reveals nothing
+    question    the hero, place or plot of the story; each answer stands for two of its values
 
-Words for these facts are those of the grammar: several for each, and many mean something else elsewhere.
+The words for these facts are those of the grammar: several for each fact, many of them ambiguous.
 """
 
 import random
@@ -27,7 +27,7 @@ from tti.data.grammar import StoryGrammar, rules, words
 from tti.data.templates import Words
 
 ANSWERS: Final = ("one", "two", "three")
-FACTS: Final = {  # what is asked for, and what stands for each answer
+FACTS: Final = {  # fact -> the values for which each answer stands
     "feeling": (("sad",), ("angry",), ("afraid",)),
     "verdict": (("agrees",), ("contradicts",), ("silent",)),
     "hero": (("girl", "boy"), ("dog", "cat"), ("rabbit", "bear")),
@@ -45,7 +45,7 @@ QUERIES: Final = {  # task -> fact -> question
 }
 TASKS: Final = tuple(QUERIES)
 WORDS: Final = {"answer": "noun_singular", "three": "determiner", "if": "conjunction", "how": "adverb"}
-MARKED: Final = 2  # last tokens of an item: the mark, which the answer is predicted from, and the answer
+MARKED: Final = 2  # last tokens of an item: the mark, from which the answer is predicted, and the answer
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Item:
     """A prompt with its answer.
 
     Attributes:
-        tokens: uint16 [token], without end of text; the last is the answer.
-        factors: int16 [token, factor], of the passage (``GrammarStory.factors``).
+        tokens: uint16 [token], without the end-of-text token; the last one is the answer.
+        factors: int16 [token, factor], the factors of the passage (``GrammarStory.factors``).
     """
 
     tokens: np.ndarray
@@ -69,13 +69,13 @@ class TaskGrammar(StoryGrammar):
         super().__init__({**rules(), **task_rules()}, Words(known.roles | WORDS, known.verbs, known.categories))
 
     def item(self, index: int, seed: int, task: str, training: bool = False) -> Item:
-        """The item of a task with this index in the stream of this seed; always the same.
+        """The item of a task with this index in the stream of this seed; deterministic.
 
         Args:
             index: number of the item, from 0.
             seed: seed of the stream.
             task: one of ``TASKS``.
-            training: leave out the held-out pairs of hero and place.
+            training: whether to exclude the held-out pairs of hero and place.
         """
         story = self.story(index, seed, training, {"task": task})
         return Item(story.tokens, story.factors)
@@ -113,16 +113,16 @@ def task_rules() -> dict[str, Sequence[str]]:
 
 
 class GrammarTasks(GrammarCorpus):
-    """Items of the tasks, in random order; only answers and the ends of text after them are in the loss.
+    """Items of the tasks in random order; only the answers and the end-of-text tokens after them enter the loss.
 
-    Arrays beside the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``task`` is the
-    task's number; ``facts`` are the factors of the passage. Some pairs of hero and place occur in validation and test
-    only.
+    Arrays parallel to the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``task`` is
+    the number of the task; ``facts`` are the factors of the passage. Some pairs of hero and place occur only in
+    validation and test.
 
     Args:
         train, validation, test: number of items of each split; None for no test split.
         seed: seed of the items; every split has its own stream.
-        weights: task -> its share of the items, relative to the others; 0 for none.
+        weights: task -> relative share of the items; 0 for none.
         cache_dir: folder of the caches.
 
     Raises:
@@ -173,13 +173,13 @@ def encoded(tokens: np.ndarray, mark: int, task: int) -> dict[str, np.ndarray]:
 
 
 def require_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:
-    """The weight of every task, in their order.
+    """The weight of every task, in the order of ``tasks``.
 
     Raises:
         ValueError: a task is unknown, or none has any items.
     """
     if strangers := [name for name in weights if name not in tasks]:
-        raise ValueError(f"data.corpus.weights names no task {', '.join(strangers)}; there are: {', '.join(tasks)}")
+        raise ValueError(f"data.corpus.weights has no task {', '.join(strangers)}; there are: {', '.join(tasks)}")
     whole = {task: float(weights.get(task, 0)) for task in tasks}
     if not any(whole.values()):
         raise ValueError(f"data.corpus.weights gives no task any items: one of {', '.join(tasks)} must be above 0")

@@ -1,14 +1,14 @@
-"""The settings of evaluations of earlier versions, as today's."""
+"""Conversion of the settings of evaluations by earlier versions into today's form."""
 
 from collections.abc import Mapping
 from typing import Any
 
-SUBJECTS = "subjects"  # in a part's YAML: the subjects that it applies to, no setting of the part itself
+SUBJECTS = "subjects"  # in a part's YAML: the subjects that it applies to, not a setting of the part itself
 OF_THE_KIND = ("_target_", "kind")
 
 
 def as_today(settings: Any) -> Any:
-    """Settings without ``subjects`` at any depth, and with the sparsities of autoencoders beside their kinds."""
+    """Settings without ``subjects`` at any depth, and with sparsities as settings of their own."""
     if not isinstance(settings, Mapping):
         return settings
     kept = {key: as_today(value) for key, value in settings.items() if key != SUBJECTS}
@@ -16,9 +16,9 @@ def as_today(settings: Any) -> Any:
 
 
 def _beside(settings: dict[str, Any]) -> dict[str, Any]:
-    """``kinds: {topk: {k: [8, 32]}}`` as ``k: [8, 32]``, unless kinds of equal argument had other values."""
+    """``kinds: {topk: {k: [8, 32]}}`` as ``k: [8, 32]``, unless kinds with the same argument had different values."""
     by_argument: dict[str, Any] = {}
-    for name in sorted(settings["kinds"], key=settings["kind"].__contains__):  # those that were trained count
+    for name in sorted(settings["kinds"], key=settings["kind"].__contains__):  # kinds that were trained take precedence
         by_argument |= {key: value for key, value in settings["kinds"][name].items() if key not in OF_THE_KIND}
     trained = [settings["kinds"][name].items() for name in settings["kind"]]
     if any(by_argument.get(key, value) != value for items in trained for key, value in items):

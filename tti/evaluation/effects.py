@@ -16,7 +16,7 @@ AT_ONCE = 128  # neurons whose logits are held at a time
 class Effects(SitePart):
     """Direct logit attribution: a neuron's output direction through the final LayerNorm's gain and the head.
 
-    Rows of the head that stand for no token (a vocabulary padded to a round number) are left out.
+    Rows of the head without a token (a vocabulary padded to a round number) are left out.
 
     Only the direct path counts; the effect through later layers is measured by ``causality``. LayerNorm removes the
     direction's mean and divides by a standard deviation, taken here as 1, so figures are comparable only within a

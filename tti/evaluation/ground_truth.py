@@ -43,7 +43,7 @@ class GroundTruth(SitePart):
 
     ``f1`` is the mean of that over values. ``f1_above_chance`` rescales it so that a detector that always says yes (F1
     = 2p / (1 + p) at base rate p) scores 0. ``coverage`` is the fraction of values with a held-out F1 of at least
-    ``covered``. ``gap`` is a neuron's normalised information I(A; F) / H(F) about its best factor minus that about its
+    ``covered``. ``gap`` is a neuron's normalized information I(A; F) / H(F) about its best factor minus that about its
     second best, averaged over neurons (like MIG of Chen et al. 2018, but per neuron; A binned, with Miller-Madow bias
     correction). ``matched_correlation`` is the mean absolute correlation of value indicators and neurons under the best
     one-to-one assignment.

@@ -23,7 +23,7 @@ SPLIT, CONTROL, TOKENS = 1, 2, 3  # streams of random numbers
 class Probes(Part):
     """Probes at each site for the tasks of a source of labels, trained on some stories and tested on others.
 
-    *Dense*: a multinomial logistic regression on all neurons, standardised on the training stories.
+    *Dense*: a multinomial logistic regression on all neurons, standardized on the training stories.
 
     ``accuracy`` is the fraction of correct predictions; ``macro_f1`` the mean of F1 over classes.
     ``accuracy_above_type`` subtracts ``type_accuracy``, the accuracy of predicting from the input token: the most
@@ -35,7 +35,7 @@ class Probes(Part):
     frequencies of the classes.
 
     *k-sparse* (after Gurnee et al. 2023, arXiv:2305.01610): for each class against all others, a logistic regression on
-    the k neurons with the largest absolute mean difference of standardised activations (F-statistics give the same
+    the k neurons with the largest absolute mean difference of standardized activations (F-statistics give the same
     order).
 
     ``sparse_<k>_f1`` is the mean of F1 over classes. Theirs weights both sides equally and cuts at 0; ours cuts where
@@ -43,7 +43,7 @@ class Probes(Part):
     predicting the class.
 
     How it can be gamed: accuracy is high wherever the input token can be read off, even in random networks. A dense
-    probe is invariant under rotation (up to standardisation and the penalty), a sparse one is not. Mean differences
+    probe is invariant under rotation (up to standardization and the penalty), a sparse one is not. Mean differences
     select redundant neurons: five may know no more than one.
 
     Memory: ``2 tokens x width`` bytes per site.

@@ -49,7 +49,7 @@ class SAEQuality(SitePart):
         sites: globs.
         layers: number of the matching layers to use, evenly spaced; 1 is the middle one, None all.
         kind: names of the kinds to train (``tti.autoencoders.kinds``).
-        seeds: seeds of their initialisation.
+        seeds: seeds of their initialization.
         expansion: latents divided by the site's width.
         dead_after: training tokens without firing after which a latent counts as dead and is revived.
         tokens: tokens of randomly drawn whole stories of the training split to train on.

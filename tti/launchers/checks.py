@@ -74,7 +74,7 @@ def _not_begun_here(job: Job) -> None:
     if status in ("unfinished", "failed") and not job.calls.any and job.run.last_checkpoint:
         raise ValueError(
             f"{job.folder} holds a run that was begun on this machine and is {status}. Finish it here with another "
-            "launcher, move it away, or give this one a name of its own (name=...)"
+            "launcher, move it away, or use another name (name=...)"
         )
 
 
@@ -88,8 +88,8 @@ def to_be_started(absent: Sequence[Job], calls: Mapping[Job, Call], cloud: Cloud
     if absent and other:
         app, job = next(iter(other.items()))
         raise ValueError(
-            f"the job of {job.folder} is under way with other code than this machine's ({app}, here {cloud.app}), and "
-            f"{len(absent)} jobs of this sweep are still to be started. Let it finish with the code that started it, "
+            f"the job of {job.folder} is running with other code than this machine's ({app}, here {cloud.app}), and "
+            f"{len(absent)} jobs of this sweep have not been started. Let it finish with the code that started it, "
             "or stop it: hydra.launcher.cancel=true"
         )
 
@@ -108,8 +108,8 @@ def _same_under_way(job: Job) -> None:
         if call.identity != job.identity:
             raise ValueError(
                 f"{job.folder} belongs to a job of another configuration, started {call.at} and not known to have "
-                "ended. Give this one a name of its own (name=...), or stop the other with the command that started it "
-                "and hydra.launcher.cancel=true"
+                "ended. Use another name (name=...), or stop that job with the command that started it and "
+                "hydra.launcher.cancel=true"
             )
 
 
@@ -117,9 +117,9 @@ def _no_unknown_call(job: Job, cloud: Cloud) -> None:
     begun = f"{job.remote}/progress.json"
     if not job.calls.any and cloud.read(begun) is not None and cloud.read(f"{job.remote}/summary.json") is None:
         raise ValueError(
-            f"tti-checkpoints:{job.remote} holds a run that has begun, by a call that nobody knows: it may be under "
-            "way. `modal app list` shows what is, `modal app stop APP` stops all jobs of an app. When none is, this "
-            f"one goes on after `modal volume rm tti-checkpoints {begun}`"
+            f"tti-checkpoints:{job.remote} holds a run that was begun by an unknown call and may be running. "
+            "`modal app list` shows what runs; `modal app stop APP` stops all jobs of an app. If nothing runs, this "
+            f"job can start after `modal volume rm tti-checkpoints {begun}`"
         )
 
 

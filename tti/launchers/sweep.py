@@ -69,14 +69,17 @@ class Sweep:
             except NoAnswerError as error:
                 unanswered.append(f"  {job.name}: {error}")
         _say(f"stopped {stopped} jobs; what they saved stays in tti-checkpoints, and the same command without")
-        _say("hydra.launcher.cancel=true goes on from there")
+        _say("hydra.launcher.cancel=true continues from there")
         if unanswered:
             _say(
                 "\n".join(
-                    [f"error: Modal did not answer for {len(unanswered)} jobs, which may go on and cost:", *unanswered]
+                    [
+                        f"error: Modal did not answer for {len(unanswered)} jobs, which may still run and cost money:",
+                        *unanswered,
+                    ]
                 )
             )
-            _say(f"Give the command again, or stop everything of this code: modal app stop {self.cloud.app}")
+            _say(f"Repeat the command, or stop all jobs of this code: modal app stop {self.cloud.app}")
         raise Leave(1 if unanswered else 0)
 
     def _run(self, jobs: Sequence[Job]) -> dict[Job, Outcome]:
@@ -142,7 +145,7 @@ class Sweep:
                 unanswered + 1 if all(look.status == "waiting" and look.error for look in looks.values()) else 0
             )
             if unanswered == 1:
-                board.say(f"Modal does not answer ({looks[waiting[0]].error}); the jobs go on, waiting for it")
+                board.say(f"Modal does not answer ({looks[waiting[0]].error}); the jobs keep running; waiting for it")
             if unanswered >= self.options.patience:
                 raise NoAnswerError(looks[waiting[0]].error)
             if len(outcomes) < len(jobs):
@@ -191,11 +194,11 @@ class Sweep:
     def _left(self, code: int) -> Leave:
         command = f"python -m tti.train {shlex.join(sys.argv[1:])}"
         if any(job.calls.open for job in self.jobs):
-            _say("The jobs go on at Modal without this machine, and cost. The same command follows them again:")
+            _say("The jobs keep running at Modal without this machine, and cost money. Repeat this command to follow:")
             _say(f"  {command}")
             _say(f"To stop them:\n  {command} hydra.launcher.cancel=true")
         else:
-            _say("No job of this sweep is under way.")
+            _say("No job of this sweep is running.")
         return Leave(code)
 
 

@@ -32,7 +32,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append ``metrics`` at an optimiser ``step``."""
+        """Append ``metrics`` at an optimizer ``step``."""
         append_line(self.path, {"step": step, **metrics})
 
     @rank_zero_only

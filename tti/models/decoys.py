@@ -92,7 +92,7 @@ class WithDecoys(FeedForward):
 class DecoyMLP(WithDecoys):
     """A dense MLP with decoys that ``regularizer=decoys`` can train; no other gradient reaches them.
 
-    The decoys are optimised and clipped separately, so the rest of the network trains exactly as with a dense MLP, to
+    The decoys are optimized and clipped separately, so the rest of the network trains exactly as with a dense MLP, to
     the last digit.
 
     Args:

@@ -19,7 +19,7 @@ from tti.models.symmetry import folded, neutral
 from tti.models.taps import Recorder, Tap, kind_of, no_tap, scoped
 
 INIT_STD = 0.02  # GPT-2's
-BASE_WIDTH = 384  # of the base model, where both initialisation rules agree
+BASE_WIDTH = 384  # of the base model, where both initialization rules agree
 
 
 class Attention(nn.Module):
@@ -219,7 +219,7 @@ class GPT(Network):
     def _mlps(self) -> Iterator[FeedForward]:
         return (block.mlp for block in self._blocks)
 
-    # -- initialisation ---------------------------------------------------------------------------------------------
+    # -- initialization ---------------------------------------------------------------------------------------------
 
     def _initialise(self, std: float) -> None:
         """Draw all weights in three rounds, so that the weights shared with a dense model start equal under any MLP."""

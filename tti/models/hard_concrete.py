@@ -18,7 +18,7 @@ class HardConcreteGates(nn.Module):
     """Hard-concrete gates (Louizos, Welling & Kingma 2018, equations 10 to 13), independent of the input.
 
     A gate is ``clamp(stretch(sigmoid((logit(u) + log_alpha) / beta)), 0, 1)`` with ``u`` uniform, drawn once per
-    optimiser step for all its tokens (the paper draws once per data point or mini-batch). In evaluation it is
+    optimizer step for all its tokens (the paper draws once per data point or mini-batch). In evaluation it is
     ``clamp(stretch(sigmoid(log_alpha)), 0, 1)``, which is exactly 0 below ``log_alpha = -2.398``.
 
     Args:
@@ -36,7 +36,7 @@ class HardConcreteGates(nn.Module):
         self.optimizer_settings = {"lr": learning_rate, "weight_decay": 0.0}
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draw the noise of one optimiser step."""
+        """Draw the noise of one optimizer step."""
         uniform = torch.rand(len(self.noise), generator=generator)
         self.noise.copy_(uniform.logit(eps=1e-6), non_blocking=True)
 

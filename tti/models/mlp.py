@@ -18,7 +18,7 @@ from tti.models.symmetry import InapplicableError, folded
 from tti.models.taps import Tap
 
 Draw = tuple[Tensor, float]
-"""A weight and the standard deviation of its normal initialisation."""
+"""A weight and the standard deviation of its normal initialization."""
 
 
 class Draws(NamedTuple):
@@ -58,7 +58,7 @@ class FeedForward(nn.Module, ABC):
 
     @abstractmethod
     def draws(self, std: float, residual_std: float) -> Draws:
-        """Initialisation: ``residual_std`` for matrices that write into the residual stream, ``std`` for the rest."""
+        """Initialization: ``residual_std`` for matrices that write into the residual stream, ``std`` for the rest."""
 
     @property
     @abstractmethod

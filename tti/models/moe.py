@@ -39,7 +39,7 @@ def products(
     """``weight[g] @ row`` for the rows of each group ``g``.
 
     In bfloat16 on a GPU this is one kernel. Otherwise it is one product per group, which needs the group sizes on the
-    host: free on a CPU, one synchronisation on a GPU.
+    host: free on a CPU, one synchronization on a GPU.
     """
     device = rows.device.type
     if device == "meta":  # shapes only
@@ -70,7 +70,7 @@ class Visits:
 
     @classmethod
     def of(cls, chosen: Int[Tensor, "token k"], experts: int) -> "Visits":
-        """Sort the visits, stably and without synchronisation."""
+        """Sort the visits, stably and without synchronization."""
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         expert = flat[order]

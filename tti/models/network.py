@@ -150,7 +150,7 @@ class Reparametrizable(Protocol):
     """A network that can be rewritten in place without changing its logits.
 
     If the network lacks the symmetry, the method raises :class:`~tti.models.symmetry.InapplicableError` with the
-    reason, before changing anything. Hooks and optimisers that hold references to parameters do not survive a change.
+    reason, before changing anything. Hooks and optimizers that hold references to parameters do not survive a change.
     """
 
     def permute_hidden(self, generator: torch.Generator) -> None:

@@ -43,7 +43,7 @@ class Router(nn.Module, ABC):
             raise ValueError(f"top_k={top_k} experts per token, but experts={experts}")
         if top_k == 1 < experts and self.learns_from_the_loss:
             raise ValueError(
-                f"top_k=1 of experts={experts}: gates are normalised over the chosen experts, so a single gate is "
+                f"top_k=1 of experts={experts}: gates are normalized over the chosen experts, so a single gate is "
                 "always 1 and the loss does not train the router; use 2 or more"
             )
         self.top_k = top_k
@@ -129,7 +129,7 @@ class FromPools(Router):
     sizes: Tensor
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draw the pool sizes of one optimiser step, indexed by a story's position in its micro-batch."""
+        """Draw the pool sizes of one optimizer step, indexed by a story's position in its micro-batch."""
         sizes = torch.randint(self.top_k, self.experts + 1, (POOLS,), generator=generator)
         self.sizes.copy_(sizes, non_blocking=True)
 

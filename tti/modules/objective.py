@@ -46,12 +46,12 @@ class Objective:
         self._drawing = [(name, part) for name, part in parts.named_modules() if isinstance(part, Drawing)]
 
     def draw(self, step: int) -> None:
-        """Have every module that needs random numbers draw those of an optimiser step."""
+        """Have every module that needs random numbers draw those of an optimizer step."""
         for name, part in self._drawing:
             part.draw(torch.Generator().manual_seed(int(digest(f"{self.seed}/{name}/{step}"), 16)))
 
     def coefficients(self, progress: float) -> dict[str, float | Tensor]:
-        """Each regularizer's coefficient after a fraction ``progress`` (0 to 1) of the optimiser steps."""
+        """Each regularizer's coefficient after a fraction ``progress`` (0 to 1) of the optimizer steps."""
         return {name: weighting.coefficient(progress) for name, weighting in self.weightings.items()}
 
     def total(self, loss: Tensor, step: Step, coefficients: Coefficients) -> tuple[Tensor, dict[str, Tensor]]:
@@ -76,7 +76,7 @@ class Objective:
 
         Args:
             run: one forward pass, which returns the task's loss, and the step with the activations of ``sites``.
-            progress: fraction of the optimiser steps done.
+            progress: fraction of the optimizer steps done.
             mean: averages a scalar over all processes. Gradients cover this process's micro-batch only.
         """
         together = f"reg_to_{self.loss}_grad_ratio"

@@ -7,7 +7,7 @@ import torch
 
 @runtime_checkable
 class Drawing(Protocol):
-    """A module that needs random numbers, drawn once per optimiser step.
+    """A module that needs random numbers, drawn once per optimizer step.
 
     The generator is on the CPU and a pure function of the run's seed, the module's name and the step. No two modules
     share one, and a resumed run, every process and every micro-batch draw the same numbers.
@@ -19,7 +19,7 @@ class Drawing(Protocol):
 
 @runtime_checkable
 class Tuned(Protocol):
-    """A module whose parameters have their own optimiser settings, and are clipped separately.
+    """A module whose parameters have their own optimizer settings, and are clipped separately.
 
     ``optimizer_settings`` holds the settings that differ, such as ``{"lr": 0.05, "weight_decay": 0.0}``; the schedule's
     factor applies to them too.

@@ -45,19 +45,19 @@ class Task(LightningModule, ABC):
     gives ``loss``). The training command reads its ``net``, ``journal`` and ``validated_step``, and sets its
     ``identity``.
 
-    :meth:`take` is one optimiser step; Lightning's hooks go through the same methods. A task with a second optimiser
-    overrides :meth:`end_step`, and keeps that optimiser's state in a module's extra state.
+    :meth:`take` is one optimizer step; Lightning's hooks go through the same methods. A task with a second optimizer
+    overrides :meth:`end_step`, and keeps that optimizer's state in a module's extra state.
 
     Args:
         net: the network.
         regularizers: regularizers by the name under which they are logged.
         weightings: for each regularizer, by name, the weighting that sets its coefficient.
         metrics: interpretability metrics of every validation by name, whatever is trained on.
-        constraints: projections of weights after each optimiser step by name, applied in this order.
-        optimizer: makes the optimiser from parameter groups.
-        schedule: makes the learning-rate schedule from the optimiser and the number of steps.
+        constraints: projections of weights after each optimizer step by name, applied in this order.
+        optimizer: makes the optimizer from parameter groups.
+        schedule: makes the learning-rate schedule from the optimizer and the number of steps.
         seed: seed for modules that draw random numbers (``tti.modules.protocols.Drawing``).
-        grad_ratio_every: optimiser steps between measurements of gradient ratios; each costs about one step for the
+        grad_ratio_every: optimizer steps between measurements of gradient ratios; each costs about one step for the
             loss and one per regularizer.
         compile: whether to compile the network with ``torch.compile``.
 
@@ -138,11 +138,11 @@ class Task(LightningModule, ABC):
         clip: float | None,
         around_forward: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """One optimiser step over accumulated micro-batches, without Lightning.
+        """One optimizer step over accumulated micro-batches, without Lightning.
 
         Args:
             batches: the micro-batches.
-            optimizer: the optimiser from :meth:`configure_optimizers`.
+            optimizer: the optimizer from :meth:`configure_optimizers`.
             schedule: its schedule.
             clip: norm above which gradients are clipped; None for no limit.
             around_forward: context of each forward pass, such as autocast.
@@ -205,7 +205,7 @@ class Task(LightningModule, ABC):
         self.end_step(optimizer)
 
     def end_step(self, optimizer: Optimizer | LightningOptimizer) -> None:
-        """After the optimiser: free the gradients, which Lightning would keep, and project the weights."""
+        """After the optimizer: free the gradients, which Lightning would keep, and project the weights."""
         optimizer.zero_grad()
         progress = (self.trainer.global_step + 1) / self.trainer.max_steps  # the trainer counts the step only later
         for constraint in cast(Iterable[Constraint], self.constraints.values()):
@@ -213,7 +213,7 @@ class Task(LightningModule, ABC):
 
     @property
     def progress(self) -> float:
-        """Fraction of the optimiser steps done."""
+        """Fraction of the optimizer steps done."""
         return self.trainer.global_step / self.trainer.max_steps
 
     def measure_gradient_ratios(self, batch: Batch) -> dict[str, Tensor]:
@@ -321,7 +321,7 @@ class Task(LightningModule, ABC):
 
     def _report(self, values: dict[str, float]) -> None:
         self.journal.latest |= values
-        # For callbacks, because Lightning's own log() costs a millisecond per metric. Loggers need the optimiser step.
+        # For callbacks, because Lightning's own log() costs a millisecond per metric. Loggers need the optimizer step.
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)

@@ -14,7 +14,7 @@ from tti.step import Step
 class Regularizer(nn.Module, ABC):
     """One term of the objective, ``lambda * forward(step)``; ``tti.weightings`` sets lambda.
 
-    A regularizer may have parameters, which are optimised, clipped (separately from the model's) and checkpointed with
+    A regularizer may have parameters, which are optimized, clipped (separately from the model's) and checkpointed with
     the run. If it needs random numbers, it draws them in a method ``draw(generator)``
     (``tti.modules.protocols.Drawing``), so that adding it shifts no other random numbers.
 

@@ -17,14 +17,12 @@ class LoadBalance(Regularizer):
     """``E * sum_i f_i P_i`` per layer, averaged over layers (Fedus, Zoph & Shazeer 2022, "Switch Transformers", eq. 4).
 
     ``f_i`` is the share of assignments that expert ``i`` gets (over all top-k choices, so that they sum to 1), without
-    gradient; ``P_i`` is the mean router probability. 1 if both are even, ``E / k`` if all tokens choose the same ``k``
-    experts with certainty. Layers are not pooled before the product: each layer that collapses onto experts of its own
-    counts as collapsed.
+    gradient; ``P_i`` is the mean router probability. The penalty is 1 if both are even, and ``E / k`` if all tokens
+    choose the same ``k`` experts with certainty. It is computed over the tokens in the loss of one micro-batch of all
+    processes, and separately for each layer: layers that collapse onto different experts still count as collapsed.
 
-    Over the tokens in the loss of one micro-batch of all processes.
-
-    What games it: it is a product of means, so a router that is even on average and sends each kind of token to one
-    expert has 1. Over a batch of a single task it opposes specialization by task.
+    How it can be gamed: as a product of means, it is also 1 for a router that is even on average but sends each kind of
+    token to one expert. On a batch of a single task it opposes specialization by task.
 
     Raises:
         ValueError: a site is not a router's logits (``blocks.*.mlp.router_logits``).

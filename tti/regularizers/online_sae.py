@@ -40,7 +40,7 @@ class OnlineSAE(Regularizer):
         learning_rate: learning rate of the autoencoders, which are clipped separately.
         every: the autoencoders train in one of ``every`` steps on average, drawn at random. Above 1, several processes
             need ``trainer.strategy=ddp_find_unused_parameters_true``.
-        seed: seed of their initialisation, combined with the site's name.
+        seed: seed of their initialization, combined with the site's name.
 
     Raises:
         ValueError: ``expansion`` or ``every`` is out of range.

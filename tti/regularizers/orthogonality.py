@@ -27,7 +27,7 @@ class Orthogonality(PairRegularizer):
 
 
 class _MeanAbsCosine(Function):
-    """Value and gradient from one Gram matrix: two ``[token, width, width]`` products, no normalised activations."""
+    """Value and gradient from one Gram matrix: two ``[token, width, width]`` products, no normalized activations."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, acts: Float[Tensor, "token width"]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Statistics over the rows of all processes of an optimiser step, for penalties that are not linear in the rows."""
+"""Statistics over the rows of all processes of an optimizer step, for penalties that are not linear in the rows."""
 
 import torch
 from jaxtyping import Float

@@ -10,10 +10,11 @@ from tti.step import Step
 class RouterZ(ActivationRegularizer):
     """Mean over tokens of ``logsumexp(logits)**2`` (Zoph et al. 2022, "ST-MoE", eq. 5).
 
-    ``log(E)**2`` for logits of 0. A mean over rows, so that accumulation and several processes change nothing.
+    It is ``log(E)**2`` for logits of 0. As a mean over rows, it does not depend on accumulation or the number of
+    processes.
 
-    It limits the size of logits, not the balance between experts: subtracting a constant from all logits of a token
-    changes the penalty and not the routing.
+    It limits the size of the logits, not the imbalance between experts: subtracting a constant from all logits of a
+    token changes the penalty but not the routing.
     """
 
     def penalty(self, acts: Float[Tensor, "token expert"], step: Step) -> Float[Tensor, ""]:

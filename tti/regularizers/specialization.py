@@ -10,25 +10,24 @@ from tti.regularizers.base import ActivationRegularizer
 from tti.regularizers.processes import over_processes
 from tti.step import Step
 
-VALUES = 256  # of a label, at most
+VALUES = 256  # maximum number of values of a label
 
 
 class Specialization(ActivationRegularizer):
     """``H(E | T) = H(E) - I(E; T)`` in nats per layer, averaged over layers; ``I(E; T)`` is logged as ``information``.
 
-    ``E`` is the expert by the router's softmax over all experts, ``T`` the value of a label of the token in the loss
-    (its task): ``p(e, t)`` is the mean over tokens of ``p(e | token) * 1[label = t]``. ``log E`` for even routing, 0 if
-    the label decides the expert.
+    ``E`` is the expert, under the router's softmax over all experts; ``T`` is the value of a label of the token, such
+    as its task. ``p(e, t)`` is the mean of ``p(e | token) * 1[label = t]`` over the tokens in the loss of one
+    micro-batch of all processes. The penalty is the log of the number of experts for even routing, and 0 if the label
+    determines the expert.
 
-    Over the tokens in the loss of one micro-batch of all processes.
-
-    What games it: routing everything to one expert has 0 as well, which ``load_balance`` is there to prevent; read it
-    beside ``information``, which is 0 then. A router that only recognises how a task is written satisfies it too.
+    How it can be gamed: routing everything to one expert also gives 0. Combine it with ``load_balance``, and check
+    ``information``, which is then 0. A router that only recognizes how a task is phrased satisfies it too.
 
     Args:
         sites: globs; a router's logits.
         weight, warmup: see :class:`~tti.regularizers.base.Regularizer`.
-        label: its name among ``data.labels``; integers below 256.
+        label: name of the label, one of ``data.labels``; an array of integers below 256.
     """
 
     def __init__(self, sites: str | Iterable[str], weight: float, warmup: float, label: str) -> None:
@@ -46,7 +45,7 @@ class Specialization(ActivationRegularizer):
 def conditional_entropy(
     probability: Float[Tensor, "row expert"], label: Int[Tensor, "row"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """``H(E | T)`` and ``I(E; T)`` in nats."""
+    """``H(E | T)`` and ``I(E; T)`` in nats, over all processes."""
     table = probability.new_zeros(VALUES, probability.shape[1]).index_add(0, label, probability) / len(label)
     joint = over_processes(table, len(label))
     conditional = _entropy(joint.flatten()) - _entropy(joint.sum(1))
@@ -54,5 +53,5 @@ def conditional_entropy(
 
 
 def _entropy(probability: Float[Tensor, "value"]) -> Float[Tensor, ""]:
-    kept = probability.clamp_min(torch.finfo(probability.dtype).tiny)  # its gradient is 0 where nothing is
+    kept = probability.clamp_min(torch.finfo(probability.dtype).tiny)  # the gradient is 0 at zeros
     return torch.special.entr(kept).sum()

@@ -93,7 +93,7 @@ def picture(cosine: np.ndarray) -> str:
 def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, Any]], str]:
     """The neurons of the last mapped layer in two dimensions, and a note on the method.
 
-    A neuron is represented by its standardised activations at the same fixed tokens in every run, so that all variants
+    A neuron is represented by its standardized activations at the same fixed tokens in every run, so that all variants
     share one map.
     """
     samples: dict[str, np.ndarray] = {}
@@ -117,7 +117,7 @@ def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, A
         for v, points in zip(samples, rows, strict=True)
     ]
     note = (
-        f"{method} of the neurons of {mapped}, one seed of each variant, by their standardised activations at "
+        f"{method} of the neurons of {mapped}, one seed of each variant, by their standardized activations at "
         f"{len(first):,} tokens that all runs share; at most {MOST_MAPPED} neurons per variant. Distances between "
         "groups mean little."
     )

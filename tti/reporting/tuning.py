@@ -15,28 +15,28 @@ COLUMNS = ["variant", "knob", "value", "val_loss", "steps"]
 
 
 def finding(selection: Selection) -> list[Found]:
-    """The curve of each tuned variant over its grid, beside the value that the runs were trained with."""
+    """The curve of each tuned variant over its grid, and the value that the runs were trained with."""
     rows = [row for folder, runs in _by_folder(selection).items() for row in _rows(selection, runs, read(folder))]
     if not rows:
         return []
     note = (
-        "Final validation loss (nats) of one run for each value, on a seed that no result uses; the lowest decides. "
-        "*Trained with*: the value in the configuration of the runs above. A variant that is not in this table takes "
-        "the value of another strength of its method."
+        "Final validation loss (nats) of one run per value, with a seed that no result uses; the lowest is chosen. "
+        "*Trained with*: the value in the configuration of the runs above. A variant without a row in this table uses "
+        "the value tuned for another strength of its method."
     )
     header = ["variant", "knob", "tuned", "loss", "grid", "steps", "trained with"]
     return [Found("Tuning", [note], Rows(header, rows, sortable=False), folded=True)]
 
 
 def untuned(selection: Selection) -> str:
-    """That no tuning was found for any of the runs; empty if there is one."""
+    """A note that the runs were not tuned; empty if there is a tuning."""
     if any(len(read(folder)) for folder in _by_folder(selection)):
         return ""
-    return "learning rates: as configured; there is no `tuning.csv` beside the runs (`python -m tti.tune`)"
+    return "learning rates: as configured; there is no `tuning.csv` in the folder of the runs (`python -m tti.tune`)"
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """``tuning.csv`` of an experiment's folder; empty where there is none, or where it is no such table."""
+    """``tuning.csv`` of an experiment's folder; empty if there is none or it is not such a table."""
     try:
         table = pd.read_csv(folder / "tuning.csv", dtype={"variant": str, "knob": str})
         return table[COLUMNS].astype({"value": float, "val_loss": float, "steps": int})

@@ -35,7 +35,7 @@ class Weighting(nn.Module, ABC):
         """
 
     def coefficient(self, progress: float) -> float | Tensor:
-        """The factor on the penalty after a fraction ``progress`` (0 to 1) of the optimiser steps."""
+        """The factor on the penalty after a fraction ``progress`` (0 to 1) of the optimizer steps."""
         return self.full() * min(1.0, progress / self.warmup if self.warmup else 1.0)
 
     @abstractmethod
@@ -46,4 +46,4 @@ class Weighting(nn.Module, ABC):
         """Observe ``|grad(penalty)| / |grad(cross-entropy)|``, unweighted, every ``task.grad_ratio_every`` steps."""
 
     def observe_validation(self, step: int, steps: int, loss: float) -> None:
-        """Observe the validation loss in nats after ``step`` of ``steps`` optimiser steps."""
+        """Observe the validation loss in nats after ``step`` of ``steps`` optimizer steps."""

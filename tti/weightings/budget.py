@@ -14,7 +14,7 @@ LARGEST_ERROR = 1.0  # in budgets; larger errors carry no more information
 class Budget(GradientRatio):
     """The largest lambda whose validation loss stays at most ``nats`` above the baseline's at the same step.
 
-    Minimising the penalty subject to ``loss - baseline <= nats`` has a Lagrangian whose multiplier is ``1 / lambda``.
+    Minimizing the penalty subject to ``loss - baseline <= nats`` has a Lagrangian whose multiplier is ``1 / lambda``.
     It is adapted by dual ascent in the logarithm. With ``spent`` the difference in validation loss and ``dt`` the
     fraction of training since the last validation, each validation sets
 
