@@ -1,4 +1,4 @@
-"""What is missing or wrong is said, and the rest is reported."""
+"""Missing or wrong input is reported, and the rest of the report is written."""
 
 import json
 import math
