@@ -1,4 +1,4 @@
-"""The evaluation folder: reading returns what was written, and reports everything wrong with it."""
+"""The evaluation folder: what is written is read, and whatever is wrong with it is said."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""A worker of a sweep ends with the sweep."""
+"""A worker of a sweep ends with it."""
 
 import os
 import subprocess

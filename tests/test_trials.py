@@ -1,4 +1,4 @@
-"""The evaluation of tuning trials, without training."""
+"""What a tuning makes of its trials, without training."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ceilings: the best scores from one token, from two, and from the whole context."""
+"""Ceilings: what is known from one token, from two, and from everything."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""`--help` of every command, and a scaled-down version of the README's first run."""
+"""`--help` of every command, and a README's first run, scaled down."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The notebook runs offline from its first cell to its last."""
+"""The notebook runs from its first cell to its last, offline."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Tuning through the real command line: the grid, its extension, its tables, and the sweep that uses them."""
+"""Tuning through the real command line: the grid, its widening, its tables, and the sweep that takes them."""
 
 import csv
 
@@ -30,7 +30,7 @@ def test_a_tuning_widens_its_grid_at_the_edge_resumes_and_gives_the_sweep_what_i
     assert 0 < len(find(tmp_path / "runs" / "demo-tuning")) < 6
     done = tti(*GRID, module="tti.tune").ok()
     rows = table(tmp_path)
-    # With only ten steps the largest rate wins, so the grid of three has been extended by one.
+    # Ten steps are so few that the largest rate wins: the grid of three has grown by one beyond it.
     assert {
         row["variant"]: sorted(float(r["value"]) for r in rows if r["variant"] == row["variant"]) for row in rows
     } == {
@@ -44,7 +44,7 @@ def test_a_tuning_widens_its_grid_at_the_edge_resumes_and_gives_the_sweep_what_i
     assert "hydra.sweeper.tuned=" in done.output
 
     before = (tmp_path / "runs" / "demo" / "tuning.csv").read_bytes()
-    tti(*GRID, module="tti.tune").ok()  # everything exists: the same table, without training
+    tti(*GRID, module="tti.tune").ok()  # all is there: the same table, without training
     assert (tmp_path / "runs" / "demo" / "tuning.csv").read_bytes() == before
 
     tti("-m", *TINY, "variant=topk", "seed=42", "hydra.sweeper.tuned=runs/demo/tuning.yaml", "name=taken").ok()
@@ -80,4 +80,4 @@ def test_a_tuning_that_makes_no_sense_is_refused_before_anything_is_trained(tti,
 def test_a_sweep_refuses_a_table_that_lacks_its_method(tti, tmp_path):
     (tmp_path / "tuning.yaml").write_text("baseline: [optimizer.lr=0.01]\n")
     output = tti("-m", *TINY, "variant=baseline,topk", "hydra.sweeper.tuned=tuning.yaml").output
-    assert "has no row for topk" in output
+    assert "has nothing for topk" in output

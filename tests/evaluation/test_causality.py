@@ -1,4 +1,4 @@
-"""Ablation equals running the network without one neuron at a time; specificity is checked by hand."""
+"""Ablation: equal to running the network without one neuron at a time; specificity by hand."""
 
 import numpy as np
 import pytest

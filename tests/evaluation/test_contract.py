@@ -1,4 +1,4 @@
-"""Properties of every configured part, whatever it measures."""
+"""What holds for every part of the configuration, whatever it measures."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""A user's own MLP, in a file outside the package."""
+"""An MLP of a user's own, in a file of its own."""
 
 from tti.models.mlp import DenseMLP
 
 
 class Forgetful(DenseMLP):
-    """Keeps state where neither checkpoints nor exports see it."""
+    """Keeps what it needs where no checkpoint and no export sees it."""
 
     scale = 1.0
 

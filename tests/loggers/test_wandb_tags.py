@@ -1,4 +1,4 @@
-"""The tags by which W&B runs can be filtered."""
+"""What W&B runs are filtered by."""
 
 from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""Mixtures of experts, compared with loops over single tokens."""
+"""Mixtures of experts beside loops that do the same token by token."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def inputs(tokens=40, seed=1):
 
 
 def loop(mlp, x):
-    """The formula, computed token by token."""
+    """Every token by itself, as the formula says."""
     rows = []
     for token in x:
         logits = mlp.router.score(token)
@@ -264,9 +264,11 @@ def test_a_network_with_pools_remembers_no_keys_and_decodes_as_it_predicts(make_
 # -- in training ------------------------------------------------------------------------------------------------------
 
 
-def test_it_can_be_looked_through_before_there_are_numbers(compose):
+@pytest.mark.parametrize("router", ["token", "group", "pools"])
+def test_it_can_be_looked_through_before_there_are_numbers(compose, router):
+    overrides = ["model=tiny", "model/mlp=moe", f"model/mlp/router={router}", "model.vocab_size=30"]
     with torch.device("meta"):
-        net = instantiate(compose("model=tiny", "model/mlp=moe", "model.vocab_size=30").model)
+        net = instantiate(compose(*overrides).model)
         assert net.sites["blocks.1.mlp.post"].width == 8 * 2 * 64
     dense = 2 * 64 * 4 * 64
     assert net.blocks[0].mlp.weights_per_token == dense + 8 * 64  # the router's

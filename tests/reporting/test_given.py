@@ -1,4 +1,4 @@
-"""Run folders from other people: their content is text and cannot act."""
+"""Run folders of other people: what they say is text, and stays in its place."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Figures contain the given values; their look needs human judgement."""
+"""Figures hold what they are given. How they look is for people to judge."""
 
 import math
 

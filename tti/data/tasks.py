@@ -46,6 +46,7 @@ QUERIES: Final = {  # task -> fact -> question
 TASKS: Final = tuple(QUERIES)
 WORDS: Final = {"answer": "noun_singular", "three": "determiner", "if": "conjunction", "how": "adverb"}
 MARKED: Final = 2  # last tokens of an item: the mark, from which the answer is predicted, and the answer
+ASKED: Final = 7  # tokens of a question, before the mark
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class TaskGrammar(StoryGrammar):
 
     def __init__(self) -> None:
         known = words()
-        super().__init__({**rules(), **task_rules()}, Words(known.roles | WORDS, known.verbs, known.categories))
+        super().__init__({**rules(), **task_rules()}, Words({**known.roles, **WORDS}, known.verbs, known.categories))
 
     def item(self, index: int, seed: int, task: str, training: bool = False) -> Item:
         """The item of a task with this index in the stream of this seed; deterministic.
@@ -115,9 +116,9 @@ def task_rules() -> dict[str, Sequence[str]]:
 class GrammarTasks(GrammarCorpus):
     """Items of the tasks in random order; only the answers and the end-of-text tokens after them enter the loss.
 
-    Arrays parallel to the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``task`` is
-    the number of the task; ``facts`` are the factors of the passage. Some pairs of hero and place occur only in
-    validation and test.
+    Arrays parallel to the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``question``
+    is 1 at the question and the mark; ``task`` is the number of the task; ``facts`` are the factors of the passage.
+    Some pairs of hero and place occur only in validation and test.
 
     Args:
         train, validation, test: number of items of each split; None for no test split.
@@ -163,13 +164,16 @@ class GrammarTasks(GrammarCorpus):
         draw = random.Random(f"task/{seed}/{index}")
         (task,) = draw.choices(range(len(TASKS)), list(self.weights.values()))
         item = self.grammar.item(index, seed, TASKS[task], training)
-        return encoded(item.tokens, len(item.tokens) - MARKED, task) | {"facts": item.factors}
+        mark = len(item.tokens) - MARKED
+        return encoded(item.tokens, mark - ASKED, mark, task) | {"facts": item.factors}
 
 
-def encoded(tokens: np.ndarray, mark: int, task: int) -> dict[str, np.ndarray]:
-    """The arrays of an item whose answer begins after the token at ``mark``."""
-    predicting = (np.arange(len(tokens)) >= mark).astype(np.uint8)
-    return {"tokens": tokens, "answer": predicting, "task": np.full(len(tokens), task, np.uint8)}
+def encoded(tokens: np.ndarray, question: int, mark: int, task: int) -> dict[str, np.ndarray]:
+    """The arrays of an item whose question begins at the token ``question`` and whose answer after ``mark``."""
+    place = np.arange(len(tokens))
+    arrays = {"answer": place >= mark, "question": (question <= place) & (place <= mark)}
+    whole = {name: array.astype(np.uint8) for name, array in arrays.items()}
+    return {"tokens": tokens, **whole, "task": np.full(len(tokens), task, np.uint8)}
 
 
 def require_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:

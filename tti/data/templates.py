@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How words are written at one place: the speaker, whether a space is omitted, whether to capitalize."""
+    """How words are written at one place: the speaker, whether a space is omitted, whether to capitalise."""
 
     voice: str = "narration"
     glued: bool = False

@@ -67,6 +67,21 @@ class StorySet:
         self.members: Int[np.ndarray, "story"] = np.arange(len(self.packed))
 
     @property
+    def scored(self) -> np.ndarray | None:
+        """The packed array that is nonzero at tokens in the loss; None if all are."""
+        return self._stories.scored
+
+    @property
+    def group(self) -> Int[np.ndarray, "story"] | None:
+        """The group of each story of the packed split (``Stories.group``); None without groups."""
+        return self._stories.group
+
+    @cached_property
+    def label_values(self) -> dict[str, tuple[str, ...]]:
+        """Names of the values of each integer label that batches carry (``data.labels``)."""
+        return self._data.label_values()
+
+    @property
     def lengths(self) -> Int[np.ndarray, "story"]:
         """Number of tokens of each story, whether in the loss or not."""
         return self._stories.lengths[self.members]

@@ -1,7 +1,7 @@
 """Text generation: sampling token by token, or greedy decoding of many prompts at once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -47,7 +47,13 @@ def _draw(logits: Float[Tensor, "type"], temperature: float, top_k: int, generat
 
 
 @torch.no_grad()
-def greedy(net: Network, prompts: Sequence[Sequence[int]], end: int, limit: int) -> list[list[int]]:
+def greedy(
+    net: Network,
+    prompts: Sequence[Sequence[int]],
+    end: int,
+    limit: int,
+    group: Int[Tensor, "prompt"] | None = None,
+) -> list[list[int]]:
     """The greedy continuation of each prompt: the most probable token, repeatedly.
 
     A continuation stops before ``end`` (which is not returned), after ``limit`` tokens, or at the end of the network's
@@ -57,13 +63,17 @@ def greedy(net: Network, prompts: Sequence[Sequence[int]], end: int, limit: int)
         net: the network, in evaluation mode. If its attention is the layout's, keys and values are cached, so that a
             step costs one token per prompt; other networks re-run every story.
         prompts: token ids of each prompt, at least one, of any length.
+        end: token that ends a text.
+        limit: maximum number of tokens per continuation.
+        group: of each prompt (``Stories.group``), for networks that route by it.
     """
     stories = [list(prompt) for prompt in prompts]
     room = [min(len(prompt) + limit, net.context) for prompt in prompts]
     going = [i for i, story in enumerate(stories) if len(story) < room[i]]
     cache = Cache(len(stories), max(room, default=0)) if net.attends_by_layout else None
     while going:
-        logits = _new(net, stories, going, cache) if cache else _whole(net, [stories[i] for i in going])
+        of = None if group is None else group[going]
+        logits = _new(net, stories, going, cache, of) if cache else _whole(net, [stories[i] for i in going], of)
         for i, token in zip(list(going), logits.argmax(-1).tolist(), strict=True):
             if token != end:
                 stories[i].append(token)
@@ -72,18 +82,24 @@ def greedy(net: Network, prompts: Sequence[Sequence[int]], end: int, limit: int)
     return [story[len(prompt) :] for story, prompt in zip(stories, prompts, strict=True)]
 
 
-def _whole(net: Network, stories: Sequence[Sequence[int]]) -> Float[Tensor, "story vocab"]:
+def _whole(
+    net: Network, stories: Sequence[Sequence[int]], group: Int[Tensor, "story"] | None = None
+) -> Float[Tensor, "story vocab"]:
     """Next-token logits after each story's last token."""
     lengths = [len(story) for story in stories]
-    return _last(net, stories, Separate.of(lengths))
+    return _last(net, stories, replace(Separate.of(lengths), group=group))
 
 
 def _new(
-    net: Network, stories: Sequence[Sequence[int]], going: Sequence[int], cache: "Cache"
+    net: Network,
+    stories: Sequence[Sequence[int]],
+    going: Sequence[int],
+    cache: "Cache",
+    group: Int[Tensor, "story"] | None,
 ) -> Float[Tensor, "story vocab"]:
     """The same for the stories ``going``, computed from the tokens that the cache has not seen."""
     new = [stories[i][cache.sizes[i] :] for i in going]
-    return _last(net, new, cache.longer(going, [len(tokens) for tokens in new]))
+    return _last(net, new, replace(cache.longer(going, [len(tokens) for tokens in new]), group=group))
 
 
 def _last(net: Network, tokens: Sequence[Sequence[int]], layout: Stories) -> Float[Tensor, "story vocab"]:

@@ -1,4 +1,4 @@
-"""Routers, which decide which experts of a mixture process a token, and with which weights (``tti.models.moe``)."""
+"""Routers: which experts of a mixture process a token, and with which weights (``tti.models.moe``)."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -155,5 +155,5 @@ def sums_so_far(values: Float[Tensor, "token n"], positions: Int[Tensor, "token"
 
 def story_of(layout: Stories) -> Int[Tensor, "token"]:
     """The index of each token's story."""
-    lengths = torch.tensor(layout.lengths)
+    lengths = torch.tensor(layout.lengths, device="cpu")  # where their sum is known
     return torch.repeat_interleave(lengths).to(layout.positions.device, non_blocking=True)

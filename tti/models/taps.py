@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # so that site names can be matched without importing torch
+if TYPE_CHECKING:  # names are chosen also where nothing else needs torch
     from torch import Tensor
 
 Tap = Callable[[str, "Tensor"], "Tensor"]
@@ -41,9 +41,9 @@ class Scoped:
 
 
 def hears(tap: Tap, site: str) -> bool:
-    """Whether a tap uses the activation at ``site``; if not, costly layouts of the activation are skipped.
+    """Whether a tap uses the activation at ``site``: if not, an activation that is costly to lay out is not made.
 
-    A tap may define this in a method ``hears(site)``; without the method it is assumed to use every site.
+    A tap says so in a method ``hears(site)``; one without the method is assumed to use every site.
     """
     says = getattr(tap, "hears", None)
     return tap is not no_tap if says is None else says(site)

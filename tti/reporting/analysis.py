@@ -70,7 +70,7 @@ class Analysis:
 
     @property
     def loss(self) -> str:
-        """Key of the loss that verdicts are based on."""
+        """The loss that decides."""
         return str(self.config.loss)
 
     @property

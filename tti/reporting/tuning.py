@@ -1,4 +1,4 @@
-"""The tuning of a sweep: the validation loss of each variant over the grid of `python -m tti.tune`."""
+"""A sweep's tuning: the validation loss of each variant over the grid that `python -m tti.tune` tried."""
 
 import math
 from collections.abc import Sequence

@@ -25,13 +25,13 @@ class Weighting(nn.Module, ABC):
         self.warmup = warmup
 
     def attach(self, config: DictConfig) -> None:
-        """Prepare for a training before it begins.
+        """Learn what is trained, before it begins.
 
         Args:
-            config: configuration of the whole training.
+            config: of the whole training.
 
         Raises:
-            ValueError: this weighting cannot be used in the training.
+            ValueError: this weighting cannot steer it.
         """
 
     def coefficient(self, progress: float) -> float | Tensor:

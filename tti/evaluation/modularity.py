@@ -1,0 +1,285 @@
+"""Modularity: which experts are used for which task, and what each task loses without each expert."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from tti.evaluation.base import Seen, SitePart, Subject, by_layer
+from tti.evaluation.stories import SEED, Chunk
+from tti.evaluation_folder import Array, Result
+from tti.models.network import Network
+from tti.models.taps import Tap, choose
+
+LOGITS, GATES, POST = "router_logits", "gates", "post"
+
+
+class Modularity(SitePart):
+    """Information between experts and tasks, and the ablation matrix, layer by layer.
+
+    **Information**, over a random sample of the tokens in the loss. ``E`` is an expert that a token is assigned to
+    (each of its ``k`` with weight ``1/k``), ``T`` the value of its label, ``V`` its token type. In nats:
+    ``expert_entropy`` H(E), ``router_entropy`` H(E | x), the mean entropy of the router's softmax; ``information``
+    I(E; T) and ``information_given_type`` I(E; T | V). Each information also as ``…_null``, its mean over permutations
+    of T among the tokens of a type, and ``…_excess``, the difference over H(T) (for I(E; T | V), over H(T | V)): 0 if
+    experts follow the token type only, 1 if they reveal the task where the type does not. ``…_p`` is the share of
+    permutations with as much. ``utilisation`` (task × expert) holds shares of a task's assignments, ``coactivation``
+    shares of tokens with both experts.
+
+    **Ablation matrix**, over whole stories of about ``ablation_tokens`` tokens: the mean change of a task's loss, in
+    nats, when one expert of one layer is ablated, in two ways. ``renormalised``: its gate is 0 and the other gates of
+    the token sum to 1. ``next``: the token goes to the expert with the next largest logit. Bootstrap standard errors
+    over stories stand beside (``…_error``). ``dominance``: one expert is assigned to each task, in the best way; the
+    mean over tasks of its change on that task less its mean change on the others. ``dominance_p`` is its p-value under
+    permutations of the tasks within each row.
+
+    **Controls**: ``blocks``, the same for random blocks of hidden neurons as large as an expert, set to 0. In a dense
+    network there is nothing else (``blocks`` of them); results for experts count only beyond them. The null is the
+    untrained network.
+
+    How it can be gamed: experts that follow how a task is written, or its position, have all the information that there
+    is; ``…_excess`` discounts the token type only. The matrix is in nats, so that whatever makes the network fragile
+    makes entries and dominance larger; the p-value does not follow scale. Redundant experts hide each other.
+
+    Args:
+        sites: globs; the hidden layers of MLPs.
+        label: an integer label with two values or more.
+        tokens: sampled for the information.
+        permutations: of both kinds.
+        ablation_tokens: tokens of the stories that are run without each expert.
+        blocks: random blocks of a network without experts.
+        resamples: of the bootstrap.
+    """
+
+    needs_nll = True
+
+    def __init__(
+        self,
+        sites: str | Iterable[str],
+        label: str,
+        tokens: int,
+        permutations: int,
+        ablation_tokens: int,
+        blocks: int,
+        resamples: int,
+    ) -> None:
+        super().__init__(sites)
+        self.label, self.tokens, self.permutations = label, tokens, permutations
+        self.ablation_tokens, self.blocks, self.resamples = ablation_tokens, blocks, resamples
+
+    def inapplicable(self, subject: Subject) -> str:
+        values = subject.stories.label_values.get(self.label, ())
+        return "" if len(values) > 1 else f"its stories have no label {self.label!r} of several values (data.labels)"
+
+    def sites(self, widths: Mapping[str, int]) -> tuple[str, ...]:
+        routed = [site for hidden in self._hidden(widths) for site in _routing(hidden) if site in widths]
+        return tuple(routed)
+
+    def _hidden(self, widths: Mapping[str, int]) -> tuple[str, ...]:
+        return choose(self.patterns, widths)
+
+    def attach(self, subject: Subject) -> None:
+        self.subject = subject
+        self.values = subject.stories.label_values[self.label]
+        self.sample = torch.from_numpy(subject.stories.sample(self.tokens))
+        self.kept: dict[str, list[Tensor]] = {site: [] for site in self.sites(subject.widths)}
+        self.task: list[Tensor] = []
+        self.type: list[Tensor] = []
+
+    def update(self, seen: Seen) -> None:
+        batch, rows = seen.step.batch, self.sample - seen.first
+        rows = rows[(rows >= 0) & (rows < len(batch))].to(batch.tokens.device)
+        self.task.append(batch.labels[self.label][rows].cpu())
+        self.type.append(batch.types[rows].cpu())
+        for site, kept in self.kept.items():
+            kept.append(seen.step.activations[site][rows].float().cpu())
+
+    def compute(self) -> Result:
+        chunk = self.subject.stories.drawn(self.ablation_tokens).to(self.subject.device)
+        values: dict[str, dict[str, float]] = {}
+        arrays: dict[str, Array] = {}
+        for hidden in self._hidden(self.subject.widths):
+            logits, gates = _routing(hidden)
+            values[hidden] = {}
+            if gates in self.kept:
+                found, tables = self._information(torch.cat(self.kept[logits]), torch.cat(self.kept[gates]))
+                values[hidden] |= found
+                arrays |= {f"{hidden}/{name}": array for name, array in tables.items()}
+            for way, taps in self._ways(hidden).items():
+                self.say(f"{hidden}: {len(taps)} {way}")
+                of = self.subject.net, chunk, self.label, len(self.values)
+                matrix, error = ablation_matrix(*of, taps, self.resamples)
+                dominance, p = dominance_of(matrix, self.permutations)
+                values[hidden] |= {f"dominance_{way}": dominance, f"dominance_{way}_p": p}
+                arrays[f"{hidden}/ablation_{way}"] = Array(matrix, ("expert", "task"), "nats")
+                arrays[f"{hidden}/ablation_{way}_error"] = Array(error, ("expert", "task"), "nats")
+        sample = f"{len(self.sample)} tokens; {len(chunk.batch)} for ablation"
+        notes = {"tasks": ", ".join(self.values), "sample": sample}
+        return Result(by_layer(values) | {"ablation_tokens": float(len(chunk.batch))}, arrays, notes)
+
+    def _ways(self, hidden: str) -> dict[str, list[Tap]]:
+        """Way of taking something away -> a tap for each thing."""
+        widths = self.subject.widths
+        logits, gates = _routing(hidden)
+        experts = widths.get(gates, 0)
+        shuffled = torch.randperm(widths[hidden], generator=torch.Generator().manual_seed(SEED))
+        blocks = shuffled.to(self.subject.device).tensor_split(experts or self.blocks)
+        ways: dict[str, list[Tap]] = {"blocks": [Changed(hidden, partial(without_neurons, block)) for block in blocks]}
+        if experts:
+            ways["renormalised"] = [Changed(gates, partial(without_gate, j)) for j in range(experts)]
+            ways["next"] = [Changed(logits, partial(closed, j)) for j in range(experts)]
+        return ways
+
+    def _information(
+        self, logits: Float[Tensor, "row expert"], gates: Float[Tensor, "row expert"]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        task, kind = torch.cat(self.task).numpy(), torch.cat(self.type).numpy()
+        assigned = (gates > 0).double().numpy()
+        share = assigned / assigned.sum(1, keepdims=True).clip(1)
+        tasks = len(self.values)
+        h_task, h_task_given_type = conditional_entropies(task, kind, tasks)
+        found = {
+            "expert_entropy": entropy(share.mean(0)),
+            "router_entropy": float(torch.special.entr(logits.double().softmax(-1)).sum(1).mean()),
+            "task_entropy": h_task,
+            "task_entropy_given_type": h_task_given_type,
+        }
+        measured = information(share, task, kind, tasks)
+        generator = np.random.default_rng(SEED)
+        permuted = [information(share, within(task, kind, generator), kind, tasks) for _ in range(self.permutations)]
+        for i, (name, most) in enumerate((("information", h_task), ("information_given_type", h_task_given_type))):
+            null = np.array([each[i] for each in permuted])
+            found[name], found[f"{name}_null"] = measured[i], float(null.mean())
+            found[f"{name}_excess"] = (measured[i] - float(null.mean())) / most if most > 0 else float("nan")
+            found[f"{name}_p"] = float((1 + np.sum(null >= measured[i] - 1e-12)) / (1 + len(null)))
+        by_task = _summed(share, task, tasks) / np.bincount(task, minlength=tasks).clip(1)[:, None]
+        tables = {
+            "utilisation": Array(by_task, ("task", "expert")),
+            "coactivation": Array(assigned.T @ assigned / len(assigned), ("expert", "expert")),
+        }
+        return found, tables
+
+
+class Changed:
+    """A tap that changes what is at one site, and uses no other."""
+
+    def __init__(self, site: str, change: Callable[[Tensor], Tensor]) -> None:
+        self.site, self.change = site, change
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        return self.change(activation) if site == self.site else activation
+
+    def hears(self, site: str) -> bool:
+        """Whether it is the one."""
+        return site == self.site
+
+
+def without_gate(expert: int, gates: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
+    """An expert's gate at 0, and the others of its tokens summing to 1 again (or all 0, if it was alone)."""
+    kept = gates.index_fill(1, torch.tensor([expert], device=gates.device), 0)
+    total = kept.sum(1, keepdim=True)
+    return torch.where(gates[:, [expert]] > 0, kept / total.where(total > 0, 1), gates)
+
+
+def closed(expert: int, logits: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
+    """An expert that no token can choose."""
+    return logits.index_fill(1, torch.tensor([expert], device=logits.device), -torch.inf)
+
+
+def without_neurons(block: Int[Tensor, "some"], acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
+    """Some neurons at 0."""
+    return acts.index_fill(1, block, 0)
+
+
+def ablation_matrix(
+    net: Network, chunk: Chunk, label: str, tasks: int, taps: Sequence[Tap], resamples: int
+) -> tuple[Float[np.ndarray, "tap task"], Float[np.ndarray, "tap task"]]:
+    """By tap and task: the mean change of the loss in nats a token, and its bootstrap error over stories.
+
+    A task without a token is NaN.
+    """
+    batch = chunk.batch
+    story, task = batch.rows(chunk.story), batch.labels[label]
+    unchanged = net.loss(batch.rows(net(batch.tokens, batch.stories)), batch.targets)[1].double()
+    cell = story * tasks + task
+    size = len(chunk.stories) * tasks
+    rows = torch.bincount(cell, minlength=size).view(-1, tasks).double().cpu().numpy()
+    weights = np.random.default_rng(SEED).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=resamples)
+    means, errors = [], []
+    for tap in taps:
+        changed = net.loss(batch.rows(net(batch.tokens, batch.stories, tap)), batch.targets)[1].double()
+        change = torch.zeros(size, dtype=torch.float64, device=cell.device).index_add_(0, cell, changed - unchanged)
+        sums = change.view(-1, tasks).cpu().numpy()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means.append(sums.sum(0) / rows.sum(0))
+            errors.append(np.nanstd(weights @ sums / (weights @ rows), axis=0))
+    return np.stack(means), np.stack(errors)
+
+
+def dominance_of(matrix: Float[np.ndarray, "expert task"], permutations: int) -> tuple[float, float]:
+    """How far each task depends on an expert of its own, in nats, and the p-value; NaN with undefined cells."""
+    if not np.isfinite(matrix).all():
+        return float("nan"), float("nan")
+    own = _dominance(matrix)
+    generator = np.random.default_rng(SEED)
+    null = np.array([_dominance(generator.permuted(matrix, axis=1)) for _ in range(permutations)])
+    return own, float((1 + np.sum(null >= own - 1e-12)) / (1 + permutations))
+
+
+def _dominance(matrix: Float[np.ndarray, "expert task"]) -> float:
+    tasks = matrix.shape[1]
+    beyond = matrix - (matrix.sum(1, keepdims=True) - matrix) / (tasks - 1)  # than the mean of the other tasks
+    expert, task = linear_sum_assignment(beyond, maximize=True)
+    return float(beyond[expert, task].mean())
+
+
+def information(
+    share: Float[np.ndarray, "row expert"], task: Int[np.ndarray, "row"], kind: Int[np.ndarray, "row"], tasks: int
+) -> tuple[float, float]:
+    """I(E; T) and I(E; T | V) in nats, of the empirical distribution."""
+    by_task = _summed(share, task, tasks) / len(share)
+    whole = entropy(by_task.sum(0)) + entropy(by_task.sum(1)) - entropy(by_task)
+    kinds = int(kind.max()) + 1
+    by_both = _summed(share, kind * tasks + task, kinds * tasks).reshape(kinds, tasks, -1) / len(share)
+    given = entropy(by_both.sum(1)) + entropy(by_both.sum(2)) - entropy(by_both) - entropy(by_both.sum((1, 2)))
+    return whole, given
+
+
+def conditional_entropies(
+    task: Int[np.ndarray, "row"], kind: Int[np.ndarray, "row"], tasks: int
+) -> tuple[float, float]:
+    """H(T) and H(T | V) in nats."""
+    both = np.bincount(kind * tasks + task, minlength=(int(kind.max()) + 1) * tasks).reshape(-1, tasks) / len(task)
+    return entropy(both.sum(0)), entropy(both) - entropy(both.sum(1))
+
+
+def within(
+    task: Int[np.ndarray, "row"], kind: Int[np.ndarray, "row"], generator: np.random.Generator
+) -> Int[np.ndarray, "row"]:
+    """The tasks permuted among the rows of each token type."""
+    permuted = np.empty_like(task)
+    permuted[np.argsort(kind, kind="stable")] = task[np.lexsort((generator.random(len(task)), kind))]
+    return permuted
+
+
+def entropy(probability: Float[np.ndarray, "..."]) -> float:
+    """In nats, of a distribution over all cells."""
+    some = probability[probability > 0]
+    return float(-(some * np.log(some)).sum())
+
+
+def _summed(
+    values: Float[np.ndarray, "row expert"], group: Int[np.ndarray, "row"], groups: int
+) -> Float[np.ndarray, "group expert"]:
+    columns = [np.bincount(group, weights=column, minlength=groups) for column in values.T]
+    return np.stack(columns, 1)
+
+
+def _routing(hidden: str) -> tuple[str, str]:
+    """The router's sites beside a hidden layer."""
+    scope = hidden.removesuffix(POST)
+    return scope + LOGITS, scope + GATES
