@@ -127,6 +127,7 @@ def tuned_overrides(file: Path, variants: dict[str, list[str]], chosen: list[str
     tuned = {name: table.get(name, by_method.get(of_method(variants[name]), [])) for name in chosen}
     if missing := [name for name, overrides in tuned.items() if not overrides]:
         raise ValueError(
-            f"{file} has nothing for {', '.join(missing)}: tune one of each method (python -m tti.tune … variant=...)"
+            f"{file} has no row for {', '.join(missing)}: tune one variant of each method "
+            "(python -m tti.tune … variant=...)"
         )
     return tuned

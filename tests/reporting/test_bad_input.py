@@ -1,4 +1,4 @@
-"""What is missing or wrong is said, and the rest is reported."""
+"""Missing or wrong input is reported, and the rest of the report is written."""
 
 import json
 import math
@@ -161,6 +161,6 @@ def test_folders_and_globs(written_run, reported, tmp_path):
     written_run("baseline", 1)
     written_run("sparse", 1)
     runs = f"runs=[{tmp_path}/baseline,{tmp_path}/spar*]"
-    with pytest.raises(ValueError, match="say where the report goes, with to="):
+    with pytest.raises(ValueError, match=r"set to=FOLDER/report\.md to say where"):
         reported(runs)
     assert reported(runs, f"to={tmp_path}/both.md").variants == ["baseline", "sparse"]
