@@ -1,4 +1,4 @@
-"""What many tests share: composed configurations, small networks, flat batches, a small corpus, the real one."""
+"""Shared fixtures: composed configurations, small networks, flat batches, a small corpus, and the real one."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ VOCAB = 37
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every token cache of the tests is in here, never in the user's."""
+    """A folder for all token caches of the tests, never the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TTI_CACHE", str(folder))
@@ -39,7 +39,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data (TinyStories, GPT-2's tokenizer): $TTI_DATA, or ../shared/data beside the checkout."""
+    """The folder of real data (TinyStories, GPT-2's tokenizer): $TTI_DATA, or ../shared/data next to the checkout."""
     folder = Path(os.environ.get("TTI_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "tinystories").is_dir():
         pytest.skip(f"no real data in {folder} (set TTI_DATA)")
@@ -59,21 +59,21 @@ def compose() -> Compose:
 
 
 def options(group: str) -> list[str]:
-    """The options of a configuration group, by the files that there are, so that a new one is tested by being there."""
+    """The options of a configuration group, listed from its files, so that new ones are tested automatically."""
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked ``@pytest.mark.each_option("model/mlp")`` runs for every YAML of that group, as ``option``."""
+    """Run a test marked ``@pytest.mark.each_option("model/mlp")`` for every YAML of that group, as ``option``."""
     for mark in metafunc.definition.iter_markers("each_option"):
         metafunc.parametrize(mark.kwargs.get("name", "option"), options(*mark.args))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, and SIGINT heard: tests interrupt processes, and a shell's background jobs ignore it.
+    """Register the mark, and unblock SIGINT: tests interrupt processes, and a shell's background jobs ignore it.
 
-    Code that exports carry is copied by transformers into a folder of these tests: here, where it is imported already,
-    and in processes that tests start.
+    transformers copies the code in exports into a folder of these tests: in this process, which has imported it
+    already, and in processes that tests start.
     """
     modules = tempfile.TemporaryDirectory()
     config.add_cleanup(modules.cleanup)
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def make_net(compose: Compose) -> Callable[..., GPT]:
-    """``make_net("model/mlp=topk")``: a very small network, in evaluation mode, the same weights every time."""
+    """``make_net("model/mlp=topk")``: a very small network in evaluation mode, with the same weights every time."""
 
     def made(*overrides: str, seed: int = 0, **sizes: Any) -> GPT:
         small = {"vocab_size": VOCAB, "context": 32, "n_layers": 2, "d_model": 16, "n_heads": 2} | sizes
@@ -114,7 +114,7 @@ def make_batch(
 
 @pytest.fixture(scope="session", name="make_batch")
 def make_batch_fixture() -> Callable[..., Batch]:
-    """``make_batch([5, 3])``: a flat batch of random stories of these lengths, types numbered within it."""
+    """``make_batch([5, 3])``: a flat batch of random stories of these lengths, with types numbered within it."""
     return make_batch
 
 
@@ -129,7 +129,7 @@ def make_step(acts: Tensor, types: Sequence[int] | Tensor | None = None, n_types
 
 @pytest.fixture(scope="session", name="make_step")
 def make_step_fixture() -> Callable[..., Step]:
-    """``make_step(acts, types)``: a step whose only site, ``blocks.0.mlp_out``, has these activations."""
+    """``make_step(acts, types)``: a step with these activations at its only site, ``blocks.0.mlp_out``."""
     return make_step
 
 

@@ -1,10 +1,10 @@
-"""docs/architecture.md and its picture say what pyproject.toml and the imports say."""
+"""docs/architecture.md and its diagram agree with pyproject.toml and the imports."""
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))  # scripts are no package
+sys.path.insert(0, str(ROOT / "scripts"))  # scripts is not a package
 
 import draw_architecture  # noqa: E402
 

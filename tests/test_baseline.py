@@ -1,4 +1,4 @@
-"""What a budget is counted from, and every way it can be wrong."""
+"""The baseline of a budget, and every way in which it can be wrong."""
 
 import json
 

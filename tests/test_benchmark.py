@@ -56,7 +56,7 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
 
 @pytest.fixture
 def refused(monkeypatch, capsys):
-    """The last line that the command ends with when it exits with 1."""
+    """The last line of a command that exits with 1."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["tti.benchmark", *arguments])

@@ -1,4 +1,4 @@
-"""How every command ends on what a user can cause."""
+"""How every command ends after an error that users can cause."""
 
 import errno
 import os
@@ -13,7 +13,9 @@ from tti.command import WAYS_OUT, errors_in_a_line, explained, handling
 
 
 def test_no_space_left_is_found_however_deep():
-    error = RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # as torch's writer
+    error = RuntimeError(
+        "[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"
+    )  # as PyTorch's writer raises it
     error.__context__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "last.ckpt")
     assert explained(error) == "no space left (last.ckpt). Free some and start again: the run resumes."
 
@@ -47,7 +49,7 @@ def test_an_interruption_is_a_line_and_exit_130(capsys):
 
 
 def interrupted_in_omegaconf():
-    """Its cleaning up meets what is half made, raises an error of its own, and Hydra another of that."""
+    """OmegaConf's cleanup fails on a half-made object and raises its own error, from which Hydra raises another."""
     parent = OmegaConf.create({"a": 1})
     try:
         raise KeyboardInterrupt

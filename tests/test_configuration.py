@@ -100,7 +100,7 @@ BUDGETS = ("regularizer=[l1,hoyer,online_sae]", "weighting=budget", "+weighting@
 
 
 def mappings(config, path=""):
-    """Every mapping of several keys in a configuration, with its place."""
+    """Every mapping with several keys in a configuration, with its path."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from [(value, f"{path}{key}")] if len(value) > 1 else []

@@ -1,4 +1,4 @@
-"""What the documentation shows, works (but for docs/extending.md, of which a test lies in end_to_end)."""
+"""The documentation's commands and links work (test_extending.py tests docs/extending.md)."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 PAGES = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
-# What extending.md adds is tested in end_to_end.
+# tests/end_to_end tests what extending.md adds.
 WITH_COMMANDS = [page for page in PAGES if in_documents(page) and page.name != "extending.md"]
 
 
@@ -33,7 +33,7 @@ def test_every_command_of_a_page_is_composed_and_reads_what_one_of_them_leaves(p
 
 
 def _left(folder, left):
-    """By a command of the page, or by an experiment, whose runs are many: its folder is enough."""
+    """Whether a command of the page writes the folder; for the many runs of an experiment, its folder suffices."""
     known = [*map(re.escape, left), *(rf"runs/{path.stem}(-\w+)?" for path in EXPERIMENTS.glob("*.yaml"))]
     return any(re.match(rf"{each}(/|$)", folder) for each in known)
 

@@ -85,7 +85,7 @@ def test_what_is_no_checkpoint_is_said_to_be_none(checkpoint):
     torch.save({"something": 1}, checkpoint)
     with pytest.raises(ValueError, match="is not a checkpoint of training"):
         read_checkpoint(checkpoint)
-    torch.save({"global_step": Path("x")}, checkpoint)  # a class, which only an unsafe load would make
+    torch.save({"global_step": Path("x")}, checkpoint)  # an object that only an unsafe load would create
     with pytest.raises(ValueError, match="is not a checkpoint of training"):
         read_checkpoint(checkpoint)
     checkpoint.write_text("text")

@@ -1,4 +1,4 @@
-"""The evaluation folder: what is written is read, and whatever is wrong with it is said."""
+"""The evaluation folder: reading returns what was written, and reports everything wrong with it."""
 
 import json
 import math

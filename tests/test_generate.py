@@ -1,4 +1,4 @@
-"""The command's errors. Sampling is in tests/models, that a trained run continues a story in tests/end_to_end."""
+"""Errors of the command. tests/models covers sampling, tests/end_to_end the continuation of a story."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from tti.data.grammar import StoryGrammar
 
 @pytest.fixture
 def printed_after(monkeypatch):
-    """``printed_after(tokenizer, prompt, after)``: what is printed where a network goes on with ``after``."""
+    """``printed_after(tokenizer, prompt, after)``: the output if a network continues with ``after``."""
 
     def printed(tokenizer, prompt, after):
         ids = tokenizer.encode(after).ids

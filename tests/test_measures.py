@@ -67,7 +67,7 @@ def test_a_known_value():
 
 
 def test_the_mean_is_over_ordered_pairs_without_the_diagonal():
-    acts = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # of three pairs one is parallel, two orthogonal
+    acts = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # one of three pairs is parallel, two are orthogonal
     assert mean_abs_cosine(gram(acts)).item() == pytest.approx(1 / 3)
 
 
@@ -183,7 +183,7 @@ def test_a_constant_neuron_has_no_variance_in_any_order_of_summation(constant, t
 def test_rounding_error_grows_with_the_terms_and_knows_the_precision():
     assert rounding_error(1000, torch.float64) == pytest.approx(1000 * 2**-53)
     assert rounding_error(1000, torch.float32) == pytest.approx(1000 * 2**-24, rel=1e-3)
-    assert rounding_error(10**12, torch.float32) == 1  # more is not known of a sum than that it is a sum
+    assert rounding_error(10**12, torch.float32) == 1  # nothing is known about such a sum
 
 
 @pytest.mark.parametrize("mean", [0, 30, 300, 3000])
@@ -306,7 +306,7 @@ def normal(*shape, seed=0):
 
 
 def unbiased_hsic(x, y):
-    """Song et al. 2012, equation 5, with all pairs of tokens at hand."""
+    """Song et al. 2012, equation 5, over all pairs of tokens."""
     n = len(x)
     k, other = ((each @ each.T).fill_diagonal_(0) for each in (x, y))
     products = k.sum() * other.sum() / ((n - 1) * (n - 2))
@@ -333,7 +333,7 @@ def test_cka_is_one_for_a_rotated_scaled_and_shifted_layer():
 def test_debiased_cka_of_independent_layers_is_0_in_the_mean():
     found = [debiased_cka(normal(30, 20, seed=2 * i), normal(30, 20, seed=2 * i + 1)).item() for i in range(60)]
     error = torch.tensor(found).std().item() / 60**0.5
-    assert abs(sum(found) / 60) < 4 * error < 0.1  # the plain CKA of these is about 0.4
+    assert abs(sum(found) / 60) < 4 * error < 0.1  # their plain (biased) CKA is about 0.4
 
 
 def test_cka_of_too_few_tokens_is_not_a_number():
@@ -344,7 +344,7 @@ def test_binary_information_of_a_detector_and_of_chance():
     total = torch.tensor([10.0, 30, 60])
     on = torch.stack([torch.tensor([10.0, 0, 0]), total / 2], 1)
     information, entropy = binary_information(on, total)
-    assert information[0].item() == pytest.approx(entropy[0].item())  # the type decides
+    assert information[0].item() == pytest.approx(entropy[0].item())  # the type determines the activation
     assert entropy[0].item() == pytest.approx(-(0.1 * math.log(0.1) + 0.9 * math.log(0.9)))
     assert information[1].item() == pytest.approx(0, abs=1e-12)
     assert entropy[1].item() == pytest.approx(math.log(2))

@@ -1,4 +1,4 @@
-"""Activation records as Neuronpedia has them, from contexts with known tokens and activations."""
+"""Activation records in Neuronpedia's format, from contexts with known tokens and activations."""
 
 import gzip
 import json
@@ -56,8 +56,8 @@ def run(tmp_path):
     place = np.array([[3, 0], [-1, -1]], np.int32)
     activation = np.array([[2.001, 1.5], [NAN, NAN]], np.float32)
     window = np.full(shape["top_window"], NAN, np.float16)
-    window[0, 0] = [0.5, 2.0, 0.25, NAN]  # the story ends behind the next token
-    window[0, 1] = [NAN, 1.5, 0.0, 1.75]  # the story begins with it
+    window[0, 0] = [0.5, 2.0, 0.25, NAN]  # the story ends after the next token
+    window[0, 1] = [NAN, 1.5, 0.0, 1.75]  # the story begins with this token
     arrays = {
         "tokens": Array(np.array([5, 6, 7, 8, 9, 0], np.uint16), ("packed",)),
         f"{SITE}/top_place": Array(place, ("width", "rank")),

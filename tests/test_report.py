@@ -1,4 +1,4 @@
-"""The report over real run folders, written by hand so that no training is needed."""
+"""The report on real run folders, written by hand so that no training is needed."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Bad values of every knob of every command are answered in one line that names the knob, before anything starts."""
+"""An invalid value of any option of any command gives one line that names the option, before anything starts."""
 
 import math
 import re
@@ -16,10 +16,10 @@ from tti.configuration import conf_dir
 from tti.schema import RefusedError, allow, check
 
 CONF = Path(conf_dir())
-NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.post"}  # where a command has no default
+NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.post"}  # options without a default
 BAD = (0, -1, math.nan, math.inf, "word", 1.5, None)
 NO_TEXT = (42, True, [], [["a"]], {"a": 1}, None, "")
-# Groups without numbers of their own, and those that tti.sae and tti.evaluate have altogether.
+# Groups without numeric options, and those that tti.sae and tti.evaluate cover completely.
 ELSEWHERE = ("hydra", "experiment", "evaluation")
 WITHIN = {"regularizer/autoencoder": ["regularizer=online_sae"], "model/mlp/router": ["model/mlp=moe"]}
 OPTIONAL = [f"+trainer.{each}=false" for each in ("deterministic", "benchmark", "detect_anomaly", "profiler")]
@@ -37,7 +37,7 @@ def composed(command: str, *overrides: str) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def configurations() -> list[DictConfig]:
-    """Every command as it is, and every option of every group in a command that takes it."""
+    """Every command with its defaults, and every option of every group in a command that has the group."""
     return [*_configurations()]
 
 
@@ -51,13 +51,13 @@ def _configurations() -> Iterator[DictConfig]:
         elif group == "hydra/launcher":
             yield OmegaConf.create({"hydra": {"launcher": OmegaConf.load(path)}})
         elif group.startswith(ELSEWHERE) or (group, option) == ("data", "stream"):
-            continue  # without numbers of their own; and what tti.sae and tti.evaluate have altogether
+            continue  # without numeric options, or covered by tti.sae and tti.evaluate
         else:
             yield composed("train", *WITHIN.get(group, []), f"{group}={option}")
 
 
 def numeric(knob: schema.Knob) -> bool:
-    """Whether numbers are what a knob takes, by its default or, where that is null, by its rule."""
+    """Whether an option takes numbers, by its default or, if that is null, by its rule."""
     try:
         value = knob.parent[knob.key]
     except OmegaConfBaseException:
@@ -70,7 +70,7 @@ def numeric(knob: schema.Knob) -> bool:
 
 @pytest.fixture(scope="module")
 def knobs(configurations) -> dict[tuple[str, str | None], tuple[DictConfig, schema.Knob]]:
-    """All numeric knobs of all configurations, each once, with a configuration that it is in."""
+    """All numeric options of all configurations, each once, with a configuration that has it."""
     found: dict[tuple[str, str | None], tuple[DictConfig, schema.Knob]] = {}
     for config in configurations:
         check(config)
@@ -86,7 +86,7 @@ def test_every_numeric_knob_has_a_rule(knobs):
 
 
 def answer(config: DictConfig, knob: schema.Knob, value: object) -> str:
-    """The message about a knob with a value; empty if it is taken."""
+    """The message for a value of an option; empty if it is valid."""
     before = knob.parent._get_node(knob.key)._value()
     try:
         with read_write(config):
@@ -115,7 +115,7 @@ def test_every_bad_value_of_every_knob_is_refused_in_a_line_that_names_it(knobs)
 
 
 def test_every_text_has_a_rule_and_so_has_what_holds_knobs(configurations):
-    """Below those named here nobody but a developer sets anything."""
+    """Only developers set the options below the names listed here."""
     nodes = {".".join(knob.path): knob for config in configurations for knob in _all(config)}
     assert len(nodes) > 500
     without = [name for name, knob in nodes.items() if knob.rule is None and not isinstance(_value(knob), bool)]
@@ -152,11 +152,11 @@ def _value(knob: schema.Knob) -> object:
     try:
         return knob.parent[knob.key]
     except OmegaConfBaseException:
-        return ""  # of what comes later
+        return ""  # the error comes from a later stage
 
 
 def _all(node: object, path: tuple[str, ...] = (), owner: str = "") -> Iterator[schema.Knob]:
-    """Every place of a configuration, those that hold others included; of lists, the list."""
+    """Every node of a configuration, including mappings; a list is one node."""
     for key, value in node.items_ex(resolve=False) if isinstance(node, DictConfig) else ():
         here = (*path, str(key))
         if not str(key).startswith("_"):
@@ -173,7 +173,7 @@ def test_what_is_derived_is_not_blamed_for_what_is_given(knobs):
 
 
 def test_every_rule_fits_a_knob(configurations):
-    """A line that no knob fits is a typing error, or left over."""
+    """A line that matches no option is a typo or outdated."""
     names = {
         name
         for config in [

@@ -1,4 +1,4 @@
-"""What is imported before anything is done: nothing that takes seconds, for `--help` and for a finished run."""
+"""Startup imports: nothing that takes seconds, for `--help` and for a finished run."""
 
 import os
 import re
@@ -18,12 +18,12 @@ SLOW = {
 
 
 def imported(module: str, *arguments: str, folder: Path = ROOT) -> tuple[set[str], str]:
-    """The packages that a command imports, and what it says."""
+    """The packages that a command imports, and its output."""
     command = [sys.executable, "-X", "importtime", "-m", module, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     names = {name.partition(".")[0] for name in re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE)}
-    assert {"tti", "hydra"} <= names  # else this finds nothing
+    assert {"tti", "hydra"} <= names  # otherwise this test finds nothing
     return names, done.stdout + done.stderr
 
 

@@ -20,7 +20,7 @@ def jobs(experiment: str, *arguments: str) -> list[list[str]]:
     """The overrides of every job of `-m experiment=… arguments`."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
-    sweeper = instantiate(config.hydra.sweeper)  # not by its class: Hydra imports its plugins a second time
+    sweeper = instantiate(config.hydra.sweeper)  # not through the class, since Hydra imports its plugins a second time
     params = config.hydra.sweeper.get("params") or {}
     given = [f"{key}={value}" for key, value in params.items()]
     parsed = OverridesParser.create().parse_overrides([*given, f"experiment={experiment}", *arguments])
@@ -97,7 +97,7 @@ def test_the_command_lines_choice_beats_the_experiments():
     (config,) = [composed(job) for job in jobs("demo", "model=mini", "data=tinystories", "variant=baseline")]
     assert config.model.d_model == 128
     assert config.data.corpus._target_.endswith("TextCorpus")
-    assert config.optimizer.lr == 3e-3  # the experiment's, where nothing was said
+    assert config.optimizer.lr == 3e-3  # the experiment's, unless set
 
 
 def test_values_swept_on_the_command_line_get_folders_of_their_own():

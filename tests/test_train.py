@@ -1,4 +1,4 @@
-"""A worker of a sweep ends with it."""
+"""A worker of a sweep ends with the sweep."""
 
 import os
 import subprocess

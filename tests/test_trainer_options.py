@@ -1,4 +1,4 @@
-"""Every option of Lightning's Trainer is taken, or refused before anything starts."""
+"""Every option of Lightning's Trainer is accepted, or refused before anything starts."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""What a tuning makes of its trials, without training."""
+"""The evaluation of tuning trials, without training."""
 
 import math
 from pathlib import Path

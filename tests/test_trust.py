@@ -1,4 +1,4 @@
-"""A run folder from somebody else is read as data."""
+"""A run folder from somebody else is only read as data."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tti.runs import Run
 from tti.trust import allowed, named, packages
 
 EARLIER = Path(__file__).parent / "earlier/baseline"
-# Functions that would run, read, write or remove what the folder's author likes; also through modules that are allowed.
+# Functions that would run, read, write or remove what the folder's author chooses, also through allowed modules.
 REFUSED = [
     "os.system", "subprocess.run", "builtins.exec", "builtins.eval", "pandas.read_pickle", "joblib.load",
     "pickle.loads", "torch.load", "torch.hub.load", "torch.save", "numpy.load", "pathlib.Path", "pathlib.Path.unlink",

@@ -1,4 +1,4 @@
-"""Commands as a user types them: in documents, and in what `--help` prints."""
+"""Commands as a user types them: in documents, and in the output of `--help`."""
 
 import itertools
 import re
@@ -16,28 +16,28 @@ from omegaconf import DictConfig
 
 from tti.configuration import conf_dir, quoted
 
-FREE = ("run", "to", "prompt", "hf")  # values that the commands take as they stand
+FREE = ("run", "to", "prompt", "hf")  # options whose values are used literally
 PLUGINS = {"slurm": "hydra_plugins.hydra_submitit_launcher", "processes": "hydra_plugins.hydra_submitit_launcher",
            "ray_gpus": "hydra_plugins.hydra_ray_launcher"}  # fmt: skip
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Command and arguments of every `python -m tti.COMMAND ...` that begins a line and needs no shell to be read."""
+    """Command and arguments of every line `python -m tti.COMMAND ...` that needs no shell to be parsed."""
     for line in text.replace("\\\n", " ").splitlines():
         if "$" not in line and (found := re.match(r"\s*(?:python -m tti\.|tti )([a-z]+)\b(.*)", line)):
             yield found[1], shlex.split(found[2], comments=True)
 
 
 def in_documents(page: Path) -> list[tuple[str, list[str]]]:
-    """Those in the blocks of a page that a shell is to run."""
+    """The commands in the shell blocks of a page."""
     return [each for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL) for each in commands(block)]
 
 
 def composed(command: str, arguments: list[str]) -> list[DictConfig]:
-    """What a command is composed to; of a sweep, its first and its last job."""
+    """The configuration that a command composes; for a sweep, those of its first and last jobs."""
     told = [
         each for each in arguments if not each.startswith(("-", "hydra.sweeper.tuned="))
-    ]  # a file of another command
+    ]  # a configuration file of another command
     overrides = _without_absent_plugins(told)
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         if "-m" not in arguments and command != "tune":
@@ -48,7 +48,7 @@ def composed(command: str, arguments: list[str]) -> list[DictConfig]:
 
 def _compose(command: str, overrides: list[str]) -> DictConfig:
     config = compose(command, overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)  # names are spelled from it
+    HydraConfig.instance().set_config(config)  # names are derived from it
     return config
 
 
@@ -73,7 +73,7 @@ def _values(override: Override) -> list[str]:
 
 
 def _without_absent_plugins(overrides: list[str]) -> list[str]:
-    """Without a launcher that is not installed, and its settings."""
+    """The arguments without a launcher that is not installed, and its settings."""
     launcher = next((each.partition("=")[2] for each in overrides if each.startswith("hydra/launcher=")), "")
     if launcher not in PLUGINS or (find_spec(PLUGINS[launcher].partition(".")[0]) and _found(PLUGINS[launcher])):
         return overrides

@@ -1,4 +1,4 @@
-"""Training on recorded activations: order, schedule, and a dictionary that is found again."""
+"""Training on recorded activations: order, schedule, and recovery of a known dictionary."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def made(kind, **changes) -> SparseAutoencoder:
 
 
 def planted(tokens=20_000, seed=0):
-    """Tokens that are made of 3 of 24 directions, each with a size of its own; and the directions."""
+    """Tokens that combine 3 of 24 directions with random sizes; and the directions."""
     generator = torch.Generator().manual_seed(seed)
     truth = torch.nn.functional.normalize(torch.randn(WIDE, D, generator=generator), dim=1)
     on = torch.rand(tokens, WIDE, generator=generator).argsort(1) < 3
@@ -112,7 +112,7 @@ def test_again_is_the_same_untrained_and_sparser_is_sparser(kind):
 
 def test_a_sweep_makes_one_for_every_value_of_those_asked_for():
     makes = sweep(["topk", "standard"], {"k": [2, 4]})
-    assert list(makes) == ["topk_2", "topk_4", "standard_0.03"]  # what its YAML says
+    assert list(makes) == ["topk_2", "topk_4", "standard_0.03"]  # as in its YAML
     assert makes["topk_4"](**COMMON).arguments == COMMON | {"k": 4}
     with pytest.raises(ValueError, match="no kind of autoencoder gated; there are: batch_topk, standard, topk"):
         sweep(["gated"], {})

@@ -1,4 +1,4 @@
-"""What holds for every kind of sparse autoencoder."""
+"""Properties of every kind of sparse autoencoder."""
 
 from functools import partial
 
@@ -45,7 +45,7 @@ def test_making_one_draws_from_a_generator_of_its_own(kind):
 
 @every_kind
 def test_what_is_folded_is_what_acts(kind):
-    """In evaluation it is SAELens' formula with these tensors, whatever was learned and whatever the scale."""
+    """In evaluation, the output is SAELens' formula with these tensors, whatever was learned and at any scale."""
     autoencoder = train(KINDS[kind](), [40 * tokens(seed=i) for i in range(30)]).eval()
     weights, x = autoencoder.folded(), 40 * tokens()
     assert torch.allclose(weights["W_dec"].norm(dim=1), torch.ones(WIDE))
@@ -86,7 +86,7 @@ def test_the_gradient_in_x_is_what_finite_differences_say(kind):
 @every_kind
 def test_the_gradient_in_its_parameters_is_what_finite_differences_say(kind):
     autoencoder = KINDS[kind](dead_after=1).double().eval()
-    autoencoder.idle += 1  # all dead: AuxK at work
+    autoencoder.idle += 1  # all are dead: AuxK acts
     x, direction = tokens(20).double(), torch.randn(D, WIDE, generator=torch.Generator().manual_seed(1)).double()
     autoencoder.threshold = torch.tensor(0.5).double()
     autoencoder.loss(x).penalty.backward()
@@ -103,7 +103,7 @@ def test_the_gradient_in_its_parameters_is_what_finite_differences_say(kind):
 def test_a_perfect_one_has_error_0_and_the_mean_has_error_1(kind):
     autoencoder = KINDS[kind]()
     x = tokens()
-    autoencoder.W_enc.data.zero_()  # nothing fires, and b_dec acts as the tokens' mean
+    autoencoder.W_enc.data.zero_()  # nothing fires, and b_dec replaces the tokens' mean
     assert autoencoder.loss(x).error.item() == pytest.approx(1, rel=1e-5)
     one_direction = (
         torch.randn(50, 1, generator=torch.Generator().manual_seed(2)).abs() * autoencoder.W_dec[:1].detach()
@@ -193,7 +193,7 @@ def test_what_makes_no_sense_is_an_error(kind, changes, message):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_known_sparse_dictionary_is_recovered(kind):
-    """Tokens made of 3 of 24 directions in 12 dimensions: each direction has a decoder row near it."""
+    """Tokens combine 3 of 24 directions in 12 dimensions: each direction has a decoder row close to it."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1)
 

@@ -1,4 +1,4 @@
-"""What is saved is opened again as the same, here and by SAELens."""
+"""A saved autoencoder opens as the same one, here and in SAELens."""
 
 import json
 
@@ -21,13 +21,13 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def acts(seed=0):
-    """Far from the origin and from unit scale, so that location and scale are folded."""
+    """Activations far from the origin and from unit scale, so that location and scale are folded."""
     return 7 + 30 * torch.randn(2000, D, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
 def saved(tmp_path):
-    """Makes, trains and saves one of a kind."""
+    """Function that makes, trains and saves an autoencoder of one kind."""
 
     def made(kind, hook="blocks.1.mlp.hook_out"):
         make, settings = KINDS[kind]
@@ -68,7 +68,7 @@ def test_saelens_opens_it_and_gives_the_same(saved, kind):
 
 @each_kind
 def test_training_losses_are_those_of_saelens(kind):
-    """One step from equal weights: reconstruction error, and for `standard` the weighted L1 term, in their units."""
+    """One step from equal weights: reconstruction error and, for `standard`, the weighted L1, in SAELens' units."""
     pytest.importorskip("sae_lens", reason="SAELens is not installed")
     from sae_lens.registry import get_sae_training_class
     from sae_lens.saes.sae import TrainStepInput

@@ -1,4 +1,4 @@
-"""One small training to benchmark."""
+"""A small training to benchmark."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def setting(cache_dir: Path) -> Setting:
-    """Two steps of 5 of 12 stories, on the CPU, in float32."""
+    """Two steps of 5 of 12 stories, on the CPU in float32."""
     return Setting(SMALL, stories=5, steps=2, threads=1)
 
 
 @pytest.fixture(scope="session")
 def still(setting: Setting) -> Setting:
-    """The same without dropout."""
+    """The same setting without dropout."""
     return setting.having("model.dropout=0", "model.attention_dropout=0")

@@ -1,4 +1,4 @@
-"""The plain loops of the evaluation's benchmark find what is there."""
+"""The plain loops of the evaluation benchmark give correct results."""
 
 import pytest
 import torch

@@ -8,7 +8,7 @@ from tti.benchmarking.original import Original
 
 
 def test_the_formula_counts_what_pytorch_counts(still):
-    """Of one story there is no padding. The original's attention is not causal in its arithmetic, ours counts half."""
+    """A single story has no padding. The seed project's attention computes all pairs; ours is causal and half of it."""
     still = replace(still, stories=1, steps=1)
     (sample,) = still.samples
     story = len(sample.batch)

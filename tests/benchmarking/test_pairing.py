@@ -7,7 +7,7 @@ from tti.benchmarking.pairing import estimate, take_turns
 
 
 def test_a_known_ratio_is_found_under_drift_that_is_far_larger():
-    """The machine gets ten times slower from round to round, and one candidate is 1.5 times the other."""
+    """The machine gets ten times slower each round, and one candidate costs 1.5 times the other."""
     costs = take_turns({"plain": lambda turn: 10.0**turn, "slow": lambda turn: 1.5 * 10**turn}, 5, "")
     ratio = estimate(costs["slow"] / costs["plain"])
     assert (ratio.median, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.5))

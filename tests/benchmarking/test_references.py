@@ -1,4 +1,4 @@
-"""What is compared does the same work: with equal weights and no dropout all loops have our loss and our gradients."""
+"""Compared loops do the same work: with equal weights and no dropout, their loss and gradients equal ours."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def gradient(loop: Loop, sample: Sample, name: str) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def one_row(still) -> Sample:
-    """One story, packed into a row of its own: the only packing in which no story sees another."""
+    """A single story, packed into its own row: the only packing in which no story sees another."""
     sample = replace(still, stories=1, steps=1).samples[0]
     batch = sample.batch
     return replace(sample, packed_tokens=batch.tokens[None], packed_targets=batch.targets[None])
@@ -43,7 +43,7 @@ def test_the_original(still):
 
 
 def test_nanogpt(still, one_row):
-    still = still.having("model.vocab_size=704")  # a multiple of 64, so that none is added
+    still = still.having("model.vocab_size=704")  # a multiple of 64, so that no padding is added
     ours, nanogpt = Ours(still), NanoGPT(still, compile=False)
     nanogpt.net.load_state_dict(ours.net.net.state_dict())
     loss, grad = gradient(ours, one_row, "net.embed.weight")
@@ -80,7 +80,7 @@ def test_hugging_face(still, one_row):
 
 @pytest.mark.parametrize("make", [Original, lambda setting: NanoGPT(setting, compile=False), HuggingFace, Ours])
 def test_every_loop_learns(setting, make):
-    """Steps are real ones: the loss of a batch that is seen again and again falls."""
+    """The steps really train: the loss on a repeated batch falls."""
     setting.seed()
     loop = make(setting.having("optimizer.lr=1e-2"))
     sample = setting.samples[0]
@@ -93,7 +93,7 @@ def test_every_loop_learns(setting, make):
 
 
 def test_all_loops_have_the_same_dropouts(setting):
-    """Dropout on the attention weights too, where the setting has it."""
+    """Including dropout on the attention weights, if the setting has it."""
     setting = setting.having("model.dropout=0.2", "model.attention_dropout=0.3")
     (sample,) = replace(setting, steps=1).samples
     for make in (Original, lambda each: NanoGPT(each, compile=False), HuggingFace, Ours):

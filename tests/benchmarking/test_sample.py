@@ -1,4 +1,4 @@
-"""The three shapes hold the same stories."""
+"""The three layouts hold the same stories."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ from tti.constraints.base import Constraint
 
 
 class Ball(Constraint):
-    """A norm of 1 at most, once it is tight; twice that in the middle of the warm-up."""
+    """A constraint of the norm to 1 when fully tight, and to 2 in the middle of the warm-up."""
 
     def projected(self, weight, tightness):
         return weight / (weight.norm() * tightness).clamp_min(1)

@@ -1,4 +1,4 @@
-"""Ceilings: what is known from one token, from two, and from everything."""
+"""Ceilings: the best scores from one token, from two, and from the whole context."""
 
 from itertools import pairwise
 

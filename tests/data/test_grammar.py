@@ -32,7 +32,7 @@ def stories(grammar: StoryGrammar) -> list[GrammarStory]:
 
 
 class Corpus:
-    """All stories as columns: the text of every token and its factor values by name."""
+    """All stories as columns: the text of every token, and its factor values by name."""
 
     def __init__(self, grammar: StoryGrammar, tokenizer: Tokenizer, stories: list[GrammarStory]) -> None:
         self.tokens = np.concatenate([story.tokens for story in stories])
@@ -157,7 +157,7 @@ def test_story_factors_are_none_until_shown_and_then_stay(corpus):
 
 
 def test_the_ideal_reader_knows_what_is_shown_and_not_before(grammar, stories):
-    """Beliefs about a story's factors are certain from the token that shows them, and none is there before."""
+    """Beliefs about a story's factors are certain from the token that reveals them, and absent before."""
     reader = grammar.reader()
     for story in stories[:100]:
         beliefs = grammar.beliefs(reader.read(story.tokens))
@@ -284,7 +284,7 @@ def test_streams_are_distinct(stories, grammar):
 
 
 def test_the_floor_lies_far_below_what_four_tokens_tell(grammar, corpus, stories):
-    """A lower bound of the 4-gram's loss, counted on the stories themselves, is far above the ideal reader's."""
+    """A lower bound on the 4-gram loss, counted on the stories themselves, is far above the ideal reader's."""
     read = floor(map(grammar.reader().read, (story.tokens for story in stories[:200])))
     counts: dict[tuple[int, ...], dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for story in stories:

@@ -1,4 +1,4 @@
-"""Exact probabilities, against brute force over every derivation of small grammars."""
+"""Exact probabilities, compared with brute force over every derivation of small grammars."""
 
 import math
 from collections import defaultdict
@@ -19,7 +19,7 @@ WORDS = Words(
     categories={"ill": "quality", "icy": "quality"},
 )
 RULES = {
-    # "cold" is an illness or a weather: which, is seldom known; the greeting is drawn before and decides the last word.
+    # "cold" is an illness or weather, which usually stays open; the greeting is drawn first and decides the last word.
     "text": ("{who} [be] so {how}{again}.", "tense=past it [be:s] {how} and {who} [be] here."),
     "who": ("number=singular who=ann Ann~h", "number=singular who=bo Bo~h", "number=plural Ann~h and Bo"),
     "how": ("mood=ill cold@ill", "mood=icy cold@icy", "dull"),
@@ -73,7 +73,7 @@ def test_every_token_has_the_conditional_probability_of_brute_force(small):
 
 
 def test_beliefs_are_those_of_brute_force(small):
-    """Of the sense of the token that was read last, and of whether the mood is drawn."""
+    """Beliefs about the sense of the last token read, and about whether the mood has been drawn."""
     compiler, cells, texts, grammar, reader, _, exact = small
     mood = list(compiler.features).index("mood")
     senses, total = defaultdict(float), defaultdict(float)

@@ -1,4 +1,4 @@
-"""n-gram losses: against the formula written out, and where the answer is known."""
+"""n-gram losses: compared with the formula written out, and where the answer is known."""
 
 import math
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ def documents(*texts):
 
 
 class Reference:
-    """The formula of the module, from dictionaries of tuples."""
+    """The formula of the module, computed from dictionaries of tuples."""
 
     def __init__(self, texts, vocabulary, orders):
         self.vocabulary = vocabulary
@@ -84,7 +84,7 @@ def test_they_sum_to_one_over_the_vocabulary():
 
 
 def test_what_never_varies_costs_nothing_once_its_context_is_known():
-    cycle = [0, 1, 2, 0, 2, 1] * 400  # after 0 and 2 come two tokens: two predecessors decide
+    cycle = [0, 1, 2, 0, 2, 1] * 400  # two tokens can follow 0 or 2: two predecessors decide
     unigram, bigram, trigram = losses(documents(cycle), documents(cycle[:60]), 3, 3)
     assert unigram == pytest.approx(math.log(3), abs=0.02)
     assert bigram == pytest.approx(math.log(2), abs=0.05)
@@ -98,7 +98,7 @@ def test_noise_costs_its_entropy_in_every_order():
 
 
 def test_a_beginning_is_a_context_of_its_own():
-    train = documents(*[[0, 1, 2], [3, 0, 2]] * 50)  # after a first 0 comes 1, after a later one 2
+    train = documents(*[[0, 1, 2], [3, 0, 2]] * 50)  # 1 follows a 0 at the start, 2 a later one
     _, bigram, trigram = losses(train, documents([0, 1], [3, 0, 2]), 4, 3)
     assert trigram < 0.05 < bigram
 

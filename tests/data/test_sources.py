@@ -12,7 +12,7 @@ STORIES = ["Once there was a cat.\nIt slept.", "Tim ran.", "Él comió una piña
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """No test may wait for a network."""
+    """Disable network access, so that no test waits for it."""
     import datasets
     import huggingface_hub
 
@@ -92,7 +92,7 @@ SHARDS = {"train-0.txt": ["One."], "train-1.txt": ["Two.", "Three."], "valid.txt
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "data" / "stories"  # which looks like a name on the Hub
+    folder = tmp_path / "data" / "stories"  # looks like a name on the Hub
     folder.mkdir(parents=True)
     for name, stories in SHARDS.items():
         (folder / name).write_text(as_text(stories))

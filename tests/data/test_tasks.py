@@ -1,4 +1,4 @@
-"""Items of the grammar's tasks: exact answers, chance known, nothing but the question tells the task."""
+"""Items of the grammar's tasks: exact answers, known chance, and only the question reveals the task."""
 
 import re
 from collections import Counter, defaultdict
@@ -33,7 +33,7 @@ def decode(grammar):
 
 
 def value(grammar, item, factor):
-    """The value that a factor of the passage has at the end."""
+    """The value of a factor at the end of the passage."""
     return grammar.factors[factor][item.factors[-1, STORY_FACTORS.index(factor)]]
 
 
@@ -65,7 +65,7 @@ def test_questions_are_as_long_and_answers_one_word_in_every_task(items, decode)
 
 
 def test_every_answer_of_every_question_is_as_likely(items, decode):
-    """Within 5 standard errors of a third; so are verdicts given the question alone."""
+    """Frequencies are within 5 standard errors of a third; so are those of verdicts given the question alone."""
     counts = defaultdict(Counter)
     for task, item in items:
         counts[task][decode(item.tokens[-1:])] += 1
@@ -75,7 +75,7 @@ def test_every_answer_of_every_question_is_as_likely(items, decode):
 
 
 def test_passages_of_all_tasks_are_alike(grammar):
-    """Before the question, the same item of two tasks is the same passage."""
+    """Up to the question, the same item of two tasks has the same passage."""
     for index in range(20):
         first, second = (grammar.item(index, 3, task).tokens for task in TASKS[:2])
         same = int((first[:40] == second[:40]).sum())

@@ -60,7 +60,7 @@ CASES = ["truncation", "padding", "ends", "dropout"]
 
 @pytest.fixture(params=CASES)
 def meddling(request, bpe):
-    """A tokenizer whose file brings a setting that changes texts."""
+    """A tokenizer whose file has a setting that changes texts."""
     tokenizer = type(bpe).from_str(bpe.to_str())
     if request.param == "truncation":
         tokenizer.enable_truncation(5)

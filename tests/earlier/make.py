@@ -1,8 +1,8 @@
-"""Make the run folders of this directory: `python tests/earlier/make.py`, in a checkout that has the commit.
+"""Make the run folders in this directory: run `python tests/earlier/make.py` in a checkout that has the commit.
 
-They were written by commit b8c1b31, the last before knobs could be added without making earlier runs "another
-configuration", but on stories of today's grammar: of another edition they could be neither continued nor evaluated,
-which is another test's matter. `baseline` has finished; `unfinished` was interrupted at step 12 of 20.
+They are written by commit b8c1b31, the last before options could be added without making earlier runs "another
+configuration", but on stories of today's grammar: with the stories of another grammar they could not be continued or
+evaluated, which another test covers. `baseline` has finished; `unfinished` was interrupted at step 12 of 20.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent.resolve()
 CHECKOUT = HERE.parents[1]
 COMMIT = "b8c1b31"
-GRAMMAR = ("grammar", "lexicon", "features", "likelihood", "templates")  # modules of tti.data that write the stories
+GRAMMAR = ("grammar", "lexicon", "features", "likelihood", "templates")  # modules of tti.data that generate the stories
 OVERRIDES = [
     "model=tiny", "model.d_model=4", "model.n_layers=1", "model.n_heads=2", "model.context=32", "model.dropout=0.1",
     "data=grammar", "data.corpus.train=300", "data.corpus.validation=40", "data.corpus.test=20",
@@ -28,7 +28,7 @@ KEPT = ("config.yaml", "overrides.yaml", "environment.jsonl", "tokenizer.json", 
 
 
 def main() -> None:
-    """Train both runs with the code of that commit, and copy what a run folder holds."""
+    """Train both runs with the code of that commit, and copy the files of their run folders."""
     with tempfile.TemporaryDirectory() as work:
         code = Path(work, "code")
         subprocess.run(["git", "worktree", "add", "--detach", str(code), COMMIT], cwd=CHECKOUT, check=True)

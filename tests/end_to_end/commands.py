@@ -27,7 +27,7 @@ PRELOADED = [
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended; `output` is everything that it said."""
+    """A command that has ended; `output` is all of its output."""
 
     code: int
     output: str
@@ -37,21 +37,21 @@ class Done:
         return self
 
     def failed(self) -> str:
-        """What it said, which is a message and no traceback."""
+        """The output, which must be a message without a traceback."""
         assert self.code == 1, self.output
         assert "Traceback" not in self.output, self.output
         return self.output
 
 
 class Commands:
-    """Starts commands in one folder; `environment` is added to theirs."""
+    """Starts commands in a folder; `environment` is added to theirs."""
 
     def __init__(self, context: Any, folder: Path, environment: Mapping[str, str]) -> None:
         self.context, self.folder, self.environment = context, folder, dict(environment)
         self._outputs = 0
 
     def start(self, *overrides: str, patch: str = "", module: str = "tti.train", **environment: str) -> "Running":
-        """Start a module in the background; `patch` is Python that runs in the process before it begins."""
+        """Start a module in the background; `patch` is Python code that the process runs first."""
         self._outputs += 1
         output = self.folder / f".output-{os.getpid()}-{self._outputs}"
         arguments = (module, list(overrides), str(self.folder), self.environment | environment, patch, str(output))
@@ -60,11 +60,11 @@ class Commands:
         return Running(process, output)
 
     def __call__(self, *overrides: str, patch: str = "", module: str = "tti.train", **environment: str) -> Done:
-        """Train (or run another module), and wait for the end."""
+        """Train (or run another module), and wait until it ends."""
         return self.start(*overrides, patch=patch, module=module, **environment).wait()
 
     def real(self, *overrides: str, timeout: float = 300, **environment: str) -> Done:
-        """The same through a fresh interpreter, as a user would."""
+        """The same in a fresh interpreter, as for a user."""
         done = subprocess.run(
             [sys.executable, "-m", "tti.train", *overrides],
             cwd=self.folder,
@@ -91,7 +91,7 @@ class Running:
         return Done(self.process.exitcode, self.output.read_text())
 
     def until(self, path: Path, timeout: float = 60) -> Self:
-        """Wait until a file is there."""
+        """Wait until a file exists."""
         deadline = time.monotonic() + timeout
         while not path.exists():
             assert self.process.exitcode is None, self.output.read_text()
@@ -135,7 +135,7 @@ def _command(
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
-    """A run's metrics without what measures time."""
+    """A run's metrics, without those that measure time."""
     from tti.runs import Run
 
     timed = ("tokens_per_second",)

@@ -1,4 +1,4 @@
-"""Runs of the real command line, small enough to start many."""
+"""Runs of the real command line, small enough to start many of them."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def commands_in(fork_server: Any, cache: Path) -> Callable[[Path], commands.Commands]:
-    """Commands that work in a folder."""
+    """Commands that run in a given folder."""
     environment = {
         "TTI_CACHE": str(cache),
         "OMP_NUM_THREADS": "1",
@@ -45,5 +45,5 @@ def commands_in(fork_server: Any, cache: Path) -> Callable[[Path], commands.Comm
 
 @pytest.fixture
 def tti(commands_in: Callable[[Path], commands.Commands], tmp_path: Path) -> commands.Commands:
-    """`python -m tti.train` in a folder of the test's own."""
+    """`python -m tti.train` in a folder for this test."""
     return commands_in(tmp_path)

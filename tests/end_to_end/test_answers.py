@@ -1,4 +1,4 @@
-"""A corpus of answers to prompts: only the answers are in the loss, and each task has a loss of its own."""
+"""A corpus of answers to prompts: only the answers enter the loss, and each task has its own loss."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_only_answers_are_in_the_loss_and_tasks_are_logged_apart(tti):
     assert packed.data.labels == ["task"]
     answers = torch.tensor([figures[f"val/loss/{task}"] for task in ("copy", "reverse")])
     assert answers.min() < figures["val/loss"] < answers.max()
-    assert 30 * 3 <= figures["val/tokens"] <= 30 * 7  # letters and the end of text of each answer
+    assert 30 * 3 <= figures["val/tokens"] <= 30 * 7  # letters and the end-of-text token of each answer
     assert {"train/ce/copy", "train/ce/reverse"} <= entries[-1].keys()
     assert entries[-1]["train/tokens"] < 12 * 8 * 7 + 1
 

@@ -1,4 +1,4 @@
-"""The frame that all commands share, through their command lines, on a run of an earlier version."""
+"""Behavior common to all commands, tested through their command lines on a run of an earlier version."""
 
 import shutil
 import signal
@@ -76,7 +76,7 @@ def test_a_given_configuration_is_not_resolved(baseline, module):
     path = baseline.folder / "baseline/config.yaml"
     path.write_text(path.read_text().replace("experiment: default", "experiment: ${oc.env:SECRET}"))
     done = baseline(*COMMANDS[module], module=module, SECRET="hunter2")
-    if module != "tti.report":  # which reads such a run as it is written
+    if module != "tti.report":  # tti.report reads such a run unchanged
         assert "has an interpolation, experiment: ${oc.env:SECRET}" in done.failed()
     assert "hunter2" not in done.output
     assert not [each for each in baseline.folder.rglob("*.md") if "hunter2" in each.read_text()]
@@ -134,7 +134,7 @@ writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 for owner, name in ((Path, "mkdir"), (os, "open")):
     def refuse(*arguments, _original=getattr(owner, name), **more):
         asks = not arguments[1] & writes if _original.__name__ == "open" else arguments[0].exists()
-        if asks:  # what is there can be read, and a folder that is there need not be made
+        if asks:  # existing files can be read, and an existing folder need not be made
             return _original(*arguments, **more)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
     setattr(owner, name, refuse)

@@ -1,4 +1,4 @@
-"""Run folders that commit b8c1b31 wrote (tests/earlier/make.py), under today's knobs and further ones."""
+"""Run folders written by commit b8c1b31 (tests/earlier/make.py), with today's options and additional ones."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from tti.configuration import conf_dir
 from tti.runs import Run
 
 EARLIER = Path(__file__).parents[1] / "earlier"
-# Knobs with a default that were not there yet, each in a group of its own, and a further metric of validations.
+# New options with defaults, each in a different group, and another validation metric.
 ADDED = {
     "optimizer/adamw.yaml": "amsgrad: false",
     "trainer/default.yaml": "detect_anomaly: false",
@@ -27,7 +27,7 @@ added:
 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Today's configurations with ``ADDED``."""
+    """Today's configuration plus ``ADDED``."""
     folder = tmp_path_factory.mktemp("later") / "conf"
     shutil.copytree(conf_dir(), folder)
     for name, text in ADDED.items():
@@ -46,7 +46,7 @@ def earlier(tti: Commands, conf: Path) -> Commands:
 
 
 def command(name: str) -> list[str]:
-    """The overrides that the run was started with, but for what interrupted it."""
+    """The overrides with which the run was started, except the one that interrupted it."""
     overrides = OmegaConf.load(EARLIER / name / "overrides.yaml")
     return [override for override in overrides if "signalled" not in override]
 
@@ -59,7 +59,7 @@ def test_an_unfinished_one_goes_on_and_ends_as_the_uninterrupted_one_did(earlier
     done = earlier(*command("unfinished")).ok()
     assert "resuming from unfinished/checkpoints/last.ckpt" in done.output
     expected, got = (summary(earlier.folder / name)["metrics"] for name in ("baseline", "unfinished"))
-    assert got["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-5)  # another CPU rounds otherwise
+    assert got["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-5)  # another CPU rounds differently
     assert "val/active_fraction/mlp_out/mean" not in expected
     assert 0 < got["val/active_fraction/mlp_out/mean"] <= 1
 

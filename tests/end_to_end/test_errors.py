@@ -1,4 +1,4 @@
-"""What a user can cause is answered with one message, exit code 1, and nothing lost."""
+"""Errors that users can cause give a single message and exit code 1, and lose nothing."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
     ],
 )
 def test_what_cannot_name_a_folder_makes_none(tti, override, message):
-    """Hydra makes the folder before anything else is checked."""
+    """This must be checked first, since Hydra makes the folder before anything else happens."""
     said = tti(*SMALL, override).failed()
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
@@ -226,7 +226,7 @@ def test_a_truncated_checkpoint_is_named_with_the_way_out(diverged, tmp_path, co
 
 
 def test_our_own_errors_keep_their_traceback(tti):
-    """A mistake in code is nothing that a message could mend."""
+    """A bug in the code keeps its traceback, since no message could help."""
     done = tti(
         *RUN,
         patch="import tti.data.module as m\ndef broken(*_): raise RuntimeError('shapes')\nm.present_types = broken",
@@ -251,4 +251,4 @@ def test_our_own_errors_keep_their_traceback(tti):
 )
 def test_options_of_the_trainer_and_seeds(tti, tmp_path, override, message):
     assert message in tti(*RUN, override, TTI_CACHE=str(tmp_path / "cache")).failed()
-    tti(*RUN, "trainer.max_steps=1").ok()  # and what failed at once does not hold the folder
+    tti(*RUN, "trainer.max_steps=1").ok()  # an immediate failure does not keep the folder locked

@@ -1,4 +1,4 @@
-"""`python -m tti.evaluate` on runs of the real command line: what it leaves behind, resumption, controls, errors."""
+"""`python -m tti.evaluate` on runs of the real command line: its results, resumption, controls and errors."""
 
 import json
 import re
@@ -169,7 +169,7 @@ def test_an_error_that_nobody_foresaw_stops_neither_the_other_parts_nor_the_othe
     message = done.output
     assert done.code == 1
     assert "trained: performance: ZeroDivisionError" in message
-    assert "Traceback" in message  # it is a fault of ours
+    assert "Traceback" in message  # it is a bug of ours
     assert "2 could not be evaluated: runs/dense, runs/topk" in message
     assert all(Evaluation(tmp_path / "runs" / name).parts() == ("geometry",) for name in ("dense", "topk"))
 

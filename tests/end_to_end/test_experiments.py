@@ -1,4 +1,4 @@
-"""Every experiment there is, variant by variant, through the command that a user would give."""
+"""Every variant of every experiment, through the command that a user would run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tti.runs import find
 TINY = [
     "model=tiny", "data=grammar", *CORPUS, "model.d_model=32", "data.stories_per_step=4", "seed=42", "name=once",
 ]  # fmt: skip
-STEPS = {"weightings": 10}  # a budget is steered by ten validations or more
+STEPS = {"weightings": 10}  # a budget needs ten validations or more
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`python -m tti.export` of runs of the real command line, and what it leaves evaluated as a model from elsewhere."""
+"""`python -m tti.export` on runs of the real command line, and evaluation of the exports as external models."""
 
 import json
 import shutil

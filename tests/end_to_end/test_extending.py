@@ -1,4 +1,4 @@
-"""Every file of docs/extending.md is added to a copy of this repository: they train, resume, and are evaluated."""
+"""Adds every file of docs/extending.md to a copy of this repository, and trains, resumes and evaluates with them."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ ADDED = [
     "regularizer=[winner_share,online_sae]", "metrics=[default,kurtosis]", "model/mlp=competing",
     "constraint=top_weights", "task=restoring", "regularizer/autoencoder=counted", "regularizer.online_sae.expansion=2",
 ]  # fmt: skip
-# Where commands, which are forks of a process that has imported the package, find its further modules.
+# Lets commands, which are forks of a process that has imported the package, find the added modules.
 FOUND = "import {package}; {package}.__path__.append({folder!r})"
 
 
@@ -35,7 +35,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """A copy of this repository with the page's files, the only ones that git does not know."""
+    """A copy of this repository with the page's files, the only ones unknown to git."""
     folder = tmp_path_factory.mktemp("extended") / "repository"
     for name in git(REPOSITORY, "ls-files", "tti", "conf").splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def copy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tti(commands_in, copy, tmp_path_factory):
-    """Commands of the copy, two of whose runs have all that the page adds: `straight`, and `resumed`, stopped twice."""
+    """Commands of the copy, with two runs that use everything on the page: `straight`, and `resumed`, stopped twice."""
     commands = commands_in(tmp_path_factory.mktemp("runs"))
     commands.environment["TTI_CONF"] = str(copy / "conf")
     folders = {Path(name).parent for name in FILES if name.endswith(".py")}

@@ -1,4 +1,4 @@
-"""`--help` of every command, and a README's first run, scaled down."""
+"""`--help` of every command, and a scaled-down version of the README's first run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``hydra/launcher=modal`` through the real command line, as far as it goes without an account."""
+"""``hydra/launcher=modal`` through the real command line, as far as possible without an account."""
 
 import pytest
 from small import SMALL
@@ -11,7 +11,7 @@ def test_a_dry_run_says_what_the_21_runs_take_and_leaves_none(tti):
     done = tti("experiment=expt1", "hydra/launcher=modal", "hydra.launcher.dry_run=true", **NO_ACCOUNT).ok()
     assert "21 jobs on A100-40GB, 10 at once" in done.output
     assert "at worst $" in done.output
-    assert "finished" not in done.output  # no table of what is missing
+    assert "finished" not in done.output  # there is no table of missing jobs
     assert not list(tti.folder.rglob("seed-*"))
 
 
@@ -48,7 +48,7 @@ def test_a_typo_in_a_job_costs_nothing(tti):
 
 
 def test_training_here_does_not_import_modal(tti):
-    """Nor does anything of the launchers' start-up: sweeps look at `Leave` only."""
+    """Nor is any startup code of the launchers imported: sweeps only need `Leave`."""
     spy = (
         "import sys, lightning\n"
         "fit = lightning.Trainer.fit\n"

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, offline."""
+"""The notebook runs offline from its first cell to its last."""
 
 import json
 import os

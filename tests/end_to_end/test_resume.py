@@ -1,4 +1,4 @@
-"""Killed anywhere, a run ends as if it had not been."""
+"""A run that is killed at any point ends like an undisturbed one."""
 
 import signal
 from pathlib import Path
@@ -10,7 +10,7 @@ from small import SMALL
 
 from tti.runs import Run
 
-# Kill this process, as `kill -9` would, where {when} holds in a method of some class.
+# Kill this process, like `kill -9`, when {when} holds in a method of some class.
 KILLER = """
 import os, signal
 from {module} import {cls} as owner
@@ -62,7 +62,7 @@ PLACES = {
     "before the summary": killer("tti.runs.Run.finish"),
     "while the corpus is packed": killer("tti.data.cache._ArrayFile.append", "calls == 100", "self.file.flush()"),
 }
-# Dropout, a regularizer in its warm-up with parameters and one with a generator, everything that a checkpoint holds.
+# Everything that a checkpoint holds: dropout, a regularizer with parameters in its warm-up, one with a generator.
 ADDED = [
     *SMALL, "run_dir=run", "data.validation_tokens=1024", "task.grad_ratio_every=5", "regularizer=orthogonality",
     "regularizer.orthogonality.warmup=0.8", "callbacks.last.every_n_train_steps=2",
@@ -151,7 +151,7 @@ def test_interrupted_it_ends_the_step_saves_and_goes_on(tti, uninterrupted, plac
     assert_same(uninterrupted, tti)
     assert len((tti.folder / "run/metrics.jsonl").read_text().splitlines()) == len(
         (uninterrupted.folder / "run/metrics.jsonl").read_text().splitlines()
-    )  # no step twice
+    )  # no step occurs twice
 
 
 def test_interrupted_twice_it_stops_at_once(tti, uninterrupted):
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tti):
     assert own.exists()
 
 
-# A validation loss that falls and rises again: the learning rate grows all the way.
+# A validation loss that falls and rises again, because the learning rate grows throughout.
 RISING = [
     *SMALL, "run_dir=run", "data.validation_tokens=1024", "optimizer.lr=0.5", "schedule.warmup=1.0", "seed=3",
     "trainer.max_steps=24", "trainer.val_check_interval=4", "callbacks.last.every_n_train_steps=4",
@@ -208,7 +208,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
     losses = {row["step"]: row["val/loss"] for row in rows(rising.folder / "run") if "val/loss" in row}
     lowest = min(losses, key=losses.__getitem__)
     assert best(rising.folder)["global_step"] == lowest < 24
-    assert losses[16] < losses[24]  # so that one who forgets the score takes a worse one
+    assert losses[16] < losses[24]  # so that forgetting the best loss would keep a worse checkpoint
 
 
 @pytest.mark.parametrize("place", BEST_PLACES)

@@ -251,7 +251,7 @@ def test_a_finished_run_is_skipped_with_its_own_data_only(tti):
     written = [*(tti.folder / "run").glob("*.json"), *(tti.folder / "run").glob("checkpoints/*")]
     before = {path: path.read_bytes() for path in written}
     assert "has finished already" in tti(*given, TTI_CACHE=str(tti.folder / "new")).ok().output
-    assert not (tti.folder / "new").exists()  # nothing is tokenized to find out
+    assert not (tti.folder / "new").exists()  # the check tokenizes nothing
 
     text.write_text("\n".join(stories).replace("cat", "dog"))
     message = tti(*given).failed()

@@ -1,4 +1,4 @@
-"""`python -m tti.sae`, and the evaluation of a run that has autoencoders of its own."""
+"""`python -m tti.sae`, and the evaluation of a run with jointly trained autoencoders."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ QUICK += [f"fit.{setting}" for setting in FIT]
 
 @pytest.fixture(scope="module")
 def trained(commands_in, tmp_path_factory):
-    """A folder with a finished run that has an autoencoder of its own at blocks.1.mlp_out."""
+    """A folder with a finished run that has a jointly trained autoencoder at blocks.1.mlp_out."""
     folder = tmp_path_factory.mktemp("autoencoders")
     own = ["regularizer=online_sae", "regularizer.online_sae.sites=blocks.1.mlp_out"]
     own += ["regularizer.online_sae.expansion=2", "regularizer.online_sae.autoencoder.k=4"]

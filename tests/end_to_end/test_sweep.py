@@ -10,7 +10,7 @@ from small import SMALL
 from tti.runs import Run
 
 SWEEP = [override for override in SMALL if not override.startswith("hydra.mode")] + ["trainer.max_steps=4"]
-# One arm that cannot work, with its reason known only once the job has started.
+# One variant that fails, for a reason that shows only once the job has started.
 VARIANTS = [
     "+hydra.sweeper.variants.good=[]",
     "+hydra.sweeper.variants.bad=['model.n_heads=5']",
@@ -86,7 +86,7 @@ def test_joblib_runs_jobs_side_by_side(tti):
 
 @pytest.mark.slow
 def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_been(tti, commands_in, tmp_path_factory):
-    """Four jobs, two side by side: one gets kill -9, one SIGINT, both in the middle of a step."""
+    """Four jobs, two at a time: one gets kill -9, one SIGINT, both in the middle of a step."""
     signalled = "+callbacks.signalled={{_target_: additions.Signalled, number: {}, step: {}}}"
     stopped = {
         "killed": ["regularizer=l1", signalled.format(9, 13)],
@@ -100,7 +100,7 @@ def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_b
 
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     codes = []
-    while not codes or (codes[-1] and len(codes) < 4):  # either signal takes the sweep down, and maybe both did at once
+    while not codes or (codes[-1] and len(codes) < 4):  # either signal stops the sweep, and both may come at once
         done = tti.start(*sweep(stopped), *joblib).wait(timeout=400)
         codes.append(done.code)
     assert codes[-1] == 0, done.output

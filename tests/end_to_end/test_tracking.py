@@ -1,4 +1,4 @@
-"""Weights & Biases, offline: a run with a resumption in the middle is one run, and says what the local file says."""
+"""Weights & Biases, offline: a resumed run is a single run there, with the same figures as the local file."""
 
 import pytest
 import wandb_files
@@ -18,7 +18,7 @@ def test_a_stopped_and_resumed_run_is_one_run_with_the_local_files_values(tti, s
     assert stopped.code == {"SIGKILL": -9, "SIGINT": 130}[sent]
     tti(*OFFLINE).ok()
     run = Run(tti.folder / "run")
-    files = sorted(run.folder.glob("wandb/offline-run-*/*.wandb"))  # their names begin with the time
+    files = sorted(run.folder.glob("wandb/offline-run-*/*.wandb"))  # the names begin with the time
     assert len(files) == 2
     each = [list(wandb_files.records(path)) for path in files]
     opened = [record.run for part in each for record in part if record.HasField("run")]
@@ -34,7 +34,7 @@ def test_a_stopped_and_resumed_run_is_one_run_with_the_local_files_values(tti, s
     assert sorted(merged) == list(range(1, 21))
     if sent == "SIGINT":
         trained = [line["trainer/global_step"] for line in lines if "train/loss" in line]
-        assert trained == list(range(1, 21))  # none twice
+        assert trained == list(range(1, 21))  # no step twice
 
     told = wandb_files.configuration(each[1])
     assert told["data"]["stories_per_step"] == 8

@@ -1,4 +1,4 @@
-"""Tuning through the real command line: the grid, its widening, its tables, and the sweep that takes them."""
+"""Tuning through the real command line: the grid, its extension, its tables, and the sweep that uses them."""
 
 import csv
 
@@ -30,7 +30,7 @@ def test_a_tuning_widens_its_grid_at_the_edge_resumes_and_gives_the_sweep_what_i
     assert 0 < len(find(tmp_path / "runs" / "demo-tuning")) < 6
     done = tti(*GRID, module="tti.tune").ok()
     rows = table(tmp_path)
-    # Ten steps are so few that the largest rate wins: the grid of three has grown by one beyond it.
+    # With only ten steps the largest rate wins, so the grid of three has been extended by one.
     assert {
         row["variant"]: sorted(float(r["value"]) for r in rows if r["variant"] == row["variant"]) for row in rows
     } == {
@@ -44,7 +44,7 @@ def test_a_tuning_widens_its_grid_at_the_edge_resumes_and_gives_the_sweep_what_i
     assert "hydra.sweeper.tuned=" in done.output
 
     before = (tmp_path / "runs" / "demo" / "tuning.csv").read_bytes()
-    tti(*GRID, module="tti.tune").ok()  # all is there: the same table, without training
+    tti(*GRID, module="tti.tune").ok()  # everything exists: the same table, without training
     assert (tmp_path / "runs" / "demo" / "tuning.csv").read_bytes() == before
 
     tti("-m", *TINY, "variant=topk", "seed=42", "hydra.sweeper.tuned=runs/demo/tuning.yaml", "name=taken").ok()

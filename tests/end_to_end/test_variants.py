@@ -1,4 +1,4 @@
-"""What arms of an experiment share, and what a regularizer must not touch."""
+"""What the variants of an experiment share, and what a regularizer must not affect."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_decoys_change_no_bit_of_the_network_and_learn(arms):
     trained = {name.replace(".mlp.mlp.", ".mlp."): value for name, value in weights(arms, "decoys").items()}
     assert equal(weights(arms, "baseline"), trained)
     logged = [row["train/decoys"] for row in rows(arms.folder / "decoys") if "train/decoys" in row]
-    assert logged[-1] < 0.8 * logged[0]  # log 2 at first: they know nothing
+    assert logged[-1] < 0.8 * logged[0]  # log 2 at first, when they know nothing
 
 
 @pytest.mark.parametrize("arm", ["apart_sae", "rare_sae"])
@@ -88,7 +88,7 @@ def test_autoencoders_that_only_watch_change_no_bit_and_learn(arms, arm):
     assert equal(weights(arms, arm), weights(arms, "baseline"))
     state = torch.load(arms.folder / arm / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     learned = [value for name, value in state.items() if name.endswith("b_dec")]
-    assert len(learned) == 2  # of two layers
+    assert len(learned) == 2  # one per layer
     assert all(value.abs().sum() > 0 for value in learned)
 
 
@@ -113,7 +113,7 @@ def test_each_regularizer_is_logged(arms):
 
 
 def test_regularizers_warm_up(arms):
-    """Over the first tenth of six steps: nothing at the first, everything at the second."""
+    """The warm-up is the first tenth of six steps: 0 at the first step, complete at the second."""
     first, second = rows(arms.folder / "often")[:2]
     assert first["train/l1_weighted"] == 0
     assert second["train/l1_weighted"] == pytest.approx(1e-3 * second["train/l1"])

@@ -1,4 +1,4 @@
-"""Reads what W&B writes offline: records of protocol buffers in LevelDB's log format."""
+"""Reads what W&B writes offline: protocol buffer records in LevelDB's log format."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ FULL, LAST = 1, 4  # the other two kinds are a record's first and middle parts
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The records of a ``.wandb`` file; one that a kill cut short is left out."""
+    """The records of a ``.wandb`` file; a record truncated by a kill is skipped."""
     data, at, parts = path.read_bytes(), FILE_HEADER, []
     while at + HEADER <= len(data):
         if BLOCK - at % BLOCK < HEADER:
@@ -32,12 +32,12 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def history(found: Iterable[Record]) -> list[dict[str, Any]]:
-    """What was logged, line by line."""
+    """The logged metrics, line by line."""
     return [_values(record.history.item) for record in found if record.HasField("history")]
 
 
 def configuration(found: Iterable[Record]) -> dict[str, Any]:
-    """The configuration as it was told last."""
+    """The last configuration recorded."""
     told: dict[str, Any] = {}
     for record in found:
         told |= _values(record.config.update) | _values(record.run.config.update)
@@ -45,7 +45,7 @@ def configuration(found: Iterable[Record]) -> dict[str, Any]:
 
 
 def summary(found: Iterable[Record]) -> dict[str, Any]:
-    """The summary as it was told last."""
+    """The last summary recorded."""
     told: dict[str, Any] = {}
     for record in found:
         told |= _values(record.summary.update)

@@ -1,4 +1,4 @@
-"""A network whose hidden layer is planted: what every neuron answers to is known, and so what it must score."""
+"""A network with a planted hidden layer, so that each neuron's function and its correct scores are known."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ SITE = "blocks.0.mlp.post"
 
 
 class Planted(Network):
-    """``plant(tokens, factors)`` is the hidden layer, of which the head reads the neurons of ``written``; all, if None.
+    """``plant(tokens, factors)`` computes the hidden layer; the head reads the neurons of ``written``, or all if None.
 
     The loss is of its own, ``target / 10``.
     """
@@ -62,11 +62,11 @@ class Planted(Network):
 
 @torch.no_grad()
 def run(part, net, stories):
-    """What one part finds, with a calibration on everything."""
+    """The result of one part, calibrated on all stories."""
     examine({Subject("trained", net, stories): [part]}, 10**9)
     return part.compute()
 
 
 def made(config, name, **settings):
-    """A part as ``conf/evaluation`` has it, at the planted site."""
+    """A part configured as in ``conf/evaluation``, at the planted site."""
     return runner.made(config.evaluation[name], **settings)

@@ -1,4 +1,4 @@
-"""Ablation: equal to running the network without one neuron at a time; specificity by hand."""
+"""Ablation equals running the network without one neuron at a time; specificity is checked by hand."""
 
 import numpy as np
 import pytest

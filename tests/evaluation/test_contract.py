@@ -1,4 +1,4 @@
-"""What holds for every part of the configuration, whatever it measures."""
+"""Properties of every configured part, whatever it measures."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ from tti.evaluation.earlier import as_today
 
 
 def then(kind, topk, batch_topk):
-    """As the settings of the part on autoencoders were written while their sparsities stood with their kinds."""
+    """Settings of the autoencoder part in the earlier form, with sparsities inside the kinds."""
     values = {"topk": ("k", topk), "batch_topk": ("k", batch_topk), "standard": ("sparsity_weight", [0.1, 0.3])}
     kinds = {
         name: {"_target_": "tti.autoencoders.sweep.Sweep", "kind": {"_target_": name, "_partial_": True}, key: each}
@@ -35,7 +35,7 @@ def now(kind, k):
     ("kind", "topk", "batch_topk", "k"),
     [
         (["topk", "batch_topk"], [8, 32], [8, 32], [8, 32]),
-        (["topk"], [16], [8, 32], [16]),  # that of the other kind was of no effect
+        (["topk"], [16], [8, 32], [16]),  # the setting of the other kind had no effect
         (["batch_topk"], [16], [8, 32], [8, 32]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Direct effects on logits equal a derivative; sites without any say so."""
+"""Direct effects on logits equal a derivative; sites without direct effects are reported as such."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_rows_of_the_head_without_a_token_are_in_no_list_and_in_no_figure(config
     padded = make_net(vocab_size=size + 60, context=256)
     plain = make_net(vocab_size=size, context=256)
     with torch.no_grad():
-        padded.embed.weight[size:] *= 50  # they would lead every list
+        padded.embed.weight[size:] *= 50  # otherwise they would lead every list
         for name, weight in plain.named_parameters():
             weight.copy_(padded.get_parameter(name)[: len(weight)])
     found, expected = (run(made(config, "effects", top=4), net, few_stories) for net in (padded, plain))

@@ -1,4 +1,4 @@
-"""Function-preserving changes preserve the function, and the audit says which metrics see them."""
+"""Function-preserving changes preserve the function, and the audit reports which metrics they move."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from tti.evaluation.gaming import Change, moved, rotation_about_ones
 
 @pytest.fixture(scope="module")
 def make(make_net, few_stories):
-    """A network whose LayerNorms and gates do something."""
+    """A network with non-trivial LayerNorms and gates."""
 
     def made_net(*overrides):
         net = make_net(*overrides, vocab_size=few_stories.packed.manifest["vocab_size"], context=256)

@@ -1,4 +1,4 @@
-"""Influence is the KL of ablation to second order, 0 for what nothing reads, and what scores are weighted by."""
+"""Influence is the KL of ablation to second order, is 0 for neurons that nothing reads, and weights scores."""
 
 import copy
 
@@ -18,7 +18,7 @@ POST = ["blocks.0.mlp.post", "blocks.1.mlp.post"]
 
 @pytest.fixture(scope="module")
 def net(make_net, few_stories):
-    """A network whose hidden neurons do something, of which the first three of a layer write nothing."""
+    """A network with active hidden neurons, of which the first three of a layer write nothing."""
     net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
     with torch.no_grad():
         for block in net.blocks:
@@ -56,7 +56,7 @@ def test_a_neuron_that_writes_nothing_has_exactly_none(estimate):
 
 
 def test_it_is_the_same_in_any_order_of_neurons_and_whatever_the_scale(net, chunk, estimate):
-    """Of hidden neurons in another order, through a view, and of all of them together in the sum over a rotation."""
+    """Influence of permuted hidden neurons, through a view; and its sum over all neurons under a rotation."""
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     permuted = influence(net, net.logits, chunk, POST, lambda site, acts: acts[:, order], draws=16)
     rotated = influence(net, net.logits, chunk, POST, Rotation(), draws=16)
@@ -97,7 +97,7 @@ def test_agreement_is_of_ranks_and_sums():
 
 
 def test_idle_detectors_move_plain_scores_and_no_weighted_one(config, few_stories):
-    """Neurons that each answer to one token type and write nothing, added to neurons that answer to nothing."""
+    """Neurons that each respond to one token type and write nothing, added to neurons without any preference."""
     noise = torch.randn(60_000, 2, generator=torch.Generator().manual_seed(0))
     frequent = few_stories.type_counts.argsort(descending=True)[:6]
     frequent = torch.from_numpy(few_stories.types)[frequent]

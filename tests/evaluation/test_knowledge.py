@@ -1,4 +1,4 @@
-"""What detectors know beyond the last two tokens: known answers of planted layers."""
+"""What detectors know beyond the last two tokens: planted layers with known answers."""
 
 from functools import cache
 
@@ -23,13 +23,13 @@ NAMES = ["context_f1", "context_information", "context_coverage", "context_f1_am
 
 
 def values(tokens, factors):
-    """A neuron a value."""
+    """One neuron per value."""
     rows = factors.long() + STARTS
     return torch.zeros(len(tokens), sum(SIZES)).scatter_(1, rows, 1.0)
 
 
 def tables(tokens, factors):
-    """Single token types, and arbitrary functions of the current and of the last two tokens."""
+    """Single token types, and arbitrary functions of the current token and of the last two tokens."""
     before = torch.cat([torch.tensor([-1]), tokens[:-1]])
     waves = torch.arange(1, 33) * 0.7713
     of_one, of_two = (torch.sin(known[:, None] * waves) for known in (tokens, before * 400 + tokens + 1.0))
@@ -43,7 +43,7 @@ def part(config):
 
 @pytest.fixture(scope="module")
 def scored(part, grammar_stories):
-    """plant -> the metrics of that layer."""
+    """Function from a plant to the metrics of its layer."""
 
     @cache
     def found(plant):
@@ -64,14 +64,14 @@ def test_a_planted_layer_knows_everything(scored, suffix):
 
 @pytest.fixture(scope="module")
 def shuffled(grammar_stories):
-    """A neuron a value, of another token of the split."""
+    """One neuron per value, of a different token of the split."""
     packed = grammar_stories.packed
     known = by_story(packed, np.random.default_rng(0).permutation(packed.extra("factors")))
     return lambda tokens, factors: values(tokens, known[tokens.numpy().astype(int).tobytes()])
 
 
 def by_story(packed, factors):
-    """The tokens of a story -> its rows of an array of the packed split."""
+    """Function from the tokens of a story to its rows of an array of the packed split."""
     spans = zip(packed.offsets[:-1], packed.offsets[1:] - 1, strict=True)
     return {
         packed.tokens[start:end].astype(int).tobytes(): torch.from_numpy(factors[start:end]) for start, end in spans
@@ -108,7 +108,7 @@ def test_the_ideal_reader_is_at_its_ceiling(part, few_stories):
 
 
 def noisy(tokens, factors, order=slice(None)):
-    """Values under noise that depends on the token's place in its story alone."""
+    """Values under noise that depends only on the token's position in its story."""
     noise = torch.sin(torch.arange(len(tokens))[:, None] * 12.9898 + torch.arange(sum(SIZES)) * 78.233 + tokens.sum())
     return (values(tokens, factors) + noise)[:, order]
 
@@ -127,7 +127,7 @@ def test_chunks_and_the_order_of_neurons_change_nothing(part, few_stories):
 
 @pytest.mark.parametrize("size", [0.0, 1e-4])
 def test_a_detector_that_does_nothing_is_no_detector(part, few_stories, size):
-    """Idle neurons that know every value, beside a few in use that know less."""
+    """Idle neurons that know every value, next to a few active ones that know less."""
     in_use = 8
 
     def with_idle(tokens, factors):
@@ -149,7 +149,7 @@ def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
 
 
 def test_scores_by_hand():
-    """Two strata of four tokens; the value in half of the first and in all of the second."""
+    """Two strata of four tokens; the value holds in half of the first and in all of the second."""
     stratum = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     value = np.array([1, 1, 0, 0, 1, 1, 1, 1])
     labelled = Labelled(stratum, value[:, None], 2)
@@ -190,7 +190,7 @@ def test_shuffling_stays_within_strata_and_is_a_permutation():
 
 
 def test_one_definition_of_on_for_every_network():
-    """The top of the activations, and not all of a ReLU's zeros; clipping changes nothing of the positive sign."""
+    """The top of the activations, but not all zeros of a ReLU; clipping does not change the positive sign."""
     generator = torch.Generator().manual_seed(0)
     gelu = torch.nn.functional.gelu(torch.randn(4000, 1, generator=generator))
     rare = (torch.randn(4000, 1, generator=generator) - 2).relu()
@@ -204,7 +204,7 @@ def test_one_definition_of_on_for_every_network():
     assert (on[:, 2] == (rare[:, 0] > 0).numpy()).all()
     assert (on[:, 3] == often[:, 0].numpy()).all()
     assert (on[:, 4 + 3] == 1 - often[:, 0].numpy()).all()
-    assert not on[:, 4 + 2].any()  # a ReLU at rest says nothing
+    assert not on[:, 4 + 2].any()  # an inactive ReLU carries no information
     assert tails.on(np.arange(4000), 1).toarray()[:, 0].mean() == pytest.approx(0.01, abs=0.002)
 
 
@@ -220,7 +220,7 @@ def test_an_effect_on_the_values_tokens_alone_is_specific(few_stories):
     assert specificity(knowledge, places, carried * 0.3, counted)[carried.any(1)] == pytest.approx(1)
     assert (specificity(knowledge, places, 0 * carried, counted) == 0).all()
     assert (specificity(knowledge, places, (1 - carried) * 0.3, counted)[carried.any(1)] <= 0).all()
-    for effect in (everywhere, table):  # no more than the last two tokens say, but for which stories these are
+    for effect in (everywhere, table):  # nothing beyond the last two tokens, except which stories these are
         assert abs(specificity(knowledge, places, effect, counted).mean()) < 0.1
 
 
@@ -247,7 +247,7 @@ def test_the_effect_of_a_neuron_is_what_its_absence_changes(make_net, few_storie
 
 
 def test_a_neuron_without_effect_has_no_causal_score(config, make_net, few_stories):
-    """Neurons that write nothing know what they knew, and cause nothing."""
+    """Neurons that write nothing know as much as before, but cause nothing."""
     net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
     for block in net.blocks:
         torch.nn.init.zeros_(block.mlp.out.weight)

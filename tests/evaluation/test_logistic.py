@@ -1,4 +1,4 @@
-"""The solver: scikit-learn's answer, the same in any basis, and what cannot be learnt is not."""
+"""The solver agrees with scikit-learn, gives the same result in any basis, and does not learn the unlearnable."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Planted neurons get the scores that they must."""
+"""Planted neurons get the scores they must have."""
 
 import math
 from itertools import chain
@@ -60,7 +60,7 @@ def test_selectivity_of_planted_neurons(selectivity, level):
     assert abs(scores[RANDOM]) < 0.01
     assert math.isnan(scores[ALWAYS])
     assert math.isnan(scores[DEAD])
-    assert 0 < scores[TENSE] < 0.5  # verbs tell their tense, most other words do not
+    assert 0 < scores[TENSE] < 0.5  # verbs reveal their tense, most other words do not
 
 
 def test_neurons_that_are_never_or_always_on_are_counted_and_score_0(selectivity):
@@ -70,7 +70,7 @@ def test_neurons_that_are_never_or_always_on_are_counted_and_score_0(selectivity
 
 
 def test_a_neuron_is_on_where_it_is_highest(selectivity, grammar_stories):
-    """On 5 % of the tokens; where it is active, if that is rarer; at its highest value, if that is more common."""
+    """On at 5 % of the tokens; where it is active, if that is rarer; at its highest value, if that is more common."""
     rates = neurons(selectivity, "on_rate_top5")
     assert rates[RANDOM] == pytest.approx(0.05, abs=0.001)
     assert neurons(selectivity, "on_rate_top1")[RANDOM] == pytest.approx(0.01, abs=0.001)
@@ -117,7 +117,7 @@ def test_utilisation_of_planted_neurons(config, net, grammar_stories):
     assert math.isnan(density[DEAD])
     assert neurons(result, "positive_rate")[TENSE] == 0
     assert result.metrics["silent/mlp.post/layer_0"] == 1 / 6
-    assert result.metrics["always_on/mlp.post/layer_0"] == 2 / 6  # the random one is hardly ever within 0.01 of 0
+    assert result.metrics["always_on/mlp.post/layer_0"] == 2 / 6  # the random neuron is hardly ever within 0.01 of 0
     histogram = result.arrays[f"{SITE}/histogram"].values
     assert (histogram.sum(1) == grammar_stories.tokens).all()
     assert histogram[DETECTOR, 0] == pytest.approx(grammar_stories.tokens * (1 - rate[DETECTOR]))
@@ -131,7 +131,7 @@ def test_a_factor_detector_is_found(ground_truth, grammar):
     assert ground_truth.arrays[f"{SITE}/f1"].values[tense, TENSE] == pytest.approx(1)
     assert ground_truth.metrics["f1_tense/mlp.post/layer_0"] == pytest.approx(1)
     assert ground_truth.metrics["f1_place/mlp.post/layer_0"] < 0.5
-    # past is one bit: knowing it is knowing all of tense, and of roles only that verbs are past
+    # Past is one bit, which determines tense; about roles it only says that verbs are past.
     assert neurons(ground_truth, "gap")[TENSE] > 0.5
     assert neurons(ground_truth, "gap")[DEAD] == pytest.approx(0)
     assert neurons(ground_truth, "gap")[RANDOM] < 0.02
@@ -144,7 +144,7 @@ def only(net, stories, *columns):
 
 @pytest.fixture(scope="module")
 def words_and_meanings(config, grammar_stories, grammar):
-    """What detectors of homonyms and synonyms score: one neuron a word, and one a meaning."""
+    """Scores of detectors of homonyms and synonyms: one neuron per word, or one per meaning."""
     vocab = {token.replace("Ġ", " "): number for token, number in grammar.tokenizer().get_vocab().items()}
     senses, column = grammar.factors["sense"], list(grammar.factors).index("sense")
     words = torch.tensor(sorted({vocab[text] for text in [*grammar.homonyms, *chain(*grammar.synonyms.values())]}))

@@ -1,4 +1,4 @@
-"""Probes of planted activations reach what they must; the floors are exact; nothing leaks from story to story."""
+"""Probes of planted activations reach the known scores; floors are exact; nothing leaks between stories."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What one pass finds equals a slow float64 reference that holds everything and loops over neurons."""
+"""The results of one pass equal a slow float64 reference that stores everything and loops over neurons."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def net(request, make_net, few_stories):
     size = few_stories.packed.manifest["vocab_size"]
     net = make_net(f"model/mlp={request.param}", vocab_size=size, context=256)
     with torch.no_grad():
-        for weight in net.parameters():  # activations of a size that is not all within a rounding of 0
+        for weight in net.parameters():  # so that activations are not all rounded to 0
             weight.mul_(3)
     return net
 
 
 @pytest.fixture(scope="module")
 def everything(net, few_stories):
-    """All activations by site, all types, all places and losses, story after story."""
+    """All activations by site, and all types, positions and losses, story by story."""
     acts: dict[str, list] = {site: [] for site in net.sites if "mlp.post" in site or site.endswith("mlp_out")}
     kept: dict[str, list] = {"types": [], "places": [], "story": [], "nll": [], "position": [], "bytes": []}
     for chunk in few_stories:
@@ -53,7 +53,7 @@ def test_performance(config, net, few_stories, everything):
     assert result.metrics["loss"] == pytest.approx(nll.mean(), rel=1e-6)
     assert result.metrics["loss_low"] < result.metrics["loss"] < result.metrics["loss_high"]
     assert result.arrays["story/nll"].values[3] == pytest.approx(nll[story == 3].sum(), rel=1e-6)
-    # the original drops the last position of a story, which predicts its end
+    # The seed project drops the last position of a story, which predicts its end.
     last = np.append(story[1:] != story[:-1], True)
     assert result.metrics["original/loss"] == pytest.approx(nll[~last].mean(), rel=1e-6)
     assert result.metrics["original/tokens"] == (~last).sum()

@@ -1,4 +1,4 @@
-"""Autoencoders in a network: what splicing measures, fresh ones, and one that was trained with the model."""
+"""Autoencoders in a network: the figures of splicing, post-hoc autoencoders, and a jointly trained one."""
 
 import math
 
@@ -28,7 +28,7 @@ SMALL |= {"k": [2, 8]}
 
 
 class Mirror(nn.Module):
-    """Perfect and not sparse: one latent for each sign of each neuron."""
+    """A perfect autoencoder that is not sparse: one latent for each sign of each neuron."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Mirror(nn.Module):
 
 @pytest.fixture(scope="module")
 def net(make_net, few_stories):
-    """Trained for a moment, so that sites matter."""
+    """A briefly trained network, so that sites matter."""
     net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     training = few_stories.training()
@@ -66,7 +66,7 @@ def reference(net, stories):
 
 
 def mean_predictor(width, mean):
-    """No latent ever fires, and the bias is the mean."""
+    """An autoencoder whose latents never fire, with the mean as bias."""
     autoencoder = TopK(d_in=width, d_sae=2 * width, seed=0, dead_after=1, k=1).eval()
     with torch.no_grad():
         autoencoder.W_enc.zero_()
@@ -82,8 +82,8 @@ def test_a_perfect_autoencoder_changes_no_logit_and_recovers_all(net, stories, r
         assert torch.equal(spliced, net.logits(net(batch.tokens, batch.stories)))
     found = quality(net, stories, site, Mirror(net.sites[site].width), reference[site])
     assert (found.variance_explained, found.loss_recovered, found.loss_increase) == (1, 1, 0)
-    assert found.l0 == pytest.approx(net.sites[site].width, abs=0.01)  # one sign or the other
-    assert found.dead <= 1 / 32  # a neuron that has one sign on all of these tokens
+    assert found.l0 == pytest.approx(net.sites[site].width, abs=0.01)  # one of the two signs each
+    assert found.dead <= 1 / 32  # a neuron with the same sign on all of these tokens
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -107,7 +107,7 @@ def test_references_are_those_of_everything_at_once_in_double_precision(net, sto
 
 
 def test_half_of_the_latents_of_a_known_dictionary(net, stories, reference):
-    """Figures against a float64 reference: the first half of the neurons is kept, the other is its mean."""
+    """Figures equal a float64 reference: the first half of the neurons is kept, the other replaced by its mean."""
     site = SITES[0]
     acts, mean = recorded(net, stories, [site])[site].double(), reference[site].mean
     half = Mirror(16)
@@ -158,7 +158,7 @@ def run(part, net, stories, own=None):
 
 
 def trained_with(autoencoders):
-    """An online SAE regularizer that has these autoencoders, by site."""
+    """An online SAE regularizer with these autoencoders, by site."""
     online = OnlineSAE(list(autoencoders), 1.0, 0.0, TopK, 2, True, 1e-3, 1, 0)
     online.sites = tuple(autoencoders)
     online.autoencoders = nn.ModuleDict({site.replace(".", "/"): each for site, each in autoencoders.items()})

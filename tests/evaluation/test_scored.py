@@ -1,4 +1,4 @@
-"""Where only some tokens are in the loss, parts see these and no others."""
+"""If only some tokens are in the loss, parts see only these."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SITE = "blocks.0.mlp.post"
 
 
 class Answers(GrammarCorpus):
-    """Two tokens of three are in the loss."""
+    """Two of three tokens are in the loss."""
 
     def identity(self, split):
         return super().identity(split) | {"answers": True}

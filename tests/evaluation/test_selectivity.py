@@ -1,4 +1,4 @@
-"""Selectivity has one definition for all models, and follows neither chunks nor the order of stories or neurons."""
+"""Selectivity has one definition for all models, and does not depend on chunks or the order of stories or neurons."""
 
 from copy import copy
 
@@ -19,7 +19,7 @@ POST = "blocks.*.mlp.post"
 def net(make_net, few_stories):
     net = make_net(vocab_size=few_stories.packed.manifest["vocab_size"], context=256)
     with torch.no_grad():
-        for block in net.blocks:  # GELUs that bend
+        for block in net.blocks:  # so that the GELUs are not linear
             block.mlp.inp.weight.mul_(20)
             block.mlp.out.weight.mul_(5)
     return net
@@ -57,10 +57,10 @@ def test_the_size_of_chunks_changes_nothing(config, net, few_stories, result, si
 
 
 def test_the_order_of_stories_changes_nothing(config, net, few_stories, result):
-    """Of the pass: the sample of tokens that ``_fixed`` is taken from is numbered in its order."""
+    """Only the order of the pass: ``_fixed`` draws its sample of tokens by their index in this order."""
     stories = copy(few_stories)
     stories.members = np.random.default_rng(1).permutation(few_stories.members)
-    stories.drawn = few_stories.drawn  # the sample of the calibration
+    stories.drawn = few_stories.drawn  # the calibration sample
     after = measured(config, net, stories).metrics
     kept = {name: value for name, value in result.metrics.items() if "_fixed" not in name}
     assert {name: after[name] for name in kept} == pytest.approx(kept, rel=1e-5, abs=1e-6)
@@ -93,10 +93,10 @@ def column(*values):
 @pytest.mark.parametrize(
     ("values", "on"),
     [
-        ([0] * 97 + [1, 2, 3], [1, 2, 3]),  # active on fewer than 5 %: where it is active
-        ([0] * 60 + [1] * 40, [1]),  # of two values: at the higher
-        ([0] * 50 + [1] * 10 + [2] * 40, [2]),  # its highest value is more common than 5 %
-        ([5] * 100, []),  # constant: never
+        ([0] * 97 + [1, 2, 3], [1, 2, 3]),  # active on fewer than 5 %: on wherever it is active
+        ([0] * 60 + [1] * 40, [1]),  # two values: on at the higher
+        ([0] * 50 + [1] * 10 + [2] * 40, [2]),  # the highest value is more common than 5 %: on at it
+        ([5] * 100, []),  # constant: never on
         ([0] * 100, []),
     ],
 )

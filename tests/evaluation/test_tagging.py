@@ -1,4 +1,4 @@
-"""Tags on tokens: by hand, against a slow reference, and by spaCy where it is installed."""
+"""Tags of tokens: by hand, compared with a slow reference, and by spaCy if it is installed."""
 
 from collections import Counter
 from functools import cache
@@ -72,7 +72,7 @@ def test_bytes_that_are_no_text_stand_for_a_character_each():
 
 
 def by_characters(text, parts, spans):
-    """A loop over the bytes: which word each belongs to."""
+    """The word that each byte belongs to, by a loop over bytes."""
     owner = []
     for place, character in enumerate(text):
         word = next((tag, start) for start, end, tag in [*spans, (0, len(text), None)] if start <= place < end)
@@ -124,7 +124,7 @@ def parts_of_speech(config):
 
 @pytest.mark.slow
 def test_spacys_tags_are_made_once_and_shared(parts_of_speech, few_stories, capsys):
-    stories = few_stories.subset(1500)  # no other test's
+    stories = few_stories.subset(1500)  # a subset that no other test uses
     before = set(stories.packed.folder.glob("pos-*.npy"))
     offsets = stories.packed.offsets
     places = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in stories.members])
@@ -134,7 +134,7 @@ def test_spacys_tags_are_made_once_and_shared(parts_of_speech, few_stories, caps
     tagged = Counter(
         zip([texts[token] for token in stories.packed.tokens[places]], named(first.values[:, 0]), strict=True)
     )
-    assert {tag for text, tag in tagged if text == b""} == {None}  # the end of text
+    assert {tag for text, tag in tagged if text == b""} == {None}  # the end-of-text token
     for text, tag in ((b" the", "DET"), (b".", "PUNCT"), (b" and", "CCONJ")):
         assert tagged[text, tag] > 0.9 * sum(count for (each, _), count in tagged.items() if each == text)
     again = parts_of_speech.of(stories, places[::2])

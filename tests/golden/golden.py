@@ -1,4 +1,4 @@
-"""The pinned runs: how they are made, and what of them is pinned."""
+"""The pinned runs: how they are made, and which of their figures are pinned."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Figures = dict[str, dict[str, float]]
 
 
 def machine() -> dict[str, str]:
-    """What decides the last digits of a run."""
+    """The hardware and versions that determine the last digits of a run."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     capability = torch.backends.cpu.get_cpu_capability()
@@ -29,7 +29,7 @@ def machine() -> dict[str, str]:
 
 
 def write_stories(folder: Path) -> None:
-    """A corpus that depends on nothing of the project: random words, with a preference for some followers."""
+    """A corpus that is independent of the project: random words with preferred successors."""
     rng = random.Random(0)
     for name, count in (("stories.txt", 200), ("valid.txt", 20)):
         stories = []
@@ -43,7 +43,7 @@ def write_stories(folder: Path) -> None:
 
 
 def run(folder: Path, environment: Mapping[str, str] = {}) -> Figures:
-    """Train all pinned runs in one process, and read what is pinned."""
+    """Train all pinned runs in one process, and return their pinned figures."""
     write_stories(folder)
     done = subprocess.run(
         [sys.executable, "-m", "tti.train", "--config-dir", str(HERE), "-m", "experiment=golden"],

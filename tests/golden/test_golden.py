@@ -1,7 +1,7 @@
-"""A refactor keeps these figures: to the last digit where the CPU and torch are those of golden.json.
+"""A refactoring keeps these figures: to the last digit on the CPU and PyTorch of golden.json.
 
-Elsewhere within bounds that other instruction sets of one machine keep (`pytest tests/golden -m nightly`): smooth
-objectives stay close; where a step chooses (the top k of a batch), one swapped choice moves what follows.
+Elsewhere they stay within bounds measured for other instruction sets of one machine (`pytest tests/golden -m nightly`):
+smooth objectives stay close; for a discrete choice (the top k of a batch), one swap changes all later steps.
 """
 
 import json
@@ -43,5 +43,5 @@ def require_close(figures, golden):
 
 
 def bound(run_name, key):
-    """Relative distance that another machine may have."""
+    """Relative deviation allowed on another machine."""
     return AFTER_CHOICES if run_name in CHOOSING and key.endswith("last") else SMOOTH

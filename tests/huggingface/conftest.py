@@ -1,4 +1,4 @@
-"""Networks with weights that matter, as exports, and no network to fetch anything from."""
+"""Networks with non-trivial weights, as exports, with network access disabled."""
 
 import socket
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tti.models.mlp import MLP
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever connects to anything fails."""
+    """Make every network connection fail."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something tried to reach the network")
@@ -32,7 +32,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def lively_net(make_net: Callable[..., GPT], tokenizer: Tokenizer) -> Callable[..., GPT]:
-    """``lively_net("model/mlp=topk")``: no parameter has the value that it is initialised with everywhere."""
+    """``lively_net("model/mlp=topk")``: a network in which no parameter is constant at its initial value."""
 
     def made(*overrides: str) -> GPT:
         net = make_net(*overrides, vocab_size=tokenizer.get_vocab_size(), context=64)
@@ -49,14 +49,14 @@ def lively_net(make_net: Callable[..., GPT], tokenizer: Tokenizer) -> Callable[.
 def exported(
     lively_net: Callable[..., GPT], compose: Callable, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[GPT, Path]]:
-    """``exported("topk")``: a network with that MLP, and the folder that it was written to."""
+    """``exported("topk")``: a network with that MLP, and the folder of its export."""
     made: dict[str, tuple[GPT, Path]] = {}
 
     def once(mlp: str) -> tuple[GPT, Path]:
         if mlp not in made:
             net, folder = lively_net(f"model/mlp={mlp}"), tmp_path_factory.mktemp("exports") / mlp
             folder.mkdir()
-            # The fixture `lively_net` says d_model=16; of the MLP's arguments d_ff depends on it.
+            # The fixture `lively_net` sets d_model=16, on which the MLP's argument d_ff depends.
             if not all(isinstance(block.mlp, MLP) for block in net.blocks):
                 pytest.skip("no export can have this MLP, and says so")
             export_folder.write(

@@ -1,10 +1,10 @@
-"""An MLP of a user's own, in a file of its own."""
+"""A user's own MLP, in a file outside the package."""
 
 from tti.models.mlp import DenseMLP
 
 
 class Forgetful(DenseMLP):
-    """Keeps what it needs where no checkpoint and no export sees it."""
+    """Keeps state where neither checkpoints nor exports see it."""
 
     scale = 1.0
 

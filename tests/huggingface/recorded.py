@@ -1,4 +1,4 @@
-"""Activations of the same story: ours, and those that transformers' modules see at the places that are documented."""
+"""Activations of the same story: ours, and those of transformers' modules at the documented hook points."""
 
 import torch
 

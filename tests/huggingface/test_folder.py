@@ -1,4 +1,4 @@
-"""What transformers makes of an export: the same logits, the same activations at every site, without tti."""
+"""transformers opens an export with the same logits and the same activations at every site, without tti."""
 
 import re
 import subprocess
@@ -73,7 +73,7 @@ def test_it_generates_with_a_cache_as_without(exported, story):
 
 
 def test_dropout_acts_where_ours_does(exported, story):
-    """In training mode too, with the probabilities of the run."""
+    """In training mode too, with the run's dropout probabilities."""
     model = open_model(exported("topk")[1]).train()
     assert not torch.equal(model(story[None]).logits, model(story[None]).logits)
     assert model.config.resid_pdrop == model.config.embd_pdrop == 0.1

@@ -1,4 +1,4 @@
-"""GPT-2s of transformers as ours: the same logits; those that ours cannot be are wrapped."""
+"""GPT-2s of transformers converted to ours: the same logits; those that cannot be converted are wrapped."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SIZES = {"vocab_size": 50, "n_positions": 32, "n_embd": 24, "n_layer": 3, "n_hea
 
 @pytest.fixture(scope="module")
 def make():
-    """A GPT-2 of transformers whose biases are not 0."""
+    """A GPT-2 of transformers with nonzero biases."""
 
     def made(**options):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Exports on the Hub, as far as that goes without it."""
+"""Exports on the Hub, as far as possible without it."""
 
 import pytest
 import requests
@@ -17,7 +17,7 @@ def test_a_name_that_is_none_is_refused(name):
 
 
 class Api:
-    """The Hub's client, which remembers what it is asked for."""
+    """A client of the Hub that records its calls."""
 
     def __init__(self, error=None):
         self.asked, self.error = [], error

@@ -1,4 +1,4 @@
-"""Folders as they are found in the wild: each fault is one line that names the file, or what is evaluated is right."""
+"""Folders as found in practice: each fault gives one line that names the file, or the model is evaluated correctly."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "b2" * 32 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A GPT-2 and a Llama with an untied head, saved."""
+    """A saved GPT-2, and a Llama with an untied head."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("found")
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2))
@@ -52,7 +52,7 @@ def logits(net, story):
 def test_a_head_of_its_own_is_the_one_that_is_evaluated(folder, story):
     path = folder / "gpt2"
     rewrite(path / "model.safetensors", lambda weights: weights | {"lm_head.weight": torch.randn(50, 16)})
-    assert AutoConfig.from_pretrained(path).tie_word_embeddings  # and so says nothing of it
+    assert AutoConfig.from_pretrained(path).tie_word_embeddings  # the default, so the file does not mention it
     net = opened(path)
     assert isinstance(net, Wrapped)
     theirs = GPT2LMHeadModel.from_pretrained(path).eval()

@@ -1,4 +1,4 @@
-"""The field's tools open an export as docs/export.md says, offline, and see at a site what our recorder does."""
+"""Other tools open an export offline as docs/export.md shows, and see the same activations as our recorder."""
 
 import re
 import runpy
@@ -27,7 +27,7 @@ def block(imported):
 
 @pytest.fixture(params=["dense", "topk"])
 def opened(request, exported, tmp_path, monkeypatch, tokenizer):
-    """``opened("import TransformersModel")``: what that block of the page leaves, its numbers compared."""
+    """``opened("import TransformersModel")``: the variables after that block of the page, with its numbers compared."""
     net, folder = exported(request.param)
     shutil.copytree(folder, tmp_path / "exports" / "topk")
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_sae_lens(opened):
 @pytest.mark.parametrize("mlp", ["dense", "topk"])
 @pytest.mark.parametrize("bridge", ["transformer_lens.model_bridge:TransformerBridge", "sae_lens:SAETransformerBridge"])
 def test_what_is_ablated_at_a_place_changes_the_logits(exported, story, mlp, bridge):
-    """As it does where it is ablated here, by a tap; but at `resid_mid`, which to a bridge is a LayerNorm's input."""
+    """As for an ablation with a tap here; except at `resid_mid`, which in a bridge is the input of a LayerNorm."""
     module, _, name = bridge.partition(":")
     make = getattr(pytest.importorskip(module, reason=EXTRA), name)
     net, folder = exported(mlp)
@@ -128,7 +128,7 @@ def test_saelens_evaluates_an_autoencoder_of_ours(exported, tmp_path):
     assert 0.3 < found["model_behavior_preservation"]["kl_div_score"] <= 1
     assert (
         found["model_performance_preservation"]["ce_loss_score"] > 0.3
-    )  # above 1: such tokens are not to be predicted
+    )  # above 1, since such tokens cannot be predicted
     assert found["reconstruction_quality"]["explained_variance"] > 0.5
 
 

@@ -1,4 +1,4 @@
-"""Decoders of transformers as networks: what they compute, document by document, and what taps make of it."""
+"""transformers' decoders as networks: their outputs document by document, and the effect of taps."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ LENGTHS = (5, 9, 1, 7)
 
 
 def made(family, **options):
-    """A small model of this family, of which no weight has the value that it begins with everywhere."""
+    """A small model of this family, in which no weight is constant at its initial value."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **COMMON | CONFIGS[family] | options)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -74,7 +74,9 @@ def test_activations_are_those_that_their_modules_compute(theirs, net, tokens):
     assert all(acts[name].shape == (len(tokens), site.width) for name, site in net.sites.items())
     alone = [theirs(document[None], output_hidden_states=True).hidden_states for document in tokens.split(LENGTHS)]
     for i, states in enumerate(zip(*alone, strict=True)):
-        site = f"blocks.{i}.resid_pre" if i < 2 else "ln_final.normalized"  # theirs are after the final norm at last
+        site = (
+            f"blocks.{i}.resid_pre" if i < 2 else "ln_final.normalized"
+        )  # the last of theirs comes after the final norm
         close(acts[site], torch.cat([state[0] for state in states]))
     assert torch.equal(acts["ln_final.normalized"], hidden)
     close(acts["embed"], theirs.get_input_embeddings()(tokens))
@@ -102,7 +104,7 @@ def test_the_network_goes_on_with_what_a_tap_gives_back(theirs, net, tokens):
     handle = last.mlp.register_forward_hook(lambda module, arguments, output: torch.zeros_like(output))
     close(without, net(tokens, layout))
     handle.remove()
-    assert torch.equal(net(tokens, layout), plain)  # no hook stays
+    assert torch.equal(net(tokens, layout), plain)  # no hook remains
 
 
 def test_gradients_reach_activations_that_were_recorded(net, tokens):
@@ -143,7 +145,7 @@ def test_the_loss_is_theirs(theirs, net, tokens):
 
 @torch.no_grad()
 def test_a_local_layer_sees_its_window_and_nothing_before_it():
-    """Two layers with a window of three tokens: a token is seen up to four positions later."""
+    """Two layers with a window of three tokens: a token can be seen up to four positions later."""
     net = Wrapped(made("gpt_neo", attention_types=[[["local"], 2]]))
     layout = Separate.of([12])
     tokens = torch.arange(12)

@@ -1,4 +1,4 @@
-"""What each intervention does to an activation, by hand, and that none touches another site."""
+"""The effect of each intervention on an activation, by hand; no intervention affects another site."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ TAPS = {
 
 @pytest.fixture
 def acts():
-    """Four tokens of two heads, of two numbers each."""
+    """Four tokens, two heads, two dimensions per head."""
     return torch.arange(16.0).view(4, 2, 2)
 
 

@@ -1,4 +1,4 @@
-"""Modal without an account: its volumes as folders, its calls as lists of what they answer, its own exceptions."""
+"""Modal without an account: volumes as folders, calls as lists of answers, and Modal's own exceptions."""
 
 import json
 import shutil
@@ -18,12 +18,12 @@ from tti.launchers.cloud import Cloud
 from tti.launchers.job import Job
 from tti.launchers.options import Options
 
-WAITING = TimeoutError()  # what `get(timeout=0)` raises before the end
+WAITING = TimeoutError()  # raised by `get(timeout=0)` before the call has ended
 SMALL = ("experiment=demo", "hydra.mode=RUN", "model.d_model=32", "trainer.max_steps=100", "name=small")
 
 
 class Volume:
-    """A folder that is read like a Modal volume. ``trouble(path)`` is what it raises at being asked for a path."""
+    """A folder with the interface of a Modal volume. ``trouble(path)`` is the error raised when a path is requested."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -60,7 +60,7 @@ class Volume:
 
 
 class Modal:
-    """An account. ``answers[variant]`` is what a job's call answers, one a look; the last for ever."""
+    """An account. ``answers[variant]`` are the answers of a job's call, one per poll; the last is repeated."""
 
     def __init__(self, root: Path) -> None:
         self.data, self.checkpoints = Volume(root / "data"), Volume(root / "checkpoints")
@@ -78,7 +78,7 @@ class Modal:
         )
 
     def finish(self, job: Job, loss: float = 2.5) -> dict[str, Any]:
-        """Leave on the volume what a finished run leaves; what the call answers."""
+        """Leave the files of a finished run on the volume, and return the call's answer."""
         folder = self.leave(job)
         metrics = {"val/loss": loss, "val/perplexity": 12.2}
         summary = {"steps": 100, "tokens_per_second": 9.0, "metrics": metrics}
@@ -89,7 +89,7 @@ class Modal:
         return {"status": "finished", "result": loss, "error": "", "traceback": ""}
 
     def leave(self, job: Job) -> Path:
-        """What a run that has begun leaves."""
+        """Leave the files of a run that has begun."""
         folder = self.checkpoints.root / job.remote
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(job.config))
@@ -126,7 +126,7 @@ class Modal:
 
 @pytest.fixture
 def modal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Modal:
-    """An account whose data volume has every corpus that is asked for."""
+    """An account whose data volume has every corpus that is requested."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -137,7 +137,7 @@ def modal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Modal:
 
 @pytest.fixture(scope="session")
 def resolved(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """A configuration as a machine with a GPU resolves it."""
+    """A configuration as resolved on a machine with a GPU."""
 
     def made(*overrides: str) -> DictConfig:
         with as_on_a_gpu():
@@ -159,7 +159,7 @@ def make_jobs(resolved: Callable[..., DictConfig]) -> Callable[..., list[Job]]:
 
 @pytest.fixture(scope="session")
 def options(compose: Callable[..., DictConfig]) -> Callable[..., Options]:
-    """The options of ``conf/hydra/launcher/modal.yaml``, without waiting between looks."""
+    """The options of ``conf/hydra/launcher/modal.yaml``, without waiting between polls."""
 
     def made(**others: Any) -> Options:
         from tti.configuration import conf_dir
@@ -173,7 +173,7 @@ def options(compose: Callable[..., DictConfig]) -> Callable[..., Options]:
 
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a container has: what Modal is told to add."""
+    """The folder of a container, with what Modal is told to add."""
     root = tmp_path_factory.mktemp("container")
     for name, folder in source.folders().items():
         for path in folder.rglob("*"):

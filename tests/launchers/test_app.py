@@ -1,4 +1,4 @@
-"""The functions of the Modal app, called here; and the image, as far as it is a definition."""
+"""The functions of the Modal app, called directly; and the image, as far as its definition goes."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_command_that_there_is_not(home):
 
 
 def test_the_image_gets_sources_and_configurations():
-    """Walks the layers of the definition, which names local folders."""
+    """Walks through the layers of the definition, which names local folders."""
     layers, mounted = [_inside(app.image)], {}
     while layers:
         for part in layers.pop()._deps():

@@ -15,7 +15,7 @@ def board(make_jobs):
     board.running(jobs[1], json.dumps(far).encode())
     board.ended(jobs[2], "done")
     board.ended(jobs[3], "failed", "ValueError: why\nand more")
-    board.running(jobs[0], None)  # its call waits, but it has not begun to train
+    board.running(jobs[0], None)  # its call exists, but training has not begun
     return board
 
 

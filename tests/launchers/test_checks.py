@@ -1,4 +1,4 @@
-"""What a user can get wrong is said before anything is spent."""
+"""User errors are reported before any money is spent."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tti.launchers.sweep import launch
 
 @pytest.fixture
 def refused(modal, make_jobs, options):
-    """``refused(*overrides, **options)``: the message with which a sweep of one job is refused, nothing started."""
+    """``refused(*overrides, **options)``: the message with which a one-job sweep is refused before anything starts."""
 
     def message(*overrides, **others):
         with pytest.raises(ValueError, match=r".") as raised:
@@ -45,7 +45,7 @@ def test_two_jobs_of_one_folder(modal, make_jobs, options):
 
 
 def test_a_corpus_that_is_not_tokenized(refused, modal, monkeypatch):
-    monkeypatch.undo()  # what `modal` pretends to have
+    monkeypatch.undo()  # removes the corpora that `modal` pretends to have
     said = refused("data=grammar_small")
     assert "the volume tti-data has no tokenized grammar-train-" in said
     assert "modal run scripts/modal_app.py::cache_dataset experiment=demo data=grammar_small" in said

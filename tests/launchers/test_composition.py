@@ -1,4 +1,4 @@
-"""A job is the same configuration where it is launched and where it runs."""
+"""A job has the same configuration where it is launched and where it runs."""
 
 import itertools
 

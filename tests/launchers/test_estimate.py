@@ -5,7 +5,7 @@ from tti.launchers.estimate import estimate
 
 @pytest.fixture
 def plan(make_jobs, options):
-    """Four jobs of 100 steps x 32 stories x 225 tokens = 720,000 tokens: 1/5 h each at 1000 tokens a second."""
+    """Four jobs of 100 steps x 32 stories x 225 tokens = 720,000 tokens: 1/5 h each at 1000 tokens per second."""
     jobs = make_jobs("a", "b", "c", "d")
     given = {
         "tokens_per_second": 1000, "tokens_per_story": 225, "gpu": "L4", "prices": {"L4": 1.0}, "cpu": 2,

@@ -1,4 +1,4 @@
-"""What runs on a remote machine, run: in fresh interpreters that have nothing but what was shipped, and two folders."""
+"""Code for the remote machine, run in fresh interpreters with only the shipped files and two folders as volumes."""
 
 import json
 import os
@@ -66,9 +66,9 @@ def test_a_run_is_interrupted_goes_on_and_ends_as_on_the_command_line(shipped, c
     deadline = time.monotonic() + 120
     while not run.last_checkpoint and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)  # what a preemption is
+    first.send_signal(signal.SIGINT)  # as a preemption does
     said, _ = first.communicate(timeout=60)
-    assert first.returncode == -signal.SIGINT, said  # KeyboardInterrupt, at which Modal starts the call again
+    assert first.returncode == -signal.SIGINT, said  # KeyboardInterrupt, after which Modal restarts the call
     assert "ANSWER" not in said
     assert run.status == "unfinished"
     assert 0 < run.checkpoint_step < 80
@@ -165,7 +165,7 @@ def test_a_command_that_finishes_in_spite_of_an_interruption_has_finished(module
 
 
 class Cancelled(BaseException):
-    """What Modal raises in a call that is cancelled."""
+    """The exception that Modal raises in a call that is cancelled."""
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_command_that_does_not_stop_when_the_call_is_cancelled_is_killed(cance
 
 
 def test_a_volume_that_fails_is_an_error_that_can_be_unpickled_anywhere(monkeypatch, tmp_path):
-    """And that is not taken, where it is waited for, for an error of waiting."""
+    """And whoever waits for the call does not mistake it for an error of waiting."""
 
     def commit():
         raise exception.ServiceError("busy")

@@ -1,4 +1,4 @@
-"""What is shipped is the same from a checkout, a checkout in another folder, and a wheel."""
+"""The same files are shipped from a checkout, a checkout in another folder, and a wheel."""
 
 import os
 import re
@@ -20,7 +20,7 @@ SAY = "from tti.launchers import source; import tti; print(source.digest(), tti.
 
 
 def digest(path: Path, cwd: Path) -> list[str]:
-    """Digest and place of the package that a fresh interpreter finds in ``path``."""
+    """Digest and location of the package that a fresh interpreter finds in ``path``."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", SAY], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def test_the_image_has_the_extras_that_are_installed_here(monkeypatch):
     names = {Requirement(line).name for line in source.requirements()}
     assert "spacy" in names
     assert "umap-learn" not in names
-    assert any(name.startswith("en") and "core" in name for name in names)  # without it parts of speech are left out
+    assert any(name.startswith("en") and "core" in name for name in names)  # without it there are no parts of speech
 
 
 def test_what_was_installed_from_an_address_comes_from_there(monkeypatch):

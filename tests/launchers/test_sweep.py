@@ -1,4 +1,4 @@
-"""The launcher's loop against calls that answer as Modal's do."""
+"""The launcher's loop, with simulated calls that answer like Modal's."""
 
 import json
 import re
@@ -18,7 +18,7 @@ WAITING = TimeoutError()
 
 @pytest.fixture
 def sweep(modal, make_jobs, options):
-    """``sweep(jobs, **options)``: launch, and what became of each by its variant."""
+    """``sweep(jobs, **options)``: launch the jobs, and return the outcomes by variant."""
 
     def run(jobs, **others):
         outcomes = launch(jobs, options(**others), modal.cloud)
@@ -43,7 +43,7 @@ def test_all_good(sweep, jobs, modal):
     for job in jobs:
         assert job.run.status == "finished"
         there = {path.name for path in (job.folder / "checkpoints").iterdir()}
-        assert there == {"last.ckpt"}  # the best stays on the volume
+        assert there == {"last.ckpt"}  # best.ckpt stays on the volume
         assert (job.folder / "checkpoints/last.ckpt").read_bytes() == b"weights" * 50
 
 
@@ -151,7 +151,7 @@ def test_one_job_that_answers_is_waited_for_however_silent_the_others(sweep, job
 
 
 def failing(times, error, part):
-    """Trouble with paths that have ``part`` in them, so many times."""
+    """Fail on paths that contain ``part``, ``times`` times."""
     left = [error] * times
     return lambda path: left.pop() if part in path and left else None
 
@@ -238,7 +238,7 @@ def test_a_call_that_may_have_been_lost_is_said(sweep, jobs, modal, capsys):
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """Calling it goes to a second machine, which has nothing."""
+    """A function that switches to a second, empty machine."""
 
     def went():
         (tmp_path / "elsewhere").mkdir()
@@ -308,7 +308,7 @@ def test_a_preempted_job_is_seen_running_again_and_finishes(sweep, jobs, modal, 
 
     modal.answers["b"] = [running(40), running(60), WAITING, running(50), lambda: modal.finish(jobs[1])]
     assert set(sweep(jobs).values()) == {"finished"}
-    assert len(modal.spawned) == 3  # Modal starts it again itself
+    assert len(modal.spawned) == 3  # Modal itself restarts it
     assert "b/seed-42: running" in capsys.readouterr().err
 
 
@@ -425,7 +425,7 @@ def test_another_configuration_that_is_queued(sweep, jobs, make_jobs, modal):
 
 
 def test_jobs_under_way_with_other_code(sweep, jobs, modal):
-    """Nothing is started beside them; they are followed."""
+    """No job is started alongside them; they are followed."""
     modal.answers["b"] = [KeyboardInterrupt()]
     with pytest.raises(Leave):
         sweep(jobs[:2])

@@ -1,4 +1,4 @@
-"""What W&B runs are filtered by."""
+"""The tags by which W&B runs can be filtered."""
 
 from omegaconf import OmegaConf
 

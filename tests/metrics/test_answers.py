@@ -79,7 +79,7 @@ def test_sparsity_counts_beyond_float32(make_step):
 
 
 def firing_at(rates, tokens):
-    """Activations of as many neurons as there are rates, which fire on that fraction of the tokens and else are 0."""
+    """Activations of one neuron per rate, which fires on that fraction of the tokens and is otherwise 0."""
     return (torch.arange(tokens)[:, None] < torch.tensor(rates) * tokens).float()
 
 
@@ -141,7 +141,7 @@ def test_firing_counts_beyond_float32(make_step):
 
 
 def test_polysemanticity_sums_over_batches(make_step):
-    """A neuron that answers to one type in each batch, another in the next, answers to two."""
+    """A neuron that responds to one type in one batch and to another in the next responds to two types."""
     metric = Polysemanticity(width=3, n_types=2)
     acts = torch.tensor([[1.0, -1.0, 0.0]])
     metric.update(acts, make_step(acts, [0], n_types=2))

@@ -1,4 +1,4 @@
-"""What holds for every metric of the configuration, whatever it measures."""
+"""Properties of every configured metric, whatever it measures."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LENGTHS = [9, 5, 12, 1, 7]
 
 
 def steps_of(net, sites, splits):
-    """The same stories, `splits` of them to a step, with the types of the whole set."""
+    """The same stories in steps of `splits` stories, with the number of types of the whole set."""
     whole = make_batch(LENGTHS)
     starts = [sum(LENGTHS[:story]) for story in range(len(LENGTHS) + 1)]
     first = 0

@@ -1,4 +1,4 @@
-"""Two processes with uneven shares of the data measure what one does."""
+"""Two processes with uneven shares of the data give the same results as one."""
 
 from datetime import timedelta
 from pathlib import Path

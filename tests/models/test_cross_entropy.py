@@ -97,7 +97,7 @@ def test_large_logits_do_not_overflow():
 
 
 class Tallest(TorchDispatchMode):
-    """The most rows of any tensor as wide as the vocabulary."""
+    """The largest number of rows of any tensor as wide as the vocabulary."""
 
     rows = 0
 
@@ -114,7 +114,7 @@ def test_all_the_logits_are_never_there_at_once(autocast):
     hidden, weight, targets = problem(14)
     with Tallest() as tallest, torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         linear_cross_entropy(hidden, weight, targets)[0].backward()
-    # As wide as the vocabulary are the chunks, and the transposed weight with its D_MODEL rows.
+    # Only the chunks and the transposed weight, with its D_MODEL rows, are as wide as the vocabulary.
     assert tallest.rows == D_MODEL < 14
     with Tallest() as tallest:
         cross_entropy(hidden @ weight.T, targets)

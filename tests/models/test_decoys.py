@@ -1,4 +1,4 @@
-"""Decoys write nothing: the network next to them is the one without them, in function and in training."""
+"""Decoys write nothing: in function and in training, the network equals one without them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Sampling, and greedy decoding with a cache beside the loop that runs everything again."""
+"""Sampling, and greedy decoding with a cache, compared with recomputing everything."""
 
 from functools import partial
 
@@ -65,7 +65,7 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 0], [2, 2], [4]]
 
 @torch.no_grad()
 def again(net, prompt, end, limit):
-    """One prompt, everything run again for each token."""
+    """Continue one prompt, recomputing everything for each token."""
     story = list(prompt)
     while len(story) < min(net.context, len(prompt) + limit):
         token = int(net.logits(net(torch.tensor(story), Separate.of([len(story)])))[-1].argmax())
@@ -77,7 +77,7 @@ def again(net, prompt, end, limit):
 
 @pytest.fixture(scope="module", params=["model/mlp=dense", "model/mlp=topk", "model/mlp=overcomplete"])
 def lively(make_net, request):
-    """In double precision, so that rounding decides nothing; sharp, so that continuations differ."""
+    """A network in double precision, so that rounding does not matter; sharpened, so that continuations differ."""
     net = make_net(request.param, vocab_size=10, context=12).double()
     with torch.no_grad():
         for parameter in net.parameters():

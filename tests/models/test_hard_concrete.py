@@ -8,7 +8,7 @@ from tti.models.hard_concrete import HardConcreteGates
 from tti.models.taps import Recorder
 from tti.regularizers.l0 import L0
 
-CLOSED = math.log(0.1 / 1.1)  # where the stretched sigmoid reaches 0
+CLOSED = math.log(0.1 / 1.1)  # the stretched sigmoid reaches 0 here
 
 
 def gates(log_alpha, width=1):

@@ -16,7 +16,7 @@ def run(mlp, x):
 
 @pytest.mark.each_option("model/mlp")
 def test_contract(compose, option):
-    """What the transformer needs of any MLP: shapes, and answers for its own weights."""
+    """What the transformer requires of any MLP: shapes, and information about its weights."""
     config = compose("model=tiny", f"model/mlp={option}").model
     torch.manual_seed(0)
     mlp = instantiate(config.mlp)(config.d_model)
@@ -37,11 +37,11 @@ def test_contract(compose, option):
 
 
 class Experts(FeedForward):
-    """Two experts of one matrix pair each, by the sign of the first coordinate; no dense counterpart of anything."""
+    """Two experts with one pair of matrices each, chosen by the sign of the first coordinate; no dense counterpart."""
 
     def __init__(self, d_model):
         super().__init__()
-        self.stand_in = (DenseMLP(d_model, d_model, gelu),)  # no module
+        self.stand_in = (DenseMLP(d_model, d_model, gelu),)  # in a tuple, so not a submodule
         self.inp, self.out = (torch.nn.Parameter(torch.zeros(2, d_model, d_model)) for _ in range(2))
 
     def forward(self, x, tap):

@@ -1,4 +1,4 @@
-"""Mixtures of experts beside loops that do the same token by token."""
+"""Mixtures of experts, compared with loops over single tokens."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def inputs(tokens=40, seed=1):
 
 
 def loop(mlp, x):
-    """Every token by itself, as the formula says."""
+    """The formula, computed token by token."""
     rows = []
     for token in x:
         logits = mlp.router.score(token)

@@ -1,4 +1,4 @@
-"""Stories of a flat batch are isolated: every one is computed as if it were alone."""
+"""Stories of a flat batch are isolated: each is computed as if it were alone."""
 
 import shutil
 
@@ -34,7 +34,7 @@ def net(make_net):
 
 
 def sharpened(net):
-    """Larger weights than initial ones, so that attention is far from uniform and errors would be seen."""
+    """Increase the initial weights, so that attention is far from uniform and errors show."""
     with torch.no_grad():
         for p in net.parameters():
             if p.ndim == 2:
@@ -46,7 +46,7 @@ def sharpened(net):
 
 @pytest.fixture(scope="module")
 def reference(net):
-    """The same network as transformers' GPT-2, which has nothing in common with ours but the formula."""
+    """The same network as transformers' GPT-2, an independent implementation."""
     config = GPT2Config(
         vocab_size=VOCAB,
         n_positions=net.context,
@@ -88,7 +88,7 @@ def test_losses_are_those_of_padded_single_stories_in_gpt2(net, reference, layou
     with torch.no_grad():
         logits = reference(input_ids=padded, attention_mask=mask.long()).logits[mask]
     expected = cross_entropy(logits, batch.targets, reduction="none")
-    assert expected.std() > 0.5  # the losses tell something
+    assert expected.std() > 0.5  # the losses are not trivial
     torch.testing.assert_close(nll(net, batch), expected, rtol=1e-5, atol=1e-5)
 
 

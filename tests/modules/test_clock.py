@@ -6,7 +6,7 @@ from tti.modules.clock import Clock
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """A settable time."""
     time = [100.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: time[0])
     return time

@@ -28,7 +28,7 @@ SMALL = ["model=tiny", f"model.vocab_size={VOCAB}", "model.d_model=16", "model.c
 
 
 class Learning(Regularizer):
-    """Has parameters."""
+    """A regularizer with parameters."""
 
     def __init__(self) -> None:
         super().__init__("blocks.0.mlp_out", weight=1.0, warmup=0.0)
@@ -95,7 +95,7 @@ def _norm(gradients: list[Any]) -> float:
 
 def test_grad_ratio_is_what_autograd_says(batch):
     module = module_with("regularizer=[l1,orthogonality]", "regularizer.l1.warmup=0", "regularizer.l1.weight=3")
-    module.trainer.global_step = STEPS // 20  # half of orthogonality's warm-up
+    module.trainer.global_step = STEPS // 20  # halfway through orthogonality's warm-up
 
     def gradient(coefficients: dict[str, float], of_cross_entropy: float) -> list[Tensor]:
         torch.manual_seed(1)
@@ -208,7 +208,7 @@ def test_the_first_weights_do_not_depend_on_the_order_of_the_keys():
 
 
 class Discriminator(nn.Module):
-    """With an optimiser of its own, whose state it puts into the checkpoint."""
+    """A module with its own optimizer, whose state is part of the checkpoint."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class Discriminator(nn.Module):
 
 
 class Adversarial(LanguageModel):
-    """A task with a further optimiser: a discriminator of the two halves of a batch, which the network fools."""
+    """A task with a second optimizer: a discriminator of the two halves of a batch, which the network tries to fool."""
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)

@@ -1,4 +1,4 @@
-"""What holds for every regularizer there is a YAML of, and for the base class."""
+"""Properties of every regularizer in the configuration, and of the base class."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def step_of(net, sites, lengths=(9, 5, 12)):
 
 
 def networks_for(term, make_net):
-    """A network with each MLP that has the sites which the regularizer wants; some want those of one MLP alone."""
+    """A network for each MLP with the sites that the regularizer needs; some need the sites of a particular MLP."""
     for mlp in options("model/mlp"):
         net = make_net(f"model/mlp={mlp}")
         try:
@@ -89,7 +89,7 @@ def test_bfloat16_activations_give_about_the_same_penalty(compose, make_net, opt
         assert penalty.dtype == torch.float32
         assert penalty.item() == pytest.approx(term(step).item(), rel=0.02)
         penalty.backward()
-        gradients = [acts.grad for acts in halved.values() if acts.grad is not None]  # of gates there is none
+        gradients = [acts.grad for acts in halved.values() if acts.grad is not None]  # gates have none
         assert gradients
         assert all(each.dtype == torch.bfloat16 and each.isfinite().all() for each in gradients)
 
@@ -115,7 +115,7 @@ def test_several_combine(compose):
 
 
 class Mean(ActivationRegularizer):
-    """The mean activation, to see what the base class does."""
+    """The mean activation, to test the base class."""
 
     def penalty(self, acts, step):
         return acts.mean()

@@ -1,4 +1,4 @@
-"""The penalties against plain implementations of their definitions in float64, gradients by autograd."""
+"""The penalties equal plain float64 implementations of their definitions; their gradients equal autograd's."""
 
 import math
 
@@ -116,7 +116,7 @@ def test_value_and_gradient_are_those_of_the_definition(make_step, kind, naive, 
     exact = make_acts().double().requires_grad_()
     expected = naive(exact)
     (expected_gradient,) = torch.autograd.grad(expected, exact)
-    # Where a sum over a type is 0 the entropy's slope is infinite: 0 by convention, as in the definition above.
+    # The entropy's slope is infinite if the sum over a type is 0: 0 by convention, as in the definition above.
     torch.testing.assert_close(penalty.double(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-5, atol=1e-5)
 
@@ -239,7 +239,7 @@ def test_autocast_does_not_round_the_statistics(make_step, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_activations_are_rounded_and_nothing_else(make_step, kind):
-    """Value as of the rounded activations in float32; gradient rounded once."""
+    """The value is that of the rounded activations in float32; the gradient is rounded once."""
     rounded = dense().bfloat16().requires_grad_()
     exact = rounded.detach().float().requires_grad_()
     penalty, expected = (attached(kind)(make_step(acts, TYPES)) for acts in (rounded, exact))

@@ -39,7 +39,7 @@ def step_of(net):
 
 
 def gradients(term, net, coefficient):
-    """Of the network and of the autoencoders, by what the term adds to the objective."""
+    """Gradients of the network and of the autoencoders from the term's contribution to the objective."""
     step = step_of(net)
     net.zero_grad()
     term.zero_grad()
@@ -65,7 +65,7 @@ def test_lambda_scales_what_flows_into_the_network_and_nothing_else(make_net, au
 
 
 def test_what_flows_into_the_network_is_the_gradient_of_the_penalty(make_net):
-    """Of the plain ``forward``, which weightings measure; finite differences of each kind are in tests/autoencoders."""
+    """The gradient of the plain ``forward``, which weightings measure; tests/autoencoders has finite differences."""
     net = make_net()
     into_network, _ = gradients(online(), net, 1.0)
     net.zero_grad()

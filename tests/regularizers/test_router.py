@@ -1,4 +1,4 @@
-"""Load balance, z-loss and specialization on routings whose answers are known; two processes are one."""
+"""Load balance, z-loss and specialization for routings with known answers; two processes equal one."""
 
 import math
 from datetime import timedelta
@@ -15,12 +15,12 @@ from tti.regularizers.specialization import Specialization
 from tti.step import Batch, Step
 
 E, K = 6, 2
-SURE = 50.0  # a logit beside zeros that leaves the others 1e-20
+SURE = 50.0  # a logit that leaves experts with logit 0 a probability of 1e-20
 FIRST, SECOND = (f"blocks.{i}.mlp.router_logits" for i in range(2))
 
 
 def certain(experts):
-    """Logits that choose these experts for each token, evenly, and gates that do."""
+    """Logits that choose these experts for each token with equal weights, and the matching gates."""
     logits, gates = torch.zeros(len(experts), E), torch.zeros(len(experts), E)
     chosen = torch.tensor(experts)
     return logits.scatter(1, chosen, SURE), gates.scatter(1, chosen, 1 / chosen.shape[1])
@@ -100,7 +100,7 @@ TASKS = [0, 1, 2]
 @pytest.mark.parametrize(("experts", "conditional", "information"), [
     ([[0], [1], [2]], 0, math.log(3)),  # the task decides the expert: I(E; T) = H(T)
     ([[0], [0], [0]], 0, 0),  # collapse
-    ([[0, 1], [2, 3], [4, 5]], math.log(2), math.log(3)),  # two experts a task
+    ([[0, 1], [2, 3], [4, 5]], math.log(2), math.log(3)),  # two experts per task
 ])  # fmt: skip
 def test_specialization_is_what_is_left_of_the_entropy_given_the_task(experts, conditional, information):
     step, term = step_of([certain(experts)] * 2, TASKS), specialization()
@@ -138,7 +138,7 @@ ROWS = [0, 7, 20]  # where the rows of each process begin
 
 
 def penalties(rows, share):
-    """Values of both, and the gradient of each with respect to a shared weight, as one process contributes it."""
+    """Values of both penalties, and one process's contribution to the gradients of a shared weight."""
     generator = torch.Generator().manual_seed(0)
     inputs, tasks = torch.randn(20, 4, generator=generator), torch.arange(20) % 3
     weight = torch.randn(4, E, generator=generator, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Pairs of a sample of the neurons, drawn anew at every step."""
+"""Pairs from a sample of the neurons, drawn anew at every step."""
 
 import pytest
 import torch

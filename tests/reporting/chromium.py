@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven over its DevTools protocol through a pipe: no driver, no port, no package."""
+"""Debian's Chromium, driven over its DevTools protocol through a pipe: no driver, port or package."""
 
 import base64
 import fcntl
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def binary() -> str | None:
-    """Where it is, if there is one."""
+    """The path of Chromium, if it is installed."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -46,7 +46,7 @@ class Chromium:
         self.size(width, height)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command, and what it returns."""
+        """Send a command, and return its result."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -61,7 +61,7 @@ class Chromium:
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Open a file from disk."""
-        self.call("Page.navigate", url="about:blank")  # else another fragment is no load
+        self.call("Page.navigate", url="about:blank")  # otherwise changing only the fragment loads nothing
         self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
         self.wait("location.protocol === 'file:'")
         self.wait("document.readyState === 'complete'")
@@ -73,7 +73,7 @@ class Chromium:
         return result["result"].get("value")
 
     def wait(self, script: str, seconds: float = 30) -> Any:
-        """Until an expression is true; returns its value."""
+        """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
             assert time.monotonic() < end, f"still false after {seconds} s: {script}; {self.problems}"
@@ -81,11 +81,11 @@ class Chromium:
         return value
 
     def click(self, selector: str) -> None:
-        """Click the first element of a selector."""
+        """Click the first element that matches a selector."""
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
     def fill(self, selector: str, value: str) -> None:
-        """Give a field a value, as a person would."""
+        """Set the value of a field, as a user would."""
         events = "".join(
             f"field.dispatchEvent(new Event('{name}', {{bubbles: true}}));" for name in ("input", "change")
         )
@@ -99,18 +99,18 @@ class Chromium:
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
-        """Set the viewport and the colour scheme."""
+        """Set the viewport and the color scheme."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
-        """Write a PNG of what is seen, or of the whole page."""
+        """Write a PNG of the visible part or of the whole page."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))["data"]
         path.write_bytes(base64.b64decode(data))
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         self.process.terminate()
         self.process.wait(10)
         os.close(self.commands)

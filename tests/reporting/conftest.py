@@ -1,4 +1,4 @@
-"""Finished and evaluated runs, written by hand through the schema, and Chromium where there is one."""
+"""Finished and evaluated runs, written by hand through the schema; and Chromium, if it is installed."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ def write_run(
     length: int = 10,
     **config: Any,
 ) -> Path:
-    """A run folder as training leaves it, as far as the report reads it. Its variant is its place's, if not given."""
+    """A run folder with the files that the report reads. The variant is taken from its path unless it is given."""
     run = folder / place / f"seed-{seed}"
     run.mkdir(parents=True)
     content = {
@@ -65,14 +65,14 @@ def write_run(
 
 
 def tokenizer() -> Tokenizer:
-    """One word a token."""
+    """One word per token."""
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="the"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     return made
 
 
 def evaluate(run: Path, seed: int, shift: float = 0.0, subject: str = TRAINED) -> None:
-    """The evaluation of a run whose neuron ``CAT`` fires on the word, and whose others do as they please."""
+    """The evaluation of a run whose neuron ``CAT`` fires on the word "cat"; the other neurons are random."""
     generator = np.random.default_rng(seed)
     tokens = np.tile(np.r_[generator.integers(1, len(WORDS), LENGTH - 1), 0], STORIES).astype(np.uint16)
     offsets = np.arange(STORIES + 1) * LENGTH
@@ -160,25 +160,25 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def written_run(tmp_path: Path) -> Write:
-    """Writes runs below ``tmp_path``."""
+    """Function that writes runs below ``tmp_path``."""
     return lambda *arguments, **options: write_run(tmp_path, *arguments, **options)
 
 
 @pytest.fixture
 def evaluate_run() -> Callable[..., None]:
-    """Evaluates a run."""
+    """Function that evaluates a run."""
     return evaluate
 
 
 @pytest.fixture
 def reported(tmp_path: Path) -> Callable[..., Analysis]:
-    """Reports the runs below ``tmp_path``."""
+    """Function that reports the runs below ``tmp_path``."""
     return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
 
 
 @pytest.fixture(scope="session")
 def evaluated_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Analysis]:
-    """Three variants x two seeds, evaluated, and their report."""
+    """Three variants with two seeds each, evaluated, and their report."""
     folder = tmp_path_factory.mktemp("evaluated")
     for v, (variant, overrides) in enumerate({"baseline": (), "l1_1e-3": ("regularizer=l1", "l1.weight=1e-3"),
                                               "l1_1e-2": ("regularizer=l1", "l1.weight=1e-2")}.items()):  # fmt: skip
@@ -193,7 +193,7 @@ def evaluated_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Anal
 
 @pytest.fixture(scope="session")
 def one_chromium() -> Iterator[Any]:
-    """One browser for all tests. Its class is loaded from the file beside this one: tests are no package."""
+    """One browser for all tests. Its class is loaded from the file next to this one, since tests are not a package."""
     spec = importlib.util.spec_from_file_location("tests_chromium", Path(__file__).with_name("chromium.py"))
     assert spec
     assert spec.loader
@@ -208,7 +208,7 @@ def one_chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def chromium(one_chromium: Any) -> Iterator[Any]:
-    """A browser; there must be no console error, no failed load and no request to a network."""
+    """A browser; console errors, failed loads and network requests fail the test."""
     one_chromium.problems.clear()
     one_chromium.size(1280, 800)
     yield one_chromium

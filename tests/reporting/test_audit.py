@@ -1,4 +1,4 @@
-"""The gaming audits of several runs together."""
+"""The combined gaming audits of several runs."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def audit(change, metric, before, after, moved):
 AUDITS = {
     ("a", 1): audit("permute", "p/steady/k", 2.0, 2.0, False) | audit("rescale", "p/scale/k", 2.0, 3.0, True),
     ("a", 2): audit("permute", "p/steady/k", 2.0, 2.0, False) | audit("rescale", "p/scale/k", 2.0, 2.0, False),
-    ("b", 1): audit("permute", "p/steady/k", 2.0, 2.001, False),  # of another activation: rescale is impossible
+    ("b", 1): audit("permute", "p/steady/k", 2.0, 2.001, False),  # another activation function: rescale is impossible
 }
 
 

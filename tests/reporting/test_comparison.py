@@ -1,4 +1,4 @@
-"""Known answers of the comparison over seeds."""
+"""Comparisons over seeds with known answers."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_means_and_deviations_over_seeds():
 def test_differences_are_paired_by_seed():
     change = comparison.against({"loss": LOSS}, CONTROLS).loc["sparse", "loss"]
     assert change["mean"] == pytest.approx(0.2)
-    # The differences 0.1, 0.2, 0.3 have sd 0.1; t(0.975, df 2) = 4.3027. Unpaired, it would be ten times as wide.
+    # The differences 0.1, 0.2, 0.3 have sd 0.1; t(0.975, df 2) = 4.3027. Unpaired, it would be ten times wider.
     assert change["margin"] == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
     assert (change["down"], change["up"], change["n"]) == (0, 3, 3)
 

@@ -1,4 +1,4 @@
-"""What stands beside the scores: controls, CKA with the baseline, the audit, and the summary over all of it."""
+"""Checks shown with the scores: controls, CKA with the baseline, the audit, and the summary of all."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_the_first_table_says_gain_cost_and_trust(runs, reported):
     cells = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert cells["baseline"] == ["", "1.0020", "", "", "", "", "3 seeds; below its trigram"]
     assert cells["better"][:5] == ["baseline", "1.0020", "+0.0000", "free", "+0.400"]
-    assert cells["better"][5] == "gained"  # by the same in every seed
+    assert cells["better"][5] == "gained"  # by the same amount in every seed
     assert cells["same"][4:6] == ["+0.020", "gained"]
 
 
@@ -80,7 +80,7 @@ def test_scores_stand_beside_rotations_of_the_same_seeds(runs, reported):
     analysis = reported()
     beside = findings.beside(analysis, "baseline", SELECTIVITY)
     assert beside["n"] == 2
-    assert beside["score"] == pytest.approx(0.5015)  # of seeds 1 and 2
+    assert beside["score"] == pytest.approx(0.5015)  # mean of seeds 1 and 2
     assert beside["rotated"] == pytest.approx(0.4015)
     assert analysis.gains["n"].to_dict() == {"better": 2, "same": 2}
 
@@ -97,7 +97,7 @@ def test_cka_with_the_baseline_of_the_same_seed_and_between_its_seeds(runs, repo
     analysis = reported()
     means = analysis.similarity.groupby(["variant", "layer"])["cka"].mean()
     assert len(analysis.similarity) == 2 * (3 + 3 + 3)
-    assert 1 > means["better", 0] > means["same", 0] > 0  # less noise, more alike
+    assert 1 > means["better", 0] > means["same", 0] > 0  # less noise, more similar
     assert means["", 0] < 1
     (found,) = findings.alike(analysis)
     assert [row[0].text for row in found.table.rows] == ["two seeds of the baseline", "better", "same"]

@@ -1,4 +1,4 @@
-"""Several experiments in one report: runs are told apart by experiment, variant and seed."""
+"""Several experiments in one report: runs are identified by experiment, variant and seed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The declared gain, and the difference of differences that it is."""
+"""The declared gain, which is a difference of differences."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Run folders of other people: what they say is text, and stays in its place."""
+"""Run folders from other people: their content is text and cannot act."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Page, neuron browser and rating in a real browser, from disk; every test also asserts that its console is clean."""
+"""Page, neuron browser and rating in a real browser, from disk; every test also asserts a clean console."""
 
 import json
 
@@ -37,11 +37,11 @@ def test_runs_layers_sites_and_neurons_are_switched(browser):
     browser.wait("document.querySelector('.detail .note').textContent === 'l1_1e-3, seed 42'")
     browser.fill("[data-role=layer]", "1")
     browser.wait(f"{DETAIL}.startsWith('blocks.1.mlp.post')")
-    browser.fill("[data-role=neuron]", "300")  # of another file
+    browser.fill("[data-role=neuron]", "300")  # in another file
     browser.wait(f"{DETAIL} === 'blocks.1.mlp.post · neuron 300'")
     browser.fill("[data-role=layer]", "0")
     browser.fill("[data-role=site]", "mlp_out")
-    browser.wait(f"{DETAIL} === 'blocks.0.mlp_out · neuron 11'")  # the last there is
+    browser.wait(f"{DETAIL} === 'blocks.0.mlp_out · neuron 11'")  # the last neuron
     assert "12 of 12" in browser.run("document.querySelector('.count').textContent")
 
 

@@ -1,4 +1,4 @@
-"""What a variant costs: pairing, verdicts, and the families that are corrected."""
+"""The cost of a variant: pairing, verdicts, and the families of tests that are corrected."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_each_family_is_corrected_for_three_methods():
 
 def test_strengths_of_one_method_are_not_corrected_for_each_other():
     table = changes(sequences=[["same", "noisy", "worse"]])
-    assert table.loc["same", "p_equivalent"] == pytest.approx(equivalence_p([0.001, 0, -0.001], 0.01))  # mildest first
+    assert table.loc["same", "p_equivalent"] == pytest.approx(equivalence_p([0.001, 0, -0.001], 0.01))  # weakest first
     assert table.loc["worse", "p"] == pytest.approx(difference_p([0.2, 0.21, 0.19]))  # strongest first
 
 
@@ -84,7 +84,7 @@ def test_what_is_undecided_has_a_number_of_seeds_that_would_decide():
 
 def test_stories_give_the_difference_and_how_well_a_seed_is_told_apart():
     generator, tokens = np.random.default_rng(0), np.full(500, 100.0)
-    nll = generator.normal(200, 50, 500)  # stories differ by far more than models do
+    nll = generator.normal(200, 50, 500)  # stories differ far more than models do
     stories = {}
     for seed in (1, 2, 3):
         stories["baseline", seed] = StoryLosses(nll, tokens)

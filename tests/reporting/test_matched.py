@@ -1,4 +1,4 @@
-"""Matched loss and convergence from shorter runs, by hand."""
+"""Comparison at matched loss and convergence from shorter runs, by hand."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_figures_are_read_between_the_lengths_that_enclose_the_loss():
 
 
 def test_both_are_taken_at_the_larger_of_the_final_losses():
-    # The penalised run ends where a control of half the steps does, with the same metric: just undertrained.
+    # The penalized run ends like a control with half the steps, with the same metric: it is merely undertrained.
     lengths = pd.concat([trainings("baseline", [3.0, 2.0, 1.0], [0.1, 0.2, 0.3]), trainings("slow", [2.0], [0.2])])
     (row,) = differences(lengths, "loss", ["metric"], {"slow": "baseline"}).to_dict("records")
     assert (row["variant"], row["seed"], row["loss"]) == ("slow", 1, 2.0)
@@ -51,5 +51,5 @@ def test_a_shorter_run_is_a_length_of_its_variant_and_no_variant(written_run, re
     assert analysis.variants == ["baseline", "sparse"]
     assert analysis.losses.index.tolist() == ["sparse"]
     cosine = analysis.matched.loc["sparse", "val/mean_abs_cosine/mlp_out/mean"]
-    assert (cosine["mean"], cosine["n"]) == (pytest.approx(0.0), 3)  # it is a tenth of the loss in all of them
+    assert (cosine["mean"], cosine["n"]) == (pytest.approx(0.0), 3)  # the metric is a tenth of the loss in all of them
     assert "`baseline` -0.3000: no" in "\n".join(summary.sentences(analysis))

@@ -14,7 +14,7 @@ POINT = st.tuples(st.floats(0, 10), st.floats(0, 10))
 
 def test_dominated_points_are_not_on_the_front():
     assert front(LOSSES, SCORES).tolist() == [True, True, True, False]
-    assert front([1.0, 1.0], [2.0, 2.0]).tolist() == [True, True]  # equals dominate neither
+    assert front([1.0, 1.0], [2.0, 2.0]).tolist() == [True, True]  # equal points do not dominate each other
     assert front([1.0, 1.0], [2.0, 1.0]).tolist() == [True, False]
 
 

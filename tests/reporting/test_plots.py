@@ -1,4 +1,4 @@
-"""Figures hold what they are given. How they look is for people to judge."""
+"""Figures contain the given values; their look needs human judgement."""
 
 import math
 

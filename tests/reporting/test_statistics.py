@@ -1,4 +1,4 @@
-"""Known answers of intervals, tests and corrections."""
+"""Intervals, tests and corrections with known answers."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_sequences_of_one_are_holms_procedure():
     corrected = in_sequence(p, [[key] for key in p])
     assert corrected["a"] == pytest.approx(0.03)  # smallest of three: x 3
     assert corrected["c"] == pytest.approx(0.06)  # x 2
-    assert corrected["b"] == pytest.approx(0.06)  # x 1 is 0.04, but never below the one before
+    assert corrected["b"] == pytest.approx(0.06)  # x 1 is 0.04, but never less than the previous one
     assert math.isnan(corrected["none"])
     assert in_sequence({}, []) == {}
 
@@ -76,13 +76,13 @@ def test_one_sequence_alone_costs_nothing_and_ends_at_the_first_that_is_not_show
 
 def test_a_sequence_that_ends_hands_its_share_on():
     p = {"a1": 0.02, "a2": 0.024, "b1": 0.04}
-    # a1 and a2 at half the level, b1 then at the whole: 0.04, not 0.08.
+    # a1 and a2 are tested at half the level, then b1 at the full level: 0.04, not 0.08.
     assert in_sequence(p, [["a1", "a2"], ["b1"]]) == pytest.approx({"a1": 0.04, "a2": 0.048, "b1": 0.048})
     assert in_sequence(p | {"a2": 0.5}, [["a1", "a2"], ["b1"]])["b1"] == pytest.approx(0.08)
 
 
 def test_false_rejections_in_sequences_stay_within_the_level():
-    """Two methods of three strengths, nothing true but the first of one: where going on too freely shows."""
+    """Two methods of three strengths, with only the first of one true: testing on too freely would show here."""
     generator, false = np.random.default_rng(0), 0
     for _ in range(2000):
         p = dict(zip("abcdef", generator.uniform(size=6), strict=True)) | {"a": 0.0}
@@ -116,12 +116,12 @@ def test_seeds_needed_are_the_fewest_that_decide():
     assert differs_power(0.02, 0.01, n) >= 0.8 > differs_power(0.02, 0.01, n - 1)
     free = seeds_needed(0.0, 0.005, 0.01)
     assert equivalence_power(0.0, 0.005, 0.01, free) >= 0.8
-    assert math.isinf(seeds_needed(0.01, 0.05, 0.01))  # at the margin neither test will ever show much
+    assert math.isinf(seeds_needed(0.01, 0.05, 0.01))  # at the margin neither test can succeed
 
 
 def test_loss_by_story_is_that_of_all_tokens_and_its_interval_counts_stories():
     tokens = np.array([10.0, 30.0, 20.0, 40.0])
-    assert ratio(0.5 * tokens, tokens) == (0.5, 0.0)  # the same a token in every story: nothing is uncertain
+    assert ratio(0.5 * tokens, tokens) == (0.5, 0.0)  # equal per token in every story: no uncertainty
     equal = np.full(4, 10.0)
     differences = np.array([1.0, 2.0, 3.0, 4.0])
     estimate, width = ratio(differences, equal)  # of equal length: a plain t interval

@@ -1,4 +1,4 @@
-"""A sweep's tuning in its report."""
+"""The tuning of a sweep in its report."""
 
 TABLE = """variant,knob,value,val_loss,steps,chosen,run
 baseline,optimizer.lr,0.001,2.5,100,,a

@@ -1,4 +1,4 @@
-"""What the report calls by a name although there is nothing: the script's simulation, in small."""
+"""False verdicts of the report where there is no effect: the script's simulation, scaled down."""
 
 import importlib.util
 import math
@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "type_one_error.py"
 FEW = 150
-BOUND = 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / FEW)  # of a share that is 5 %, once in some thousand draws
+BOUND = 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / FEW)  # exceeded about once in thousands of draws if the rate is 5 %
 
 
 @pytest.fixture(scope="module")

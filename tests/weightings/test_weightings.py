@@ -1,4 +1,4 @@
-"""What holds for every weighting there is a YAML of, and what each does with what it is told."""
+"""Properties of every configured weighting, and the response of each to its measurements."""
 
 import math
 
@@ -83,7 +83,7 @@ def budget_of(weight=1.0, warmup=0.0, target=0.1, memory=0.5, nats=0.02, rate=20
 
 
 def train_against(cost, budget, steps=STEPS, every=20, lag=0.5):
-    """A training whose validation loss is ``cost(lambda)`` above the baseline's 2 nats, and follows with a lag."""
+    """A training whose validation loss is ``cost(lambda)`` above the baseline's 2 nats, with a lag."""
     spent = 0.0
     for step in range(0, steps, every):
         spent += (1 - lag) * (cost(float(budget.coefficient(step / steps))) - spent)
@@ -111,7 +111,7 @@ def test_the_baseline_is_read_at_the_same_step():
     budget = budget_of(baseline={100: 2.0, 200: 1.0}.__getitem__)
     budget.observe_validation(100, STEPS, 2.02)
     budget.observe_validation(200, STEPS, 1.02)
-    assert float(budget.full()) == pytest.approx(1.0)  # spent to the nat: nothing to change
+    assert float(budget.full()) == pytest.approx(1.0)  # exactly the budget is spent: no change
 
 
 def test_an_overshoot_is_answered_but_not_without_bound():
@@ -124,7 +124,7 @@ def test_what_rises_towards_the_budget_counts_as_what_it_will_be():
     budget = budget_of(nats=0.02, lead=0.1)
     budget.observe_validation(100, STEPS, 2.0)
     before = float(budget.full())
-    budget.observe_validation(200, STEPS, 2.01)  # 0.01 more a tenth of the training: 0.02 after the next
+    budget.observe_validation(200, STEPS, 2.01)  # 0.01 more per tenth of the training: 0.02 after the next
     assert float(budget.full()) == pytest.approx(before)
 
 
@@ -132,7 +132,7 @@ def test_what_falls_fast_enough_by_itself_is_waited_for():
     budget = budget_of(nats=0.02, lead=0.1)
     budget.observe_validation(100, STEPS, 2.1)
     before = float(budget.full())
-    budget.observe_validation(200, STEPS, 2.05)  # 0.05 less a tenth of the training: nothing left after the next
+    budget.observe_validation(200, STEPS, 2.05)  # 0.05 less per tenth of the training: nothing left after the next
     assert float(budget.full()) == pytest.approx(before)
     budget.observe_validation(300, STEPS, 2.045)  # far too slow
     assert float(budget.full()) < before
@@ -153,7 +153,7 @@ def test_the_budget_begins_with_a_gradient_ratio_and_leaves_it_at_the_first_vali
     budget.observe_validation(50, STEPS, 9.0)
     budget.observe_gradients(torch.tensor(4.0))
     assert float(budget.full()) == pytest.approx(0.1 / 4)
-    budget.observe_validation(150, STEPS, 2.02)  # spent to the nat: nothing to change
+    budget.observe_validation(150, STEPS, 2.02)  # exactly the budget is spent: no change
     budget.observe_gradients(torch.tensor(1e-3))
     assert float(budget.full()) == pytest.approx(0.1 / 4)
 

@@ -1,4 +1,4 @@
-"""Regularizers, a corpus and callbacks as a user would bring them: from a file of their own on PYTHONPATH."""
+"""User-defined regularizers, a corpus and callbacks, in a separate file on PYTHONPATH."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from tti.step import Step
 
 
 class Linear(Regularizer):
-    """With parameters: how badly one site is predicted from itself by a linear map that learns along."""
+    """A regularizer with parameters: the error of a jointly learned linear map from one site to itself."""
 
     def __init__(self, sites: str, weight: float, warmup: float, width: int) -> None:
         super().__init__(sites, weight, warmup)
@@ -31,7 +31,7 @@ class Linear(Regularizer):
 
 
 class Noisy(Regularizer):
-    """With a generator of its own, whose state it puts into the checkpoint."""
+    """A regularizer with its own generator, whose state is part of the checkpoint."""
 
     def __init__(self, sites: str, weight: float, warmup: float) -> None:
         super().__init__(sites, weight, warmup)
@@ -48,7 +48,7 @@ class Noisy(Regularizer):
 
 
 class Breaking(Regularizer):
-    """Not a number from its `after`-th call on."""
+    """A regularizer that is NaN from its `after`-th call on."""
 
     def __init__(self, sites: str, weight: float, warmup: float, after: int) -> None:
         super().__init__(sites, weight, warmup)
@@ -60,7 +60,7 @@ class Breaking(Regularizer):
 
 
 class Signalled(Callback):
-    """The process gets a signal in the middle of a step; once, for which a file stands, whatever is started again."""
+    """Sends the process a signal in the middle of a step, once over all restarts; a file records that it has."""
 
     def __init__(self, number: int, step: int) -> None:
         self.once, self.number, self.step = Path(f"signalled-{number}"), number, step
@@ -72,7 +72,7 @@ class Signalled(Callback):
 
 
 class Answers(Corpus):
-    """Text to text: words to copy or to reverse, byte by byte, with the answer and its end of text in the loss."""
+    """Text to text, byte by byte: words to copy or to reverse; the answer and its end-of-text token enter the loss."""
 
     label_values: Mapping[str, Sequence[str]] = {"task": ("copy", "reverse")}
     splits = ("train", "validation")
@@ -91,5 +91,5 @@ class Answers(Corpus):
         for _ in range({"train": 120, "validation": 30}[split]):
             word, task = "".join(rng.choices("abcd", k=rng.randint(2, 6))), rng.randrange(2)
             ids = np.array(tokenizer.encode(f"{task}{word}={word[::-1] if task else word}").ids)
-            predicting = (np.arange(len(ids)) > len(word)).astype(np.uint8)  # from the = on
+            predicting = (np.arange(len(ids)) > len(word)).astype(np.uint8)  # from the = onwards
             yield [{"tokens": ids, "answer": predicting, "task": np.full(len(ids), task, np.uint8)}]
