@@ -54,7 +54,7 @@ def _package(module: str) -> str:
 
 
 def arranged(rows: Sequence[Sequence[str]], edges: Iterable[Edge]) -> list[list[str]]:
-    """The rows, each sorted by the position of its packages' neighbours in other rows."""
+    """The rows, each sorted by the position of its packages' neighbors in other rows."""
     neighbours = nx.Graph(edges)
     arranged = [list(row) for row in rows]
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""``python -m tti.evaluate run=FOLDER``: the common evaluation of finished runs, into their ``evaluation/`` folders.
+"""``python -m tti.evaluate run=FOLDER``: evaluate finished runs into their ``evaluation/`` folders.
 
 ``hf=FOLDER data=…`` evaluates a language model that was not trained here.
 """

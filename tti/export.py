@@ -1,4 +1,4 @@
-"""``python -m tti.export run=FOLDER to=FOLDER``: a run as a Hugging Face folder, which other tools open."""
+"""``python -m tti.export run=FOLDER to=FOLDER``: export a run as a Hugging Face folder for other tools."""
 
 import json
 from collections.abc import Sequence

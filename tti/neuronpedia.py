@@ -50,7 +50,7 @@ class Contexts:
                 yield self._context(int(place), float(activation), window.astype(float))
 
     def _context(self, place: int, activation: float, window: np.ndarray) -> dict[str, Any]:
-        window[self.before] = activation  # exact; its neighbours are in half precision
+        window[self.before] = activation  # exact; its neighbors are in half precision
         there = np.flatnonzero(~np.isnan(window))  # the others are outside the story
         values = window[there]
         return {

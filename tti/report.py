@@ -1,4 +1,4 @@
-"""``python -m tti.report runs=FOLDER``: compare finished runs: terminal, tables, Markdown, a page, a neuron browser."""
+"""``python -m tti.report runs=FOLDER``: compare finished runs in tables, Markdown, a page and a neuron browser."""
 
 import glob
 import logging

@@ -1,4 +1,4 @@
-"""``python -m tti.sae run=FOLDER site=blocks.2.mlp_out k=[16,32]``: sparse autoencoders on a finished run."""
+"""``python -m tti.sae run=FOLDER site=blocks.2.mlp_out k=[16,32]``: train sparse autoencoders on a finished run."""
 
 import math
 import sys

@@ -85,9 +85,9 @@ def _require_same_data(run: Run, config: DictConfig) -> None:
 
 @cache
 def end_with_parent() -> None:
-    """End this process at once when its parent is gone, if it is a worker of ``hydra/launcher=joblib``.
+    """End this process as soon as its parent has ended, if it is a worker of ``hydra/launcher=joblib``.
 
-    Otherwise the jobs of a sweep that was killed would train on, and hold their folders against the next start.
+    Otherwise the jobs of a killed sweep would keep training, and keep their folders locked.
     """
     if multiprocessing.parent_process() is not None:
         threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()

@@ -224,7 +224,7 @@ def test_in_bfloat16_it_says_how_far_off_and_leaves_out_what_is_lost(evaluate, t
         .ok()
         .output
     )
-    assert re.search(r"bfloat16: loss off by [+-][\d.e-]+ nats a token", said)
+    assert re.search(r"bfloat16: loss off by [+-][\d.e-]+ nats per token", said)
     for name in ("causality", "gaming"):
         assert f"{name}: left out, the effect of one neuron is lost in torch.bfloat16" in said
     trained = next(each for each in evaluations(tmp_path / "runs" / "dense") if each.subject == "trained")

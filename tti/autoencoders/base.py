@@ -50,14 +50,14 @@ class SparseAutoencoder(nn.Module, ABC):
     As in SAELens with ``apply_b_dec_to_input=True``: ``W_enc [d_in, d_sae]``, ``W_dec [d_sae, d_in]``. :meth:`folded`
     gives the four effective weights, in a form that SAELens accepts. They differ from the parameters in two ways:
 
-    * Decoder rows have norm 1 by construction: they are parameters divided by their norm (weight normalisation,
+    * Decoder rows have norm 1 by construction: they are parameters divided by their norm (weight normalization,
       Salimans & Kingma 2016). The gradient along a row is 0, so a latent cannot shrink while its row grows, and no
       projection is needed after each optimizer step. The size of a latent is the size of what it writes.
     * Biases are in units of the activation's running mean and standard deviation (``location``, ``scale``), so that one
       learning rate suits every site, and a jointly trained model whose activations grow. As ``activate`` commutes with
-      positive factors, ``x`` needs no other normalisation.
+      positive factors, ``x`` needs no other normalization.
 
-    Encoder rows are initialised as the decoder's (Gao et al. 2024, "Scaling and evaluating sparse autoencoders",
+    Encoder rows are initialized as the decoder's (Gao et al. 2024, "Scaling and evaluating sparse autoencoders",
     section 2.4).
 
     Args:

@@ -1,4 +1,4 @@
-"""The kinds of autoencoders: a class each, and a YAML of the group ``regularizer/autoencoder`` that names it."""
+"""The kinds of autoencoders: each is a class, and a YAML of the group ``regularizer/autoencoder`` that names it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -15,14 +15,14 @@ Make = Callable[..., SparseAutoencoder]
 
 
 def sweep(names: Iterable[str], sparsities: Mapping[str, Any]) -> dict[str, Make]:
-    """``<kind>_<sparsity>`` -> what makes it from ``d_in``, ``d_sae``, ``seed`` and ``dead_after``.
+    """``<kind>_<sparsity>`` -> function that makes one from ``d_in``, ``d_sae``, ``seed`` and ``dead_after``.
 
     Args:
-        names: of kinds.
-        sparsities: a kind's ``sparsity_argument`` -> its values, an autoencoder each. Without: what its YAML says.
+        names: names of kinds.
+        sparsities: a kind's ``sparsity_argument`` -> its values, for one autoencoder each; by default the YAML's value.
 
     Raises:
-        ValueError: there is no such kind; the message names those there are.
+        ValueError: there is no such kind; the message lists the kinds.
     """
     names, there = list(names), options(GROUP)
     if unknown := [name for name in names if name not in there]:

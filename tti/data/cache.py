@@ -2,7 +2,7 @@
 
 A folder holds ``tokens.bin`` (uint16, every story followed by the end-of-text token), ``offsets.bin`` (int64, the start
 of each story, and the end), further per-token arrays of the corpus (the grammar's factors), ``tokenizer.json``, and
-``manifest.json`` (source, counts, sizes and hashes, including its own). It is built under a lock in a neighbouring
+``manifest.json`` (source, counts, sizes and hashes, including its own). It is built under a lock in a neighboring
 folder and renamed into place, so it is either complete or absent.
 """
 

@@ -5,7 +5,7 @@ Which sense is meant follows from the topic of the sentence or from the plot, se
 
 Rules. A rule is a list of alternatives; one is drawn each time the rule is used.
     weather=sunny  at the start of an alternative or group: open if the weather is sunny or not yet drawn, and draws it
-    {rule}         the expansion of a rule; {Rule} capitalised; {bright}, {animal}, ...: any word of that sense
+    {rule}         the expansion of a rule; {Rule} capitalized; {bright}, {animal}, ...: any word of that sense
     (x|y z)        a group: one of the alternatives
     [verb]         in the narration's tense, agreeing with the hero or heroes; [v|w] draws a verb
     [verb:s]       in the narration's tense, third person singular; [verb:now] present, as after I, we, you, they

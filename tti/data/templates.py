@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How words are written at one place: the speaker, whether a space is omitted, whether to capitalise."""
+    """How words are written at one place: the speaker, whether a space is omitted, whether to capitalize."""
 
     voice: str = "narration"
     glued: bool = False

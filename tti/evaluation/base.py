@@ -143,7 +143,7 @@ class Part(ABC):
 
 
 def too_coarse(subject: Subject) -> str:
-    """Why the effect of one neuron cannot be measured in the number format of the network; empty if it can."""
+    """Why the effect of one neuron cannot be measured at the network's precision; empty if it can."""
     dtype = subject.net.dtype
     return "" if dtype in (torch.float32, torch.float64) else f"the effect of one neuron is lost in {dtype}"
 

@@ -87,7 +87,7 @@ class Contexts(SitePart):
 
 
 class Windows:
-    """The rows around a token in the loss, and which of them are its true neighbours in the story."""
+    """The rows around a token in the loss, and which of them are its true neighbors in the story."""
 
     def __init__(self, story: Int[Tensor, "row"], places: Int[Tensor, "row"], offsets: Int[Tensor, "window"]) -> None:
         self.story, self.places, self.offsets = story, places, offsets

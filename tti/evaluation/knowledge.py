@@ -20,7 +20,7 @@ AMBIGUOUS = 0.1, 0.9  # range of a value's share among a type's tokens within wh
 
 
 class Subset(NamedTuple):
-    """Some of the measured tokens, and the values that count on them."""
+    """A subset of the measured tokens, and the values that are scored on it."""
 
     rows: Bool[np.ndarray, "measured"]
     labelled: Labelled
@@ -85,7 +85,7 @@ class Knowledge:
 
     @cached_property
     def counted(self) -> Bool[np.ndarray, "value"]:
-        """Which values count."""
+        """Mask of the values that are scored."""
         enough = [np.minimum(each.counts, each.unsure) >= self.fewest for each in (self.choose, self.measure)]
         open_ = self.ceilings.entropy["two_tokens"] > self.least_entropy
         return self.named & enough[0] & enough[1] & open_[self.factor_of]

@@ -33,9 +33,9 @@ class SoftmaxProbe:
 def softmax_probes(
     acts: Float[Tensor, "token width"], labels: Int[Tensor, "token task"], l2: float
 ) -> list[SoftmaxProbe]:
-    """For each task, the multinomial logistic regression that minimises summed cross-entropy + l2/2 ‖weights‖².
+    """For each task, the multinomial logistic regression that minimizes summed cross-entropy + l2/2 ‖weights‖².
 
-    Equivalent to scikit-learn's ``LogisticRegression(C=1 / l2)``: biases are not penalised. Tasks are independent; they
+    Equivalent to scikit-learn's ``LogisticRegression(C=1 / l2)``: biases are not penalized. Tasks are independent; they
     are fitted together because they read the same activations.
     """
     classes, targets = zip(*(column.unique(return_inverse=True) for column in labels.T), strict=True)
@@ -98,7 +98,7 @@ def _penalised(objective: Objective, basis: Tensor, strength: float) -> Objectiv
     def penalised(parameters: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = objective(parameters)
         weights = parameters @ basis.mT
-        weights[..., -1] = 0  # the bias is not penalised
+        weights[..., -1] = 0  # the bias is not penalized
         return loss + strength / 2 * weights.square().sum(dtype=torch.float64), gradient + strength * weights @ basis
 
     return penalised

@@ -1,4 +1,4 @@
-"""How far an evaluation in a coarser number format is from one in float32."""
+"""The rounding error of a network in a reduced precision, compared with float32."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from tti.evaluation.stories import Chunk, StorySet
 from tti.models.network import Network
 from tti.models.taps import Recorder
 
-TOKENS = 2048  # that are compared
+TOKENS = 2048  # tokens that are compared
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """A network in ``dtype`` against itself in float32, on the same tokens.
+    """Differences of a network in reduced precision from the same network in float32, on the same tokens.
 
     Attributes:
-        loss: change of the loss, in nats a token.
-        activations: the largest root-mean-square difference of a site over the site's root mean square.
-        site: where that is.
-        tokens: in the loss.
+        loss: change of the loss, in nats per token.
+        activations: largest root-mean-square difference of a site, relative to the site's root mean square.
+        site: the site with this difference.
+        tokens: number of tokens in the loss.
     """
 
     loss: float
@@ -30,14 +30,14 @@ class Rounding:
     tokens: int
 
     def __str__(self) -> str:
-        """In one line."""
-        return (f"loss off by {self.loss:+.2g} nats a token, activations by at most {self.activations:.2g} of their "
+        """One line with all figures."""
+        return (f"loss off by {self.loss:+.2g} nats per token, activations by at most {self.activations:.2g} of their "
                 f"root mean square ({self.site}), on {self.tokens:,} tokens")  # fmt: skip
 
 
 @torch.no_grad()
 def rounded(net: Network, dtype: torch.dtype, stories: StorySet) -> Rounding:
-    """Convert the network to ``dtype``, in place, and say what that changes."""
+    """Convert the network to ``dtype`` in place, and return the resulting differences."""
     chunk = stories.drawn(TOKENS).to(net.device)
     exact, nll = _run(net, chunk)
     coarse, coarse_nll = _run(net.to(dtype), chunk)

@@ -139,7 +139,7 @@ class Runner:
             yield [Subject(RANDOM_INIT, self._ready(self.trained.untrained().eval(), [RANDOM_INIT]), self.stories)]
 
     def _ready(self, net: Network, subjects: Iterable[str]) -> Network:
-        """The network on the device, in the number format that was asked for, which says how far off that is."""
+        """The network on the device, converted to ``dtype``; its rounding error is recorded and printed."""
         net = net.to(self.device)
         if self.dtype != torch.float32:
             off = str(rounded(net, self.dtype, self.stories))

@@ -71,7 +71,7 @@ class Foreign:
         return gpt2.from_gpt2(self._theirs) if self._is_ours else Wrapped(self._theirs)
 
     def untrained(self) -> Network:
-        """A randomly initialised network of the same shape."""
+        """A randomly initialized network of the same shape."""
         torch.manual_seed(SEED)
         if self._is_ours:
             return gpt2.initialised(self._config)

@@ -88,7 +88,7 @@ def from_gpt2(theirs: Any) -> GPT:
 
 
 def initialised(config: Any) -> GPT:
-    """Our network with the shape of a ``GPT2Config``, randomly initialised from torch's random state."""
+    """Our network with the shape of a ``GPT2Config``, randomly initialized from torch's random state."""
     d_ff = config.n_inner or 4 * config.n_embd
     mlp = partial(DenseMLP, d_ff=d_ff, activation=ACTIVATIONS[config.activation_function], bias=True)
     return GPT(

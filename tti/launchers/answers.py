@@ -17,9 +17,9 @@ ENDS = (  # a call's answers, besides errors raised by its container
 
 
 class NoAnswerError(Exception):
-    """Modal did not answer: this machine is offline, a rate limit, a refused token, a fault of the service.
+    """Modal did not answer: the machine is offline, a rate limit applies, the token is refused, or the service fails.
 
-    It says nothing about any job.
+    This says nothing about the state of any job.
     """
 
 

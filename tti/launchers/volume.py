@@ -1,4 +1,4 @@
-"""Reading run folders of a Modal volume from outside."""
+"""Access to run folders on a Modal volume from outside."""
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO

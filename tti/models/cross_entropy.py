@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear head that never materialises all logits.
+"""Cross-entropy of a linear head that never materializes all logits.
 
 The rows go through the head in chunks, and each chunk's gradient is computed while its logits are in memory (as in the
 "cut" and Liger cross-entropies). Memory is ``chunk x vocab`` instead of ``token x vocab``, and nothing is computed

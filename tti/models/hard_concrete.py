@@ -1,4 +1,4 @@
-"""An MLP with a gate on every hidden neuron that training can close: L0 regularisation."""
+"""An MLP with a gate on every hidden neuron that training can close: L0 regularization."""
 
 import math
 from collections.abc import Callable

@@ -22,7 +22,7 @@ Draw = tuple[Tensor, float]
 
 
 class Draws(NamedTuple):
-    """How a module's weights are initialised, in the order of the draws.
+    """How a module's weights are initialized, in the order of the draws.
 
     The network draws the ``first`` of all modules, then the ``again`` of all modules (weights that write into the
     residual stream, with a smaller standard deviation), then the ``added`` of all modules. Weights that a dense MLP
@@ -53,7 +53,7 @@ class FeedForward(nn.Module, ABC):
     def among(
         self, x: Float[Tensor, "token d_model"], layout: Stories | None, tap: Tap
     ) -> Float[Tensor, "token d_model"]:
-        """As :meth:`forward`, for tokens of several stories; ``layout`` None means a single story."""
+        """Like :meth:`forward`, for the tokens of several stories; ``layout`` None means a single story."""
         return self(x, tap)
 
     @abstractmethod

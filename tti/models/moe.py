@@ -56,7 +56,7 @@ class Visits:
     """The (token, expert) pairs of a batch, sorted by expert.
 
     Attributes:
-        token, expert: of each visit.
+        token, expert: index of the token and of the expert of each visit.
         ends: end of each expert's visits.
         order: index of each visit in the flattened ``[token, k]``.
         shape: number of tokens and of experts.
@@ -178,13 +178,13 @@ class MixtureOfExperts(FeedForward):
         return [f"experts.{j}.post" for j in range(len(self.inp.weight))]
 
     def draws(self, std: float, residual_std: float) -> Draws:
-        """Those of a dense MLP with as many neurons as a token visits, then those of the experts and the router."""
+        """Draws of a dense MLP with as many neurons as a token visits, then those of the experts and the router."""
         added = [(self.inp.weight, std), (self.out.weight, residual_std), (self.router.score.weight, std)]
         return self._stand_in[0].draws(std, residual_std)._replace(added=added)
 
     @property
     def weights_per_token(self) -> int:
-        """Weights of the visited experts and of the router."""
+        """Number of weights of the visited experts and the router."""
         each = self.inp.weight[0].numel() + self.out.weight[0].numel()
         return self._visited * each + self.router.score.weight.numel()
 

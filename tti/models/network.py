@@ -35,7 +35,7 @@ class Network(nn.Module, ABC):
     """Maps a flat batch of tokens to hidden states, and hidden states to predictions; calls a tap at every named site.
 
     A network whose weights can be read by site is also :class:`Readable`; one that can be rewritten without changing
-    its function is also :class:`Reparametrizable`. Both are recognised by their methods.
+    its function is also :class:`Reparametrizable`. Both are recognized by their methods.
 
     Attributes:
         context: maximum number of tokens of a document.

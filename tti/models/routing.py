@@ -1,4 +1,4 @@
-"""Routers: which experts of a mixture process a token, and with which weights (``tti.models.moe``)."""
+"""Routers, which decide which experts of a mixture process a token, and with which weights (``tti.models.moe``)."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext

@@ -29,8 +29,8 @@ class Stories(ABC):
     """Layout of a flat batch.
 
     Attributes:
-        lengths: of the stories, in tokens.
-        positions: of the tokens, from 0 in each story.
+        lengths: tokens of each story.
+        positions: position of each token in its story, from 0.
         group: a label of each story, by which a router may choose experts (``tti.models.routing.ByGroup``).
     """
 

@@ -41,9 +41,9 @@ class Scoped:
 
 
 def hears(tap: Tap, site: str) -> bool:
-    """Whether a tap uses the activation at ``site``: if not, an activation that is costly to lay out is not made.
+    """Whether a tap uses the activation at ``site``; if not, costly layouts of the activation are skipped.
 
-    A tap says so in a method ``hears(site)``; one without the method is assumed to use every site.
+    A tap may define this in a method ``hears(site)``; without the method it is assumed to use every site.
     """
     says = getattr(tap, "hears", None)
     return tap is not no_tap if says is None else says(site)

@@ -225,7 +225,7 @@ class Task(LightningModule, ABC):
     def _over_processes(self, value: Tensor) -> Tensor:
         return cast(Tensor, self.all_gather(value)).mean() if self.trainer.world_size > 1 else value
 
-    # -- optimisation -----------------------------------------------------------------------------------------------
+    # -- optimization -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         """Weight decay applies to the network's matrices only; regularizers and tuned modules form their own groups."""

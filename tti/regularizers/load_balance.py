@@ -1,4 +1,4 @@
-"""Load balance: the router should use all experts alike."""
+"""Load balance: the router should use all experts equally."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ class LoadBalance(Regularizer):
 
 
 def balance(logits: Float[Tensor, "row expert"], gates: Float[Tensor, "row expert"]) -> Float[Tensor, ""]:
-    """The balance of one layer."""
+    """The penalty of one layer."""
     assigned = over_processes((gates.detach() > 0).float().mean(0), len(gates))
     probability = over_processes(logits.float().softmax(-1).mean(0), len(logits))
     return logits.shape[1] * (assigned / assigned.sum().clamp_min(1e-6) * probability).sum()

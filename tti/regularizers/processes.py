@@ -8,13 +8,13 @@ from torch import Tensor, distributed
 def over_processes(statistic: Float[Tensor, "..."], rows: int) -> Float[Tensor, "..."]:
     """The mean of a statistic over all processes, weighted by their rows.
 
-    Its gradient is that of this process's own statistic. Gradients are averaged over processes with ``Batch.share`` as
-    weight, so that together they are the gradient of a function of the mean. Micro-batches that are accumulated stay
-    apart: the first is differentiated before the last is seen.
+    Its gradient is that of this process's own statistic. Since gradients are averaged over processes, weighted by
+    ``Batch.share``, the result is the gradient of a function of the mean. Accumulated micro-batches are not combined:
+    the first is differentiated before the last is computed.
 
     Args:
         statistic: a mean over this process's rows.
-        rows: how many there are.
+        rows: number of these rows.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return statistic

@@ -1,4 +1,4 @@
-"""Specialization: given the task, it should be certain which expert is used."""
+"""Specialization: the task should determine which expert is used."""
 
 from collections.abc import Iterable
 

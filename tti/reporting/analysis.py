@@ -70,7 +70,7 @@ class Analysis:
 
     @property
     def loss(self) -> str:
-        """The loss that decides."""
+        """Key of the loss that verdicts are based on."""
         return str(self.config.loss)
 
     @property

@@ -119,7 +119,7 @@ def gained(analysis: Analysis) -> Found:
 
 
 def _no_better_than_untrained(analysis: Analysis) -> list[str]:
-    """Which variants' intervals do not lie on the better side of those of their untrained networks."""
+    """A remark on the variants whose interval is not entirely better than that of their untrained networks."""
     names = []
     for variant in analysis.variants:
         declared = analysis.declared[variant]
@@ -137,7 +137,7 @@ def _no_better_than_untrained(analysis: Analysis) -> list[str]:
 def beside(analysis: Analysis, variant: str, metric: str) -> dict[str, float]:
     """Score, rotation and their difference over the seeds that have both, and the untrained score over its seeds.
 
-    Each with the half width of its interval: ``score_margin`` and the like.
+    Each has the half width of its interval as ``<name>_margin``.
     """
     score, rotated, untrained = (
         _of(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)

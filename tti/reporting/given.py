@@ -76,7 +76,7 @@ class Given:
 
     @property
     def on_grammar(self) -> bool:
-        """Whether it was trained on the built-in grammar, whose ground truth is known."""
+        """Whether the run was trained on the built-in grammar, whose ground truth is known."""
         corpus = self.config.get("data", {}).get("corpus", {})
         return "GrammarCorpus" in str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
 

@@ -1,6 +1,6 @@
 """Comparison at matched loss, and convergence, from shorter runs with their own full schedule.
 
-A penalised model at equal steps may simply be undertrained, and some metrics improve for that reason alone.
+A penalized model at equal steps may simply be undertrained, and some metrics improve for that reason alone.
 Intermediate checkpoints of the control are not comparable, since their learning rate is still high. Its values at a
 higher loss are therefore taken from runs of 0.5, 0.7 and 0.85 of its steps.
 """

@@ -32,7 +32,7 @@ class Section:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to see."""
+        """Whether the section has no content."""
         return not ((self.table and self.table.rows) or self.charts or self.images)
 
 

@@ -1,4 +1,4 @@
-"""A sweep's tuning: the validation loss of each variant over the grid that `python -m tti.tune` tried."""
+"""The tuning of a sweep: the validation loss of each variant over the grid of `python -m tti.tune`."""
 
 import math
 from collections.abc import Sequence

@@ -25,13 +25,13 @@ class Weighting(nn.Module, ABC):
         self.warmup = warmup
 
     def attach(self, config: DictConfig) -> None:
-        """Learn what is trained, before it begins.
+        """Prepare for a training before it begins.
 
         Args:
-            config: of the whole training.
+            config: configuration of the whole training.
 
         Raises:
-            ValueError: this weighting cannot steer it.
+            ValueError: this weighting cannot be used in the training.
         """
 
     def coefficient(self, progress: float) -> float | Tensor:
