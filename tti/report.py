@@ -82,12 +82,12 @@ def destination(config: DictConfig) -> Path:
     folders = [Path(pattern) for pattern in document.patterns(config)]
     if config.to:
         if Path(config.to).is_dir():
-            raise ValueError(f"to={config.to} is a folder: name the file that is written, to={config.to}/report.md")
+            raise ValueError(f"to={config.to} is a folder: name the file to write, to={config.to}/report.md")
         return Path(config.to)
     if missing := [pattern for pattern in document.patterns(config) if not glob.glob(pattern)]:  # noqa: PTH207
         raise ValueError(f"no such folder: {missing[0]} (from folder {Path.cwd()})")
     if not all(folder.is_dir() for folder in folders):
-        raise ValueError("runs=... is not only folders: say where the report goes, with to=FOLDER/report.md")
+        raise ValueError("runs=... is not only folders: set to=FOLDER/report.md to say where the report goes")
     return folders[0] / "report.md" if len(folders) == 1 else folders[0].parent / f"{_joined(folders)}.md"
 
 

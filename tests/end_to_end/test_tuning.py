@@ -80,4 +80,4 @@ def test_a_tuning_that_makes_no_sense_is_refused_before_anything_is_trained(tti,
 def test_a_sweep_refuses_a_table_that_lacks_its_method(tti, tmp_path):
     (tmp_path / "tuning.yaml").write_text("baseline: [optimizer.lr=0.01]\n")
     output = tti("-m", *TINY, "variant=baseline,topk", "hydra.sweeper.tuned=tuning.yaml").output
-    assert "has nothing for topk" in output
+    assert "has no row for topk" in output

@@ -71,7 +71,7 @@ class SparseAutoencoder(nn.Module, ABC):
         ValueError: ``d_sae``, ``dead_after`` or ``sparsity_weight`` is out of range.
     """
 
-    sparsity_argument: ClassVar[str]  # of the constructor: the one that says how few latents are on
+    sparsity_argument: ClassVar[str]  # name of the constructor's argument that sets the sparsity
     location: Tensor
     scale: Tensor
     batches: Tensor

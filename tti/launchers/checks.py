@@ -65,7 +65,7 @@ def _known_gpu(options: Options) -> None:
     if options.gpu_kind not in options.prices or not count.isdigit() or not 1 <= int(count) <= 8:
         raise ValueError(
             f"hydra.launcher.gpu={options.gpu} has no price in hydra.launcher.prices, which has "
-            f"{', '.join(options.prices)}; with trainer=ddp several of them, as in {next(iter(options.prices))}:2"
+            f"{', '.join(options.prices)}; several for trainer=ddp, as in {next(iter(options.prices))}:2"
         )
 
 

@@ -237,7 +237,7 @@ class GPT(Network):
     def _require_drawn(self, rounds: list[Draws]) -> None:
         drawn = {id(weight) for draws in rounds for draw in draws for weight, _ in draw}
         if missing := [name for name, weight in self.named_parameters() if weight.ndim > 1 and id(weight) not in drawn]:
-            raise ValueError(f"draws() of the MLP does not name {', '.join(missing)}: they would stay uninitialised")
+            raise ValueError(f"draws() of the MLP does not name {', '.join(missing)}: they would stay uninitialized")
 
 
 def _draws(block: Block, std: float, small: float) -> tuple[Draws, Draws]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # names are chosen also where nothing else needs torch
+if TYPE_CHECKING:  # so that site names can be matched without importing torch
     from torch import Tensor
 
 Tap = Callable[[str, "Tensor"], "Tensor"]

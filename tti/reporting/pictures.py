@@ -103,7 +103,7 @@ def neuron_map(analysis: Analysis, remarks: list[str]) -> tuple[list[dict[str, A
     for variant, site, part, sample in _sites(analysis, analysis.config.figures.map, similarity.SAMPLE, remarks):
         if (
             similarity.PLACE in part.arrays and owners.setdefault(variant, part.path) == part.path
-        ):  # of its first seed, the last site stays
+        ):  # from the first seed; the last site is kept
             mapped = site
             samples[variant], places[variant] = standardised(sample)[:MOST_MAPPED], part.arrays[similarity.PLACE]
     if not samples:

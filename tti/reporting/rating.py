@@ -165,7 +165,7 @@ def majority(ratings: Sequence[str]) -> str:
 def _ratings(path: Path) -> tuple[str, dict[str, str]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content.get("schema") != SCHEMA:
-        raise ValueError(f"schema {content.get('schema')}, {SCHEMA} is read")
+        raise ValueError(f"schema {content.get('schema')}, but this version reads {SCHEMA}")
     ratings = {item: given["rating"] for item, given in content["ratings"].items()}
     if odd := sorted(set(ratings.values()) - set(CATEGORIES)):
         raise ValueError(f"unknown ratings {', '.join(odd)}; there are {', '.join(CATEGORIES)}")

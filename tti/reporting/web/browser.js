@@ -1,4 +1,4 @@
-// The neuron browser: panes of controls, a virtual list and one neuron. The address bar holds what is shown.
+// The neuron browser: panes of controls, a virtual list and one neuron. The URL stores what is shown.
 "use strict";
 const ROW = 44; // pixels, as in the style sheet
 
@@ -23,7 +23,7 @@ class Pane {
     this.kind = el("select", { "data-role": "site", onchange: () => this.show({ ...this.state, site: this.siteOf(this.layer.value, this.kind.value) }) });
     this.neuron = el("input", { "data-role": "neuron", type: "number", min: 0, onchange: () => this.show({ ...this.state, neuron: this.neuron.value }) });
     this.sort = el("select", { "data-role": "sort", onchange: () => this.arrange() });
-    this.descending = el("button", { "data-role": "direction", title: "Turn the order round", onclick: () => this.turn() }, "↓");
+    this.descending = el("button", { "data-role": "direction", title: "Reverse the order", onclick: () => this.turn() }, "↓");
     this.search = el("input", { "data-role": "search", type: "search", placeholder: "token, or selectivity_top5 > 0.8", oninput: () => this.arrange() });
     this.count = el("div", { class: "count", "aria-live": "polite" });
     this.list = el("div", { class: "list", tabindex: 0, role: "listbox", "aria-label": "neurons", onscroll: () => this.draw(), onkeydown: (event) => this.key(event) });
@@ -48,7 +48,7 @@ class Pane {
 
   // -- what is shown -----------------------------------------------------------------------------------------------
 
-  /** Show a run, site and neuron, as far as they exist. */
+  /** Show a run, site and neuron; those that do not exist are replaced by the nearest ones. */
   async show({ run, site, neuron }) {
     const ticket = ++this.ticket;
     const chosen = this.index.runs.find((each) => each.number === Number(run)) || this.index.runs[0];
@@ -111,7 +111,7 @@ class Pane {
     this.draw();
   }
 
-  /** "token" finds it among top token types and highest contexts; "statistic > number" compares; both may stand together. */
+  /** A token is searched in top token types and highest contexts; "statistic > number" compares; both can be combined. */
   filter(query) {
     const tests = [];
     const words = query.replace(/(\S+)\s*(<=|>=|<|>)\s*(-?[\d.]+(?:e-?\d+)?)/gi, (whole, name, sign, number) => {
@@ -133,12 +133,12 @@ class Pane {
     return (j) => tests.every((test) => test(j));
   }
 
-  /** The text of a token; its id where it has none, as the rows that pad a vocabulary. */
+  /** The text of a token; its id if it has none, as for rows that pad a vocabulary. */
   word(id) {
     return this.vocabulary[id] ?? `[${id}]`;
   }
 
-  /** Draw the rows that can be seen. */
+  /** Draw the visible rows. */
   draw(jump = false) {
     if (!this.table) return;
     const list = this.list;
@@ -196,7 +196,7 @@ class Pane {
       panels,
       ...["bottom", "decile"].flatMap((kind) => {
         const contexts = this.contexts(run, arrays, row, kind);
-        return contexts ? [el("h3", {}, kind === "bottom" ? "Lowest activations" : "From every tenth of its activations, highest first"), contexts] : [];
+        return contexts ? [el("h3", {}, kind === "bottom" ? "Lowest activations" : "From each decile of its activations, highest first"), contexts] : [];
       }),
       el("h3", {}, "Statistics"), this.statistics(names, number));
     this.detail.scrollTop = 0;
@@ -268,7 +268,7 @@ function bars(entries, way) {
   }));
 }
 
-/** "blocks.3.mlp.post" -> layer "3", kind "mlp.post"; a site outside the blocks is a layer of its own. */
+/** "blocks.3.mlp.post" -> layer "3", kind "mlp.post"; a site outside the blocks has its own layer. */
 function parts(site) {
   const found = /^blocks\.(\d+)\.(.+)$/.exec(site);
   return found ? { layer: found[1], kind: found[2] } : { layer: "–", kind: site };
@@ -312,7 +312,7 @@ async function start() {
   const arrange = () => {
     main.classList.toggle("two", panes.length > 1);
     compare.setAttribute("aria-pressed", String(panes.length > 1));
-    compare.textContent = panes.length > 1 ? "One only" : "Two side by side";
+    compare.textContent = panes.length > 1 ? "Show one" : "Compare two";
     document.getElementById("together-label").hidden = panes.length < 2;
   };
   compare.addEventListener("click", () => {

@@ -1,4 +1,4 @@
-// Charts of the page, from the data in it, as SVG that takes its colours from the style sheet.
+// Charts of the page, drawn as SVG from the data in the page, with colours from the style sheet.
 "use strict";
 const SPACE = "http://www.w3.org/2000/svg";
 const SIZE = { width: 380, height: 270, left: 58, right: 12, top: 10, bottom: 40 };
@@ -13,14 +13,14 @@ const titled = (shape, text) => (shape.append(svg("title", {}, text)), shape);
 const MARKERS = ["circle", "square", "diamond", "up", "down", "cross", "plus"];
 const tone = (hue) => (hue.colour === null ? "var(--ink)" : `var(--c${hue.colour})`);
 
-/** The colour of a variant is its method's, the milder the paler; its line is dashed by its place among the strengths. */
+/** A variant has its method's colour, paler for weaker strengths; its strength also determines the dashes of its line. */
 function colour(variant) {
   const hue = tti.variants[variant] || { colour: null, rank: 0, of: 1 };
   return `color-mix(in srgb, ${tone(hue)} ${Math.round(45 + (55 * (hue.rank + 1)) / hue.of)}%, var(--panel))`;
 }
 const dash = (variant) => ["", "6 3", "2 3", "8 3 2 3"][(tti.variants[variant]?.rank || 0) % 4] || null;
 
-/** A mark for a point: one shape a method, so that colour is not all that tells them apart. */
+/** A mark for a point: one shape per method, so that methods differ by more than colour. */
 function shape(hue, x, y, r, attributes = {}) {
   const kind = hue.colour === null ? "star" : MARKERS[(hue.colour + (hue.turn || 0)) % MARKERS.length], s = r * 0.88, t = r * 0.4;
   const path = { square: `M${-s},${-s}H${s}V${s}H${-s}Z`, diamond: `M0,${-1.25 * r}L${1.1 * r},0L0,${1.25 * r}L${-1.1 * r},0Z`,
@@ -40,7 +40,7 @@ function ticks([low, high], n = 5) {
   return found;
 }
 
-/** An axis: position of a value in 0..1, its ticks. A logarithmic one puts 0 left of all others. */
+/** An axis: the position of a value in 0..1, and ticks. A logarithmic axis places 0 left of all other values. */
 function scale(values, { log = false, zero = false, whole = false } = {}) {
   let finite = values.filter((v) => v !== null && Number.isFinite(v));
   if (!finite.length) finite = [0, 1];
@@ -73,7 +73,7 @@ function frame(chart, x, y, size = SIZE) {
 }
 
 function tickText(value, all) {
-  const tiny = all.some((other) => other !== 0 && Math.abs(other) < 1e-3) ? 0.1 : 1e-3; // of one axis, all in one way
+  const tiny = all.some((other) => other !== 0 && Math.abs(other) < 1e-3) ? 0.1 : 1e-3; // the same format for all ticks of an axis
   if (value !== 0 && (Math.abs(value) < tiny * 0.999 || Math.abs(value) >= 1e4)) {
     const [mantissa, power] = value.toExponential().split("e");
     return `${Number(Number(mantissa).toPrecision(2))}e${Number(power)}`;
@@ -86,7 +86,7 @@ function band(points, px, py) {
   return `M${[...points.map((p) => `${px(p[0])},${py(p[3])}`), ...points.map((p) => `${px(p[0])},${py(p[2])}`).reverse()].join("L")}Z`;
 }
 
-/** Labels at heights, moved so that no two overlap. */
+/** Labels at given heights, moved so that no two overlap. */
 function apart(labels, room = 12) {
   const sorted = [...labels].sort((a, b) => a.at - b.at);
   sorted.forEach((label, i) => { if (i) label.at = Math.max(label.at, sorted[i - 1].at + room); });
@@ -95,7 +95,7 @@ function apart(labels, room = 12) {
 
 const overlap = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
 
-/** Room for a label beside a point, where nothing else is; null where there is none. */
+/** Free space for a label next to a point; null if there is none. */
 function free(x, y, w, taken, inside) {
   const h = 11;
   for (const r of [11, 16, 24, 34, 48]) for (let i = 0; i < 16; i++) {
@@ -117,7 +117,7 @@ const kinds = {
     return root;
   },
 
-  /** Methods as lines through their strengths, which are named at the points; intervals over seeds; the front as steps. */
+  /** Methods as lines through their strengths, which label the points; intervals over seeds; the front as steps. */
   plane(chart) {
     const size = chart.wide ? (innerWidth < 700 ? { ...SIZE, height: 330 } : { ...SIZE, width: 980, height: 315, left: 64 }) : SIZE;
     const all = chart.series.flatMap((s) => s.points.map((p) => p.at));
@@ -160,7 +160,7 @@ const kinds = {
     return root;
   },
 
-  /** A line a variant (or method), with a band where low and high are given, and level rules. */
+  /** One line per variant (or method), with a band if low and high are given, and horizontal rules. */
   lines(chart) {
     const rules = chart.rules || [], reference = chart.reference ? chart.reference.points : [];
     const all = [...chart.series.flatMap((s) => s.points), ...reference];
@@ -240,7 +240,7 @@ function draw() {
   }
 }
 
-/** A click on a variant hides it everywhere, a pointer over it brings it forward. */
+/** Clicking a variant hides it everywhere; hovering highlights it. */
 function legend() {
   const hidden = new Set();
   for (const chip of document.querySelectorAll("#variants button")) {
@@ -258,7 +258,7 @@ function legend() {
   }
 }
 
-/** A click on a heading sorts its table. */
+/** Clicking a heading sorts its table. */
 function sortable() {
   for (const heading of document.querySelectorAll("table.sortable th")) heading.addEventListener("click", () => {
     const table = heading.closest("table"), column = heading.cellIndex, down = heading.getAttribute("aria-sort") === "ascending";

@@ -4,7 +4,7 @@ const tti = {
   waiting: new Map(),
   loaded: new Map(),
 
-  /** Load `<folder>/<name>.js` once; a promise of what it delivers. */
+  /** Load `<folder>/<name>.js` once; returns a promise of the data that it delivers. */
   load(name, folder = "data") {
     if (!this.loaded.has(name)) {
       this.loaded.set(name, new Promise((resolve, reject) => {
@@ -51,7 +51,7 @@ function el(name, attributes = {}, ...children) {
   return element;
 }
 
-/** A number in about four figures. */
+/** A number with about four significant digits. */
 function figure(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);

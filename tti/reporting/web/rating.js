@@ -1,4 +1,4 @@
-// Blind rating: one neuron at a time, kept in the browser's own storage, exported as JSON.
+// Blind rating: one neuron at a time, stored in the browser, exported as JSON.
 "use strict";
 const KEYS = { 1: "monosemantic", m: "monosemantic", 2: "polysemantic", p: "polysemantic", 3: "unclear", u: "unclear" };
 const byId = (id) => document.getElementById(id);
