@@ -7,6 +7,7 @@ import torch
 from commands import Commands, rows, summary
 from small import SMALL
 
+from tti.evaluation_folder import Evaluation
 from tti.runs import Run, find
 
 SHORT = [*SMALL, "trainer.max_steps=6", "trainer.val_check_interval=6"]
@@ -81,6 +82,20 @@ def test_decoys_change_no_bit_of_the_network_and_learn(arms):
     assert equal(weights(arms, "baseline"), trained)
     logged = [row["train/decoys"] for row in rows(arms.folder / "decoys") if "train/decoys" in row]
     assert logged[-1] < 0.8 * logged[0]  # log 2 at first, when they know nothing
+
+
+def test_decoys_gain_nothing(arms):
+    """Scores that decide are those of the baseline; the plain mean over neurons, which does not, moves."""
+    scores = {}
+    for arm in ("baseline", "decoys"):
+        asked = ["parts=[selectivity,ground_truth]", "subjects=[trained]", "evaluation.ground_truth.causal_tokens=200"]
+        arms(f"run={arm}", *asked, "calibration_tokens=800", module="tti.evaluate").ok()
+        scores[arm] = Evaluation(arms.folder / arm, "validation", "trained").metrics()
+    declared = "ground_truth/context_f1/mlp.post/mean", "selectivity/selectivity_top5_weighted/mlp.post/mean"
+    for name in (*declared, "ground_truth/causal_f1/mlp.post/mean"):
+        assert scores["decoys"][name] == pytest.approx(scores["baseline"][name], rel=1e-4), name
+    plain = "selectivity/selectivity_top5/mlp.post/mean"
+    assert scores["decoys"][plain] != pytest.approx(scores["baseline"][plain], rel=1e-2)
 
 
 @pytest.mark.parametrize("arm", ["apart_sae", "rare_sae"])

@@ -45,6 +45,13 @@ def test_less_may_be_better():
     assert table.loc["strong", "verdict"] == "lost"
 
 
+def test_a_score_that_fell_less_than_its_rotation_is_no_gain():
+    fell = {"score": by_seed(baseline=[0.5, 0.6, 0.7], strong=[0.4, 0.5, 0.6])}
+    rotated = {"score": by_seed(baseline=[0.5, 0.6, 0.7], strong=[0.1, 0.21, 0.3])}
+    assert found(fell, rotated=rotated).loc["strong", ["p", "verdict"]].tolist()[1] == "not shown"
+    assert beyond(fell, rotated, {"strong": "baseline"})["score", "change"].tolist() == [pytest.approx(-0.1)]
+
+
 def test_a_nan_is_no_gain():
     score = {"score": SCORE["score"].where(SCORE["score"] != 1.01)}
     assert found(score).loc["strong", ["nan", "verdict"]].tolist() == [1, "NaN"]
@@ -64,6 +71,7 @@ def test_marks_follow_the_interval_of_the_difference_of_differences():
     assert findings.mark(table.loc["strong", "score"], 1) == "▲"
     assert findings.mark(table.loc["strong", "score"], -1) == "▼"
     assert findings.mark({"mean": 0.1, "margin": 0.2}, 1) == "="
+    assert findings.mark({"mean": 0.3, "margin": 0.2, "change": -0.1}, 1) == "="
     assert findings.mark({"mean": 0.1, "margin": math.nan}, 1) == ""
 
 

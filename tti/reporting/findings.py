@@ -281,9 +281,9 @@ def controls(analysis: Analysis) -> list[Found]:
         rows.append([Cell(str(variant), kind="name"), Cell(analysis.controls[str(variant)], kind="name text"), *cells])
     note = (
         "(variant − its rotation) − (control − its rotation), paired by seed, over the seeds that have all four, "
-        f"with its {CONFIDENCE:.0%} t interval. **▲ ▼**: the interval lies on the better or worse side of 0; "
-        "**=**: it contains 0, so that a random basis may do as well. These are estimates, not tests: even if "
-        "nothing changes, one interval in twenty excludes 0."
+        f"with its {CONFIDENCE:.0%} t interval. **▲ ▼**: the interval lies on the better or worse side of 0, and for "
+        "▲ the score itself is better than the control's; **=**: otherwise, so that a random basis may do as well. "
+        "These are estimates, not tests: even if nothing changes, one interval in twenty excludes 0."
     )
     return [
         Found(
@@ -295,12 +295,17 @@ def controls(analysis: Analysis) -> list[Found]:
 
 
 def mark(change: Mapping[str, float], sign: int) -> str:
-    """``▲`` better, ``▼`` worse, ``=`` no more than a change of basis; empty if there is no interval."""
+    """``▲`` better, ``▼`` worse, ``=`` no more than a change of basis; empty if there is no interval.
+
+    Nothing is better unless the score itself is: its rotation may have become worse instead.
+    """
     if math.isnan(change["margin"]) or not sign:
         return ""
     if abs(change["mean"]) <= change["margin"]:
         return "="
-    return "▲" if sign * change["mean"] > 0 else "▼"
+    if sign * change["mean"] < 0:
+        return "▼"
+    return "▲" if sign * change["change"] > 0 else "="
 
 
 def _beyond(change: pd.Series, sign: int, digits: int) -> Cell:

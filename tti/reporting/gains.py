@@ -27,11 +27,14 @@ def beyond(figures: Figures, rotated: Figures, controls: Mapping[str, str]) -> p
     The rotations move as any random basis would; the remaining change is about neurons.
 
     Returns:
-        Columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "nan")``, as in :func:`comparison.against`.
+        Columns ``(metric, "mean" | "margin" | "down" | "up" | "n" | "nan")``, as in :func:`comparison.against`, and
+            ``(metric, "change")``, the mean change of the score itself.
     """
-    return comparison.against(
-        {name: own(figures[name], rotated[name]) for name in figures if name in rotated}, controls
-    )
+    there = [name for name in figures if name in rotated]
+    found = comparison.against({name: own(figures[name], rotated[name]) for name in there}, controls)
+    for name in there:
+        found[name, "change"] = comparison.summed_up(comparison.paired(figures[name], controls), controls)["mean"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,24 +71,25 @@ def gains(
         of = {variant: control for variant, control in controls.items() if declared[variant] == gain}
         score = own(figures.get(gain.metric, NOTHING), rotated.get(gain.metric, NOTHING))
         changed = gain.sign * comparison.paired(score, of)
+        itself = comparison.summed_up(comparison.paired(figures.get(gain.metric, NOTHING), of), of)["mean"] * gain.sign
         samples = {str(variant): group.tolist() for variant, group in changed.groupby("variant", sort=False)}
         for variant, change in comparison.summed_up(changed, of).iterrows():
             rows[variant] = {"metric": gain.metric, **{name: change[name] for name in ("n", "nan", "mean", "margin")},
-                             "p": difference_p(samples.get(variant, []))}  # fmt: skip
+                             "rose": itself[variant], "p": difference_p(samples.get(variant, []))}  # fmt: skip
     p = in_sequence({variant: row["p"] for variant, row in rows.items()}, [list(each)[::-1] for each in sequences])
     for variant, row in rows.items():
         row["p"] = p[variant]
-        row["verdict"] = silent.get(variant) or verdict(row["n"], row["nan"], row["mean"], row["p"])
+        row["verdict"] = silent.get(variant) or verdict(row["n"], row["nan"], row["mean"], row["p"], row["rose"])
     columns = ["metric", "n", "nan", "mean", "margin", "p", "verdict"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def verdict(n: int, nan: int, mean: float, p: float) -> str:
-    """The verdict in words."""
+def verdict(n: int, nan: int, mean: float, p: float, rose: float) -> str:
+    """The verdict in words. Nothing is gained unless the score itself rose: its rotation may have fallen instead."""
     if nan:
         return "NaN"
     if n < 2:
         return "no test with one seed" if n else "not measured"
-    if math.isnan(p) or p >= ALPHA:
+    if math.isnan(p) or p >= ALPHA or (mean > 0 and not rose > 0):
         return "not shown"
     return "gained" if mean > 0 else "lost"
