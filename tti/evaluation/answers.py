@@ -1,4 +1,4 @@
-"""Answers: what the network writes after a prompt, scored task by task beside baselines that ignore the prompt."""
+"""Answers: what the network writes after a prompt, by task, compared with baselines that ignore the prompt."""
 
 import re
 import string
@@ -18,29 +18,29 @@ from tti.models.generation import greedy
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 ALL = "all"
-QUESTION = "question"  # the array of a corpus that is not 0 at the tokens of the question
+QUESTION = "question"  # array of a corpus that is nonzero at the tokens of the question
 
 
 class Answers(Part):
-    """Greedy decoding of the answer after each prompt (``tti.models.generation.greedy``), for texts to be answered.
+    """Greedy decoding of the answer after each prompt (``tti.models.generation.greedy``), for data with answers.
 
-    A prompt is a story up to the first token in the loss, and the rest is its answer. For each task (the values of the
-    first label): ``exact_match`` and ``f1`` of the texts, as in SQuAD's evaluation (Rajpurkar et al. 2016, section 6.1:
-    in lower case, without punctuation and articles; F1 of the bags of words), and ``accuracy``: the same tokens. The
-    mean over tasks is ``…/mean``.
+    The prompt of a story ends with the first token in the loss; the rest is the answer. Scores per task (the values of
+    the first label): ``exact_match`` and ``f1`` of the texts, as in SQuAD's evaluation (Rajpurkar et al. 2016, section
+    6.1: in lower case, without punctuation and articles; F1 of bags of words), and ``accuracy``, the fraction of
+    answers with exactly the right tokens. ``…/mean`` is the mean over tasks.
 
-    Baselines, with the same scores: ``majority_…``, the most frequent answer of the task in training;
-    ``promptless_…``, the same network after the last token of the prompt alone; ``question_…``, after the question
-    alone, where the corpus marks it (an array ``question``). The network was trained with neither, so that both say
-    what answers it prefers, not what could be learned without the passage.
+    Baselines with the same scores: ``majority_…`` is the most frequent answer of the task in training; ``promptless_…``
+    the answer of the same network after only the last token of the prompt; ``question_…`` its answer after only the
+    question, if the corpus marks it (array ``question``). The network was not trained on the last two inputs, so they
+    show which answers it prefers, not what can be learned without the passage.
 
-    How it can be gamed: an answer that follows from the question alone, or from its most frequent value, needs no
-    passage: read it beside the baselines. Decoding does not know the set of answers, so that a model which knows the
-    answer and writes another word for it scores 0.
+    How it can be gamed: an answer that follows from the question alone, or the most frequent answer, needs no passage:
+    compare with the baselines. Decoding does not know the set of answers, so a model that knows the answer but writes
+    another word for it scores 0.
 
     Args:
-        items: of the split, at random; all where there are fewer.
-        limit: tokens of an answer, at most.
+        items: number of items of the split, drawn at random; all if there are fewer.
+        limit: maximum number of tokens per answer.
         at_once: prompts decoded together.
     """
 
@@ -108,7 +108,7 @@ class Asked:
 
 
 def asked_of(stories: StorySet, members: Int[np.ndarray, "story"]) -> list[Asked]:
-    """The prompts and answers of some stories of a split; an answer that is cut off is left out."""
+    """The prompts and answers of some stories of a split; stories that are truncated are skipped."""
     packed, scored = stories.packed, stories.scored
     assert scored is not None
     named = stories.label_values
@@ -154,7 +154,7 @@ def normalised(text: str) -> list[str]:
 
 
 def overlap(said: Sequence[str], wanted: Sequence[str]) -> float:
-    """F1 of two bags of words; 1 if both are empty, 0 if one is."""
+    """F1 of two bags of words; 1 if both are empty, 0 if only one is."""
     if not said or not wanted:
         return float(said == wanted)
     return 2 * sum((Counter(said) & Counter(wanted)).values()) / (len(said) + len(wanted))

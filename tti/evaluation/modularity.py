@@ -1,4 +1,4 @@
-"""Modularity: which experts are used for which task, and what each task loses without each expert."""
+"""Modularity: which experts each task uses, and what each task loses without each expert."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -21,38 +21,38 @@ LOGITS, GATES, POST = "router_logits", "gates", "post"
 class Modularity(SitePart):
     """Information between experts and tasks, and the ablation matrix, layer by layer.
 
-    **Information**, over a random sample of the tokens in the loss. ``E`` is an expert that a token is assigned to
+    **Information**, over a random sample of the tokens in the loss. ``E`` is an expert to which a token is assigned
     (each of its ``k`` with weight ``1/k``), ``T`` the value of its label, ``V`` its token type. In nats:
-    ``expert_entropy`` H(E), ``router_entropy`` H(E | x), the mean entropy of the router's softmax; ``information``
-    I(E; T) and ``information_given_type`` I(E; T | V). Each information also as ``…_null``, its mean over permutations
-    of T among the tokens of a type, and ``…_excess``, the difference over H(T) (for I(E; T | V), over H(T | V)): 0 if
-    experts follow the token type only, 1 if they reveal the task where the type does not. ``…_p`` is the share of
-    permutations with as much. ``utilisation`` (task × expert) holds shares of a task's assignments, ``coactivation``
-    shares of tokens with both experts.
+    ``expert_entropy`` is H(E); ``router_entropy`` H(E | x), the mean entropy of the router's softmax; ``information``
+    I(E; T); and ``information_given_type`` I(E; T | V). For each information, ``…_null`` is its mean over permutations
+    of T among the tokens of a type; ``…_excess`` is the difference from it, divided by H(T) (for I(E; T | V) by H(T |
+    V)): 0 if experts follow only the token type, 1 if they also reveal the task where the type does not; ``…_p`` is the
+    fraction of permutations with at least as much. ``utilisation`` (task × expert) is each expert's share of a task's
+    assignments; ``coactivation`` the share of tokens assigned to both experts.
 
     **Ablation matrix**, over whole stories of about ``ablation_tokens`` tokens: the mean change of a task's loss, in
-    nats, when one expert of one layer is ablated, in two ways. ``renormalised``: its gate is 0 and the other gates of
-    the token sum to 1. ``next``: the token goes to the expert with the next largest logit. Bootstrap standard errors
-    over stories stand beside (``…_error``). ``dominance``: one expert is assigned to each task, in the best way; the
-    mean over tasks of its change on that task less its mean change on the others. ``dominance_p`` is its p-value under
-    permutations of the tasks within each row.
+    nats, when one expert of one layer is ablated, in two ways. ``renormalised``: its gate is 0 and the token's other
+    gates sum to 1. ``next``: the token goes to the expert with the next largest logit. ``…_error`` is the bootstrap
+    standard error over stories. ``dominance``: under the best assignment of one expert to each task, the mean over
+    tasks of the expert's change on its task minus its mean change on the other tasks. ``dominance_p`` is its p-value
+    under permutations of the tasks within each row.
 
-    **Controls**: ``blocks``, the same for random blocks of hidden neurons as large as an expert, set to 0. In a dense
-    network there is nothing else (``blocks`` of them); results for experts count only beyond them. The null is the
-    untrained network.
+    **Controls**: ``blocks`` does the same for random blocks of hidden neurons as large as an expert, set to 0. Results
+    for experts matter only as far as they exceed these. A dense network has only this control, with ``blocks`` blocks.
+    The null is the untrained network.
 
-    How it can be gamed: experts that follow how a task is written, or its position, have all the information that there
-    is; ``…_excess`` discounts the token type only. The matrix is in nats, so that whatever makes the network fragile
-    makes entries and dominance larger; the p-value does not follow scale. Redundant experts hide each other.
+    How it can be gamed: experts that follow the wording of a task, or the position, have the full information;
+    ``…_excess`` only discounts the token type. The matrix is in nats, so whatever makes the network fragile increases
+    entries and dominance; the p-value does not depend on scale. Redundant experts hide each other's effect.
 
     Args:
-        sites: globs; the hidden layers of MLPs.
-        label: an integer label with two values or more.
-        tokens: sampled for the information.
-        permutations: of both kinds.
-        ablation_tokens: tokens of the stories that are run without each expert.
-        blocks: random blocks of a network without experts.
-        resamples: of the bootstrap.
+        sites: globs of hidden layers of MLPs.
+        label: an integer label with at least two values.
+        tokens: number of sampled tokens for the information.
+        permutations: number of permutations of either kind.
+        ablation_tokens: approximate tokens of the stories that are run with each expert ablated.
+        blocks: number of random blocks in a network without experts.
+        resamples: number of bootstrap resamples.
     """
 
     needs_nll = True
@@ -122,7 +122,7 @@ class Modularity(SitePart):
         return Result(by_layer(values) | {"ablation_tokens": float(len(chunk.batch))}, arrays, notes)
 
     def _ways(self, hidden: str) -> dict[str, list[Tap]]:
-        """Way of taking something away -> a tap for each thing."""
+        """Kind of ablation -> taps that each ablate one expert or block."""
         widths = self.subject.widths
         logits, gates = _routing(hidden)
         experts = widths.get(gates, 0)
@@ -165,7 +165,7 @@ class Modularity(SitePart):
 
 
 class Changed:
-    """A tap that changes what is at one site, and uses no other."""
+    """A tap that changes the activation at one site, and uses no other site."""
 
     def __init__(self, site: str, change: Callable[[Tensor], Tensor]) -> None:
         self.site, self.change = site, change
@@ -174,33 +174,33 @@ class Changed:
         return self.change(activation) if site == self.site else activation
 
     def hears(self, site: str) -> bool:
-        """Whether it is the one."""
+        """Whether this is the tap's site."""
         return site == self.site
 
 
 def without_gate(expert: int, gates: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
-    """An expert's gate at 0, and the others of its tokens summing to 1 again (or all 0, if it was alone)."""
+    """Set an expert's gate to 0, and rescale the other gates of its tokens to sum to 1 (or all 0 if it was alone)."""
     kept = gates.index_fill(1, torch.tensor([expert], device=gates.device), 0)
     total = kept.sum(1, keepdim=True)
     return torch.where(gates[:, [expert]] > 0, kept / total.where(total > 0, 1), gates)
 
 
 def closed(expert: int, logits: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
-    """An expert that no token can choose."""
+    """Set an expert's logits to minus infinity, so that no token can choose it."""
     return logits.index_fill(1, torch.tensor([expert], device=logits.device), -torch.inf)
 
 
 def without_neurons(block: Int[Tensor, "some"], acts: Float[Tensor, "token width"]) -> Float[Tensor, "token width"]:
-    """Some neurons at 0."""
+    """Set some neurons to 0."""
     return acts.index_fill(1, block, 0)
 
 
 def ablation_matrix(
     net: Network, chunk: Chunk, label: str, tasks: int, taps: Sequence[Tap], resamples: int
 ) -> tuple[Float[np.ndarray, "tap task"], Float[np.ndarray, "tap task"]]:
-    """By tap and task: the mean change of the loss in nats a token, and its bootstrap error over stories.
+    """Mean change of the loss in nats per token, by tap and task, and its bootstrap standard error over stories.
 
-    A task without a token is NaN.
+    Tasks without tokens are NaN.
     """
     batch = chunk.batch
     story, task = batch.rows(chunk.story), batch.labels[label]
@@ -221,7 +221,7 @@ def ablation_matrix(
 
 
 def dominance_of(matrix: Float[np.ndarray, "expert task"], permutations: int) -> tuple[float, float]:
-    """How far each task depends on an expert of its own, in nats, and the p-value; NaN with undefined cells."""
+    """How strongly each task depends on its own expert, in nats, and the p-value; NaN if any cell is undefined."""
     if not np.isfinite(matrix).all():
         return float("nan"), float("nan")
     own = _dominance(matrix)
@@ -232,7 +232,7 @@ def dominance_of(matrix: Float[np.ndarray, "expert task"], permutations: int) ->
 
 def _dominance(matrix: Float[np.ndarray, "expert task"]) -> float:
     tasks = matrix.shape[1]
-    beyond = matrix - (matrix.sum(1, keepdims=True) - matrix) / (tasks - 1)  # than the mean of the other tasks
+    beyond = matrix - (matrix.sum(1, keepdims=True) - matrix) / (tasks - 1)  # minus the mean of the other tasks
     expert, task = linear_sum_assignment(beyond, maximize=True)
     return float(beyond[expert, task].mean())
 
@@ -267,7 +267,7 @@ def within(
 
 
 def entropy(probability: Float[np.ndarray, "..."]) -> float:
-    """In nats, of a distribution over all cells."""
+    """Entropy in nats of a distribution over all cells."""
     some = probability[probability > 0]
     return float(-(some * np.log(some)).sum())
 
@@ -280,6 +280,6 @@ def _summed(
 
 
 def _routing(hidden: str) -> tuple[str, str]:
-    """The router's sites beside a hidden layer."""
+    """The sites of the router that belongs to a hidden layer."""
     scope = hidden.removesuffix(POST)
     return scope + LOGITS, scope + GATES

@@ -65,7 +65,7 @@ def greedy(
         prompts: token ids of each prompt, at least one, of any length.
         end: token that ends a text.
         limit: maximum number of tokens per continuation.
-        group: of each prompt (``Stories.group``), for networks that route by it.
+        group: group of each prompt (``Stories.group``), for networks that route by group.
     """
     stories = [list(prompt) for prompt in prompts]
     room = [min(len(prompt) + limit, net.context) for prompt in prompts]

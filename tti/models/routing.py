@@ -155,5 +155,5 @@ def sums_so_far(values: Float[Tensor, "token n"], positions: Int[Tensor, "token"
 
 def story_of(layout: Stories) -> Int[Tensor, "token"]:
     """The index of each token's story."""
-    lengths = torch.tensor(layout.lengths, device="cpu")  # where their sum is known
+    lengths = torch.tensor(layout.lengths, device="cpu")  # so that the sum is known without waiting for the device
     return torch.repeat_interleave(lengths).to(layout.positions.device, non_blocking=True)
