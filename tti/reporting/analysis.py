@@ -33,7 +33,7 @@ class Analysis:
         logged: the training history.
         controls: variant -> its control.
         baselines: the variants with which all others are ultimately compared.
-        sequences: the variants of each method, mildest first.
+        sequences: the variants of each method, weakest first.
         hues: how each variant is drawn.
         display_only: compared metrics that may be displayed but must not decide.
         declared: variant -> the gain that is tested.
@@ -213,7 +213,7 @@ def _require_controls(others: Mapping[str, str], keys: Sequence[Key]) -> None:
 
 
 def _sequences(table: pd.DataFrame, controls: Mapping[str, str], weaker_is_more: Sequence[str]) -> list[list[str]]:
-    """The variants of each method with the same control, mildest first."""
+    """The variants of each method with the same control, weakest first."""
     chains: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
     for row in table.drop_duplicates("variant").to_dict("records"):
         if control := controls.get(row["variant"]):

@@ -110,9 +110,9 @@ def gained(analysis: Analysis) -> Found:
     note = (
         "Score, score of the same activations in a random basis, and score of the same network before training: "
         f"means over the seeds with score and rotation, with {CONFIDENCE:.0%} t intervals. *Gain*: (variant − its "
-        "rotation) − (control − its rotation), paired by seed, so that what any basis gains does not count. The "
-        "strongest variant of each method is tested first, a milder one only if that one was shown, and methods share "
-        "5 % (Holm). This is the only test of interpretability here: it was declared before the runs."
+        "rotation) − (control − its rotation), paired by seed, so that gains in any basis do not count. The "
+        "strongest variant of each method is tested first, a weaker one only if that test succeeded, and methods share "
+        "5 % (Holm). This is the only test of interpretability here, and it was declared before the runs."
     )
     header = ["variant", "score", "rotated", "untrained", "above its rotation", "gain", "p", "verdict"]
     return Found("The declared gain", [note, *_no_better_than_untrained(analysis)], Rows(header, rows))
@@ -185,9 +185,9 @@ def costs(analysis: Analysis) -> Found:
         )
     note = (
         f"Change of `{analysis.loss}`, nats per token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
-        "paired t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Equivalence is "
-        "tested from the mildest strength of a method on, a difference from the strongest on, each only if the "
-        "previous one was shown; methods share the 5 % (Holm). Only the equivalence test makes a change *free*; "
+        "paired t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Within "
+        "a method, equivalence is tested from the weakest strength upwards and a difference from the strongest "
+        "downwards, each only if the previous test succeeded; methods share the 5 % (Holm). Only the equivalence test makes a change *free*; "
         "*undecided* means that neither test decides. *Decides*: the smallest change that this many seeds detect with "
         "80 % power."
     )
@@ -213,7 +213,7 @@ def counting(analysis: Analysis) -> list[Found]:
         "Losses of n-gram models (interpolated Kneser–Ney), nats per token, on the same tokens as the models' losses. "
         "A model above its "
         + " or ".join(sorted({floors.called(int(o)) for o in analysis.floors["order"]}))
-        + " has not learnt to use context: no conclusion is drawn about its interpretability."
+        + " has not learned to use context: no conclusion is drawn about its interpretability."
     )
     if (floor := analysis.floors["floor"].dropna()).size:
         note += f" The entropy of the generator, below which no model can go: {floor.mean():.4f} nats per token."

@@ -60,7 +60,7 @@ def gains(
         declared: variant -> the gain declared for its experiment.
         figures, rotated: metric -> values of the trained models, and of their rotations.
         controls: variant -> its control.
-        sequences: the variants of each method, mildest first.
+        sequences: the variants of each method, weakest first.
         silent: variant -> why no conclusion is drawn about its interpretability.
 
     Returns:

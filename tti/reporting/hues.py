@@ -16,7 +16,7 @@ class Hue:
         method: its method.
         colour: colour of the method, None for a baseline.
         turn: 0, 1, ..., if colours repeat.
-        rank, of: its place among the method's strengths, the mildest 0, and their number.
+        rank, of: its place among the method's strengths, 0 for the weakest, and their number.
         label: its strength, or its name.
     """
 

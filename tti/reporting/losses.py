@@ -31,8 +31,8 @@ def changes(
         loss: losses by ``variant, seed``, used without losses by story.
         margins: variant -> nats within which a change counts as none, declared before the runs.
         controls: variant -> its control.
-        sequences: the variants of each method, mildest first. Equivalence is tested in this order, and a difference in
-            the reverse order: mild variants are probably free, strong ones probably differ.
+        sequences: the variants of each method, weakest first. Equivalence is tested in this order, and a difference in
+            the reverse order: weak variants are probably free, strong ones probably differ.
         stories: losses by story, by variant and seed.
 
     Returns:

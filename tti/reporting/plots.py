@@ -161,7 +161,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def shade(hue: Hue) -> Any:
-    """The colour of a variant: its method's, lighter for milder strengths."""
+    """The colour of a variant: its method's, lighter for weaker strengths."""
     colour = INK if hue.colour is None else COLOURS[hue.colour]
     white = 0.55 * (1 - (hue.rank + 1) / hue.of)
     return tuple((1 - white) * part + white for part in mpl.colors.to_rgb(colour))
