@@ -187,9 +187,9 @@ def costs(analysis: Analysis) -> Found:
         f"Change of `{analysis.loss}`, nats per token, with its {CONFIDENCE:.0%} t interval over seeds; p of the "
         "paired t test and of the equivalence test (TOST) with the margin, two families of 5 % each. Within "
         "a method, equivalence is tested from the weakest strength upwards and a difference from the strongest "
-        "downwards, each only if the previous test succeeded; methods share the 5 % (Holm). Only the equivalence test makes a change *free*; "
-        "*undecided* means that neither test decides. *Decides*: the smallest change that this many seeds detect with "
-        "80 % power."
+        "downwards, each only if the previous test succeeded; methods share the 5 % (Holm). Only the equivalence test "
+        "makes a change *free*; *undecided* means that neither test decides. *Decides*: the smallest change that this "
+        "many seeds detect with 80 % power."
     )
     header = ["variant", "against", "change, nats", "margin", "p", "p, equivalence", "verdict", "decides"]
     return Found("What it costs", [note], Rows(header, rows))
