@@ -44,6 +44,14 @@ def test_nor_does_a_finished_run(tmp_path):
     assert names & SLOW == set()
 
 
+def test_nor_does_what_starts_a_training_at_modal():
+    """Which imports torch in a process of its own: twice would be paid for."""
+    code = "import sys, tti.launchers.app, tti.launchers.remote; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    assert set(done.stdout.split()) & (SLOW - {"modal"}) == set()
+
+
 def test_torch_is_asked_for_a_gpu_where_there_is_a_driver_only(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for driver in (True, False):

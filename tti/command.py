@@ -2,14 +2,16 @@
 
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,6 +90,22 @@ def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+@cache
+def end_with_parent() -> None:
+    """End this process as soon as its parent has ended, if it is a worker of ``hydra/launcher=joblib``.
+
+    Otherwise the jobs of a killed sweep would keep training, and keep their folders locked.
+    """
+    if multiprocessing.parent_process() is not None:
+        threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -1,16 +1,12 @@
 """``python -m tti.train``: compose, instantiate, fit, write a run folder; returns the validation loss."""
 
 import logging
-import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tti.command import INTERRUPTED, command, explained, handling, is_interruption
+from tti.command import INTERRUPTED, command, end_with_parent, explained, handling, is_interruption
 from tti.configuration import identity_digest, is_for_elsewhere
 from tti.data.corpora import OTHERWISE, require_same_tokens
 from tti.data.tokenizers import vocabulary_size
@@ -81,22 +77,6 @@ def _require_same_data(run: Run, config: DictConfig) -> None:
     require_same_tokens(
         run.digests, now, str(run.folder), f"{OTHERWISE}, or overwrite=true to start again in its place"
     )
-
-
-@cache
-def end_with_parent() -> None:
-    """End this process as soon as its parent has ended, if it is a worker of ``hydra/launcher=joblib``.
-
-    Otherwise the jobs of a killed sweep would keep training, and keep their folders locked.
-    """
-    if multiprocessing.parent_process() is not None:
-        threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _wait_for_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(INTERRUPTED)
 
 
 def _threads() -> int:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 
 from tti.configuration import without_folders
 from tti.evaluation_folder import Evaluation
-from tti.markdown import table
+from tti.markdown import code, escaped, table
 from tti.runs import Run
 
 DATA_LICENCES = {
@@ -27,7 +27,7 @@ def card(run: Run, about: Mapping[str, Any], address: str) -> str:
         about: ``export.json``.
         address: the argument for ``from_pretrained``: a folder, or a repository on the Hub.
     """
-    sections = [_front_matter(run, about), f"# {Path(address).name}", _introduction(run, about)]
+    sections = [_front_matter(run, about), f"# {escaped(Path(address).name)}", _introduction(run, about)]
     sections += [_opening(address, about)]
     sections += ["## Training", _training(run, about), "## Figures", _figures(run, about["step"])]
     return "\n\n".join([*sections, "## Is it the same model?", _compared(**about["compared"])]) + "\n"
@@ -50,13 +50,13 @@ def _introduction(run: Run, about: Mapping[str, Any]) -> str:
     ended = "" if about["status"] == "finished" else f" (the run is {about['status']}: this is not its final state)"
     return (
         "A GPT-2 style language model trained with tti (training-time interpretability): run "
-        f"`{run.config.run_dir}`, checkpoint `{about['checkpoint']}` at step {about['step']:,}{ended}."
+        f"{code(run.config.run_dir)}, checkpoint {code(about['checkpoint'])} at step {about['step']:,}{ended}."
     )
 
 
 def _opening(address: str, about: Mapping[str, Any]) -> str:
     remote = ", trust_remote_code=True" if about["remote_code"] else ""
-    code = (
+    carried = (
         "Its MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need "
         "only torch and transformers.\n"
     )
@@ -69,16 +69,16 @@ tokenizer = AutoTokenizer.from_pretrained("{address}")
 ```
 
 Stories have no beginning-of-sequence token: pass prompts as they are, without `<|endoftext|>` before them.
-{code if about["remote_code"] else ""}\
+{carried if about["remote_code"] else ""}\
 `export.json` says where to find each of its sites in transformers, nnsight and TransformerLens."""
 
 
 def _training(run: Run, about: Mapping[str, Any]) -> str:
     overrides = [without_folders(override) for override in run.overrides]
     rows = [
-        ["overrides of the defaults", _code(overrides) or "none"],
-        ["MLP", _code([run.config.model.mlp._target_])],
-        ["data", _code(sources(run))],
+        ["overrides of the defaults", _spans(overrides) or "none"],
+        ["MLP", code(run.config.model.mlp._target_)],
+        ["data", _spans(sources(run))],
         ["licence of the data", about["data_licence"] or DATA_LICENCES.get(sources(run)[0], UNKNOWN)],
     ]
     return table(["", ""], rows)
@@ -87,8 +87,13 @@ def _training(run: Run, about: Mapping[str, Any]) -> str:
 def sources(run: Run) -> list[str]:
     """Sources of the training and validation splits: names on the Hub, file names, or the corpus's class."""
     corpus = run.config.data.corpus
-    named = [corpus[split] for split in ("train", "validation") if isinstance(corpus[split], str)]
+    named = [source for split in ("train", "validation") for source in _listed(corpus[split])]
     return list(dict.fromkeys(_name(source) for source in named)) or [corpus._target_]
+
+
+def _listed(given: Any) -> list[str]:
+    """One source, several, or none where a split is a number of stories."""
+    return [given] if isinstance(given, str) else list(given) if isinstance(given, ListConfig) else []
 
 
 def _name(source: str) -> str:
@@ -101,7 +106,7 @@ def _figures(run: Run, step: int) -> str:
     logged = [entry for entry in run.metrics() if entry["step"] <= step and "val/loss" in entry]
     metrics = {key: value for key, value in (logged[-1] if logged else {}).items() if key.startswith("val/")}
     metrics |= _evaluated(run, step)
-    rows = [[f"`{key}`", f"{value:.5g}"] for key, value in metrics.items() if "/layer_" not in key]
+    rows = [[code(key), f"{value:.5g}"] for key, value in metrics.items() if "/layer_" not in key]
     return table(["metric", "value"], rows) if rows else "None was logged before this checkpoint."
 
 
@@ -124,5 +129,5 @@ def _compared(stories: int, tokens: int, largest_logit_difference: Mapping[str, 
     )
 
 
-def _code(words: Iterable[str]) -> str:
-    return " ".join(f"`{word}`" for word in words)
+def _spans(words: Iterable[str]) -> str:
+    return " ".join(map(code, words))

@@ -13,7 +13,7 @@ SWEEP = """
 import multiprocessing, sys, time
 from pathlib import Path
 from filelock import FileLock
-from tti.train import end_with_parent
+from tti.command import end_with_parent
 
 def work(folder):
     lock = FileLock(Path(folder, "lock"))
