@@ -58,7 +58,7 @@ class VariantsSweeper(BasicSweeper):
         """Batches of jobs, each a list of overrides."""
         latest = {override.get_key_element(): override for override in overrides}
         chosen = self._chosen(latest.pop("variant", None))
-        self._take_tuned([name for name in chosen if name is not None])
+        self._take_tuned([name for name in chosen if name is not None], latest)
         values = [_values(override) for override in latest.values()]
         swept = {value for several in values if len(several) > 1 for value in several}
         jobs = [self._job(name, list(rest), swept) for name in chosen for rest in itertools.product(*values)]
@@ -109,8 +109,8 @@ class VariantsSweeper(BasicSweeper):
             )
         return list(names)
 
-    def _take_tuned(self, chosen: list[str]) -> None:
-        """Add the tuned overrides to the chosen variants; the command line takes precedence."""
+    def _take_tuned(self, chosen: list[str], given: Collection[str]) -> None:
+        """Add the tuned overrides to the chosen variants; a knob that is tuned must not be given as well."""
         if self.tuned is None:
             return
         from hydra_plugins.tti_variants._trials import tuned_overrides
@@ -119,6 +119,11 @@ class VariantsSweeper(BasicSweeper):
             tuned = tuned_overrides(Path(self.tuned), dict(self.variants), chosen)
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from error
+        keys = {override.partition("=")[0] for overrides in tuned.values() for override in overrides}
+        if twice := sorted(keys & set(given)):
+            raise ConfigCompositionException(
+                f"{', '.join(twice)} is given and tuned: leave it out, or leave out hydra.sweeper.tuned={self.tuned}"
+            )
         self.variants = {name: [*own, *tuned.get(name, ())] for name, own in self.variants.items()}
 
     def _job(self, variant: str | None, rest: list[str], swept: Collection[str]) -> list[str]:

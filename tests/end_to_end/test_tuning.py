@@ -81,3 +81,10 @@ def test_a_sweep_refuses_a_table_that_lacks_its_method(tti, tmp_path):
     (tmp_path / "tuning.yaml").write_text("baseline: [optimizer.lr=0.01]\n")
     output = tti("-m", *TINY, "variant=baseline,topk", "hydra.sweeper.tuned=tuning.yaml").output
     assert "has no row for topk" in output
+
+
+def test_a_sweep_refuses_a_knob_that_is_both_given_and_tuned(tti, tmp_path):
+    (tmp_path / "tuning.yaml").write_text("baseline: [optimizer.lr=0.01]\n")
+    given = ["variant=baseline", "optimizer.lr=0.001", "hydra.sweeper.tuned=tuning.yaml"]
+    assert "optimizer.lr is given and tuned: leave it out" in tti("-m", *TINY, *given).output
+    assert not (tmp_path / "runs" / "demo").exists()
