@@ -45,7 +45,7 @@ def test_nor_does_a_finished_run(tmp_path):
 
 
 def test_nor_does_what_starts_a_training_at_modal():
-    """Which imports torch in a process of its own: twice would be paid for."""
+    """It imports torch in a separate process; importing it twice would cost money."""
     code = "import sys, tti.launchers.app, tti.launchers.remote; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
                           text=True, check=True)  # fmt: skip

@@ -110,7 +110,7 @@ class VariantsSweeper(BasicSweeper):
         return list(names)
 
     def _take_tuned(self, chosen: list[str], given: Collection[str]) -> None:
-        """Add the tuned overrides to the chosen variants; a knob that is tuned must not be given as well."""
+        """Add the tuned overrides to the chosen variants; an option cannot be both given and tuned."""
         if self.tuned is None:
             return
         from hydra_plugins.tti_variants._trials import tuned_overrides

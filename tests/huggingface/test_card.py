@@ -1,4 +1,4 @@
-"""A model card says what it is told, as text."""
+"""A model card shows names as text, not as markup."""
 
 from omegaconf import OmegaConf
 

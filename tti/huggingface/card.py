@@ -92,7 +92,7 @@ def sources(run: Run) -> list[str]:
 
 
 def _listed(given: Any) -> list[str]:
-    """One source, several, or none where a split is a number of stories."""
+    """One source, several, or none if a split is a number of stories."""
     return [given] if isinstance(given, str) else list(given) if isinstance(given, ListConfig) else []
 
 
