@@ -97,7 +97,7 @@ def test_the_command_lines_choice_beats_the_experiments():
     (config,) = [composed(job) for job in jobs("demo", "model=mini", "data=tinystories", "variant=baseline")]
     assert config.model.d_model == 128
     assert config.data.corpus._target_.endswith("TextCorpus")
-    assert config.optimizer.lr == 3e-3  # the experiment's, unless set
+    assert config.optimizer.lr == 12e-3  # the experiment's, unless set
 
 
 def test_values_swept_on_the_command_line_get_folders_of_their_own():

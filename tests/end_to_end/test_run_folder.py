@@ -96,7 +96,7 @@ def test_another_configuration_in_its_folder_is_refused_by_the_keys(finished):
     tti, folder, _ = finished
     before = _contents(folder)
     message = tti(*SMALL, "run_dir=run", "optimizer.lr=0.5", "seed=7").failed()
-    assert "optimizer.lr: 0.003 there, 0.5 wanted" in message
+    assert "optimizer.lr: 0.012 there, 0.5 wanted" in message
     assert "seed: 42 there, 7 wanted" in message
     assert "overwrite=true" in message
     assert "trainer.max_steps" not in message

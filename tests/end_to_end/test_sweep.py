@@ -126,7 +126,7 @@ def test_a_job_that_is_refused_counts_as_no_success(tti):
     tti(*one).ok()
     message = tti(*one, "optimizer.lr=0.5").failed()
     assert "holds a run of another configuration" in message
-    assert "optimizer.lr: 0.003 there, 0.5 wanted" in message
+    assert "optimizer.lr: 0.012 there, 0.5 wanted" in message
 
 
 def test_a_sweep_that_is_interrupted_says_so_and_ends(tti):

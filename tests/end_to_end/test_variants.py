@@ -138,7 +138,7 @@ def test_logged_learning_rates_are_those_of_the_steps(arms):
     rates = [row["train/learning_rate"] for row in rows(arms.folder / "often") if "train/learning_rate" in row]
     assert len(rates) == 6
     assert rates == sorted(rates, reverse=True)
-    assert rates[-1] == pytest.approx(3e-3 * (1 + math.cos(math.pi * 4 / 5)) / 2)  # one step of warm-up, 4 of 5 done
+    assert rates[-1] == pytest.approx(12e-3 * (1 + math.cos(math.pi * 4 / 5)) / 2)  # one step of warm-up, 4 of 5 done
 
 
 def test_tensorboard_gets_events(tti):

@@ -404,7 +404,7 @@ def test_a_second_command_does_not_follow_the_same_jobs(sweep, jobs):
 
 def test_another_configuration_in_a_folder_here(sweep, jobs, make_jobs, modal):
     sweep(jobs)
-    with pytest.raises(ValueError, match=r"another configuration:\n  optimizer.lr: 0.003 there, 0.5 wanted"):
+    with pytest.raises(ValueError, match=r"another configuration:\n  optimizer.lr: 0.012 there, 0.5 wanted"):
         sweep(make_jobs("a", "b", "c", more=("optimizer.lr=0.5",)))
     assert len(modal.spawned) == 3
 
