@@ -21,6 +21,7 @@ ALLOWED = (
     "tti.autoencoders",
     "tti.data.corpora",
     "tti.data.module",
+    "tti.data.multitask",
     "tti.data.tasks",
     "tti.models",
     "tti.regularizers",
