@@ -1,4 +1,4 @@
-"""Three tasks of real text in one form: text, question, answer. SST-2, SNLI and SQuAD, or files like them."""
+"""Three tasks on real text in a common form (text, question, answer): SST-2, SNLI and SQuAD, or files like theirs."""
 
 import csv
 import glob
@@ -33,7 +33,7 @@ class Item:
     """One item of a task.
 
     Attributes:
-        text, question, answer: its parts; they are written in this order.
+        text, question, answer: the parts, written in this order.
         key: items with the same key are in the same split.
     """
 
@@ -44,18 +44,18 @@ class Item:
 
 
 class MultiTask(TextCorpus):
-    """Items of three tasks, with only the answers in the loss; arrays as in ``tti.data.tasks.GrammarTasks``.
+    """Items of three tasks, of which only the answers enter the loss; arrays as in ``tti.data.tasks.GrammarTasks``.
 
-    All splits come from one source per task, divided by a hash of a key that keeps what belongs together in one split:
-    the sentence (sentiment), the picture's caption (entailment), the article (question). One twentieth of the keys is
-    for validation, one for test.
+    All splits come from one source per task and are divided by the hash of a key, which keeps related items in one
+    split: the sentence (sentiment), the picture's caption (entailment) or the article (question). One twentieth of the
+    keys is held out for validation, and one for test.
 
     Args:
         sources: task -> a file (``.tsv``, ``.jsonl``, SQuAD's ``.json``, any of them ``.gz``; ``.parquet``) or a
             dataset of the Hub as ``name@split``.
-        train, validation, test: number of items of each split, shared out by ``weights``. In training a task with fewer
-            items than its share is repeated; elsewhere it has fewer.
-        weights: task -> its share of the items, relative to the others; 0 for none.
+        train, validation, test: number of items of each split, divided according to ``weights``. In training, the items
+            of a task are repeated if there are fewer than its share; in other splits they are not.
+        weights: task -> relative share of the items; 0 for none.
         tokenizer: see :class:`~tti.data.corpora.TextCorpus`.
         longest: tokens of an item; longer ones are left out.
         cache_dir: folder of the caches.
@@ -105,7 +105,7 @@ class MultiTask(TextCorpus):
         return {task: fingerprint(task, source) for task, source in self.of_task.items()}
 
     def _stories(self, split: str) -> Iterator[str]:
-        """What a tokenizer is trained on."""
+        """The texts on which a tokenizer is trained."""
         for task in self.weights:
             for item in self._items(task, split):
                 yield f"{item.text}\n{item.question}\nanswer: {item.answer}"
@@ -152,7 +152,7 @@ class MultiTask(TextCorpus):
 
 
 def require_whole(tokenizer: Tokenizer, ids: Sequence[int], answer: str, task: str) -> None:
-    """Compare an answer with what its tokens decode to.
+    """Compare an answer with the text that its tokens decode to.
 
     Raises:
         ValueError: they differ.
@@ -166,7 +166,7 @@ def require_whole(tokenizer: Tokenizer, ids: Sequence[int], answer: str, task: s
 
 
 def split_of(key: str) -> str:
-    """The split that items with this key are in."""
+    """The split that contains the items with this key."""
     share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % SHARES
     return next((split for split, held in HELD_OUT.items() if share == held), TRAINING)
 
@@ -175,7 +175,7 @@ def split_of(key: str) -> str:
 
 
 def items_of(task: str, source: str) -> Iterator[Item]:
-    """The items of a source, in its order, those without a label left out.
+    """The items of a source in its order, without unlabeled ones.
 
     Raises:
         ValueError: it cannot be read, or lacks a column.
