@@ -20,6 +20,11 @@ def test_no_space_left_is_found_however_deep():
     assert explained(error) == "no space left (last.ckpt). Free some and start again: the run resumes."
 
 
+def test_no_space_left_is_found_where_a_library_has_words_for_it_only():
+    error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors
+    assert explained(error) == "no space left (while writing). Free some and start again: the run resumes."
+
+
 @pytest.mark.parametrize("number", WAYS_OUT)
 def test_errors_of_the_system_name_the_file_and_the_way_out(number):
     message = explained(OSError(number, os.strerror(number), "runs/x/config.yaml"))

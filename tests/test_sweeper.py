@@ -78,6 +78,14 @@ def test_an_unknown_variant_is_named_with_those_there_are():
         jobs("expt1", "variant=basline")
 
 
+def test_variants_are_chosen_by_a_pattern():
+    chosen = [job[-2] for job in jobs("expt1", "variant=glob(orthogonality*)", "seed=1")]
+    assert len(chosen) > 1
+    assert all(variant.startswith("variant=orthogonality") for variant in chosen)
+    with pytest.raises(ConfigCompositionException, match=r"variant=glob\(l9\*\) matches nothing"):
+        jobs("expt1", "variant=glob(l9*)")
+
+
 def test_a_range_is_no_list_of_values():
     with pytest.raises(ConfigCompositionException, match="write the values, as in optimizer"):
         jobs("expt1", "optimizer.lr=interval(0,1)")

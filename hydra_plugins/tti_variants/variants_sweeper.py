@@ -23,7 +23,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import ConfigCompositionException
 
 # Parts of a run folder's name that may differ between jobs.
@@ -102,6 +102,9 @@ class VariantsSweeper(BasicSweeper):
             return [None] if override is None else [value.partition("=")[2] for value in _values(override)]
         if override is None:
             return list(self.variants)
+        wanted = override.value()
+        if isinstance(wanted, Glob):
+            return list(_matching(override, wanted.filter(list(self.variants))))
         names = [value.partition("=")[2] for value in _values(override)]
         if unknown := [name for name in names if name not in self.variants]:
             raise ConfigCompositionException(
@@ -170,7 +173,13 @@ def _values(override: Override) -> list[str]:
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise ConfigCompositionException(f"cannot sweep over {override.input_line}: write the values, as in {key}=a,b")
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [f"{key}={value}" for value in _matching(override, list(override.sweep_string_iterator()))]
+
+
+def _matching(override: Override, found: list[str]) -> list[str]:
+    if not found:
+        raise ConfigCompositionException(f"{override.input_line} matches nothing")
+    return found
 
 
 def _quoted(text: str) -> str:
