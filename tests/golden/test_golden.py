@@ -1,7 +1,13 @@
 """A refactoring keeps these figures: to the last digit on the CPU and PyTorch of golden.json.
 
-Elsewhere they stay within bounds measured for other instruction sets of one machine (`pytest tests/golden -m nightly`):
-smooth objectives stay close; for a discrete choice (the top k of a batch), one swap changes all later steps.
+Elsewhere within bounds that leave room above what was measured: the relative distances between the instruction sets of
+one machine (an AMD EPYC with AVX-512; ATEN_CPU_CAPABILITY=default and avx2, MKL_CBWR=COMPATIBLE and AVX2, all against
+one another and golden.json). They were at most 6e-7 for val/loss and 2e-7 for weighted terms, but for two:
+
+* budget, last l1_weighted: 1.4e-5. Lambda follows validation losses: one that is d nats larger moves log lambda by
+  rate * 0.1 * 2 d / nats = 60 d, and a relative 6e-7 of 4.4 nats is d = 2.6e-6.
+* online_sae, last online_sae_weighted: 5.2e-4. One swapped choice of the top k of a batch moves what follows; so may
+  one gate.
 """
 
 import json
@@ -10,8 +16,7 @@ import pytest
 from golden import FILE, machine, run
 
 SMOOTH = 1e-5
-CHOOSING = {"gates", "online_sae"}
-AFTER_CHOICES = 1e-3
+LARGER = {("budget", "_weighted last"): 2e-4, ("gates", "last"): 1e-3, ("online_sae", "last"): 1e-3}
 
 
 @pytest.fixture(scope="session")
@@ -44,4 +49,4 @@ def require_close(figures, golden):
 
 def bound(run_name, key):
     """Relative deviation allowed on another machine."""
-    return AFTER_CHOICES if run_name in CHOOSING and key.endswith("last") else SMOOTH
+    return next((each for (run, end), each in LARGER.items() if run == run_name and key.endswith(end)), SMOOTH)
