@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from transformers import dynamic_module_utils
 
+from tests.tiers import nightly_but
 from tti.configuration import conf_dir
 from tti.data.module import StoryData
 from tti.models.gpt import GPT
@@ -64,9 +65,13 @@ def options(group: str) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test marked ``@pytest.mark.each_option("model/mlp")`` for every YAML of that group, as ``option``."""
+    """Run a test marked ``@pytest.mark.each_option("model/mlp")`` for every YAML of that group, as ``option``.
+
+    With ``daily=["topk"]`` the others run by `make nightly` only.
+    """
     for mark in metafunc.definition.iter_markers("each_option"):
-        metafunc.parametrize(mark.kwargs.get("name", "option"), options(*mark.args))
+        found = options(*mark.args)
+        metafunc.parametrize(mark.kwargs.get("name", "option"), nightly_but(mark.kwargs.get("daily", found), found))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
-        "markers", "each_option(group, name='option'): run for every YAML of a group, as that argument"
+        "markers", "each_option(group, name='option', daily=all): run for every YAML of a group, as that argument"
     )
 
 

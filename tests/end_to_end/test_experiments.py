@@ -16,7 +16,7 @@ STEPS = {"weightings": 10}  # a budget needs ten validations or more
 
 
 @pytest.mark.slow
-@pytest.mark.each_option("experiment")
+@pytest.mark.each_option("experiment", daily=["demo"])
 def test_each_variant_of_an_experiment_takes_a_step(option, tti, tmp_path):
     steps = STEPS.get(option, 1)
     lengths = [f"trainer.max_steps={steps}", "trainer.val_check_interval=1"]

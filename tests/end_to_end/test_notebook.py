@@ -13,7 +13,7 @@ SHORTER = [("trainer.max_steps=200", "trainer.max_steps=20"), ('"experiment=demo
 SMALL = "SMALL = ['data.corpus.train=300', 'data.corpus.validation=40', 'data.corpus.test=20', 'model.d_model=32']\n"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_notebook_runs_offline_and_its_export_is_the_same_model(tmp_path, cache_dir):
     cells = json.loads((ROOT / "notebooks/quickstart.ipynb").read_text())["cells"]
     assert not any(cell.get("outputs") for cell in cells)

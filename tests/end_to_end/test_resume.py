@@ -8,6 +8,7 @@ import torch
 from commands import Commands, rows, summary
 from small import SMALL
 
+from tests.tiers import nightly_but
 from tti.runs import Run
 
 # Kill this process, like `kill -9`, when {when} holds in a method of some class.
@@ -62,6 +63,7 @@ PLACES = {
     "before the summary": killer("tti.runs.Run.finish"),
     "while the corpus is packed": killer("tti.data.cache._ArrayFile.append", "calls == 100", "self.file.flush()"),
 }
+DAILY = ("in a step", "while a checkpoint is written", "in the validation after a checkpoint")
 # Everything that a checkpoint holds: dropout, a regularizer with parameters in its warm-up, one with a generator.
 ADDED = [
     *SMALL, "run_dir=run", "data.validation_tokens=1024", "task.grad_ratio_every=5", "regularizer=orthogonality",
@@ -101,7 +103,7 @@ def _timeless(figures: dict) -> dict:
     return {key: value for key, value in flat.items() if not key.endswith(("seconds", "second"))}
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", nightly_but(DAILY, PLACES))
 def test_killed_and_started_again_it_ends_the_same(tti, uninterrupted, place, tmp_path):
     own_cache = {"TTI_CACHE": str(tmp_path / "cache")} if "packed" in place else {}
     killed = tti(*ADDED, patch=PLACES[place], **own_cache)
@@ -111,6 +113,7 @@ def test_killed_and_started_again_it_ends_the_same(tti, uninterrupted, place, tm
     assert_same(uninterrupted, tti)
 
 
+@pytest.mark.nightly
 def test_killed_with_accumulated_gradients(tti, commands_in, tmp_path_factory):
     overrides = [*ADDED, "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=20"]
     whole = commands_in(tmp_path_factory.mktemp("whole"))
@@ -120,6 +123,7 @@ def test_killed_with_accumulated_gradients(tti, commands_in, tmp_path_factory):
     assert_same(whole, tti)
 
 
+@pytest.mark.nightly
 def test_killed_with_autoencoders_that_learn_along(tti, commands_in, tmp_path_factory):
     whole = commands_in(tmp_path_factory.mktemp("whole"))
     whole(*ONLINE).ok()
@@ -128,6 +132,7 @@ def test_killed_with_autoencoders_that_learn_along(tti, commands_in, tmp_path_fa
     assert_same(whole, tti)
 
 
+@pytest.mark.nightly
 def test_killed_twice(tti, uninterrupted):
     for place in ("in a step", "in the validation after a checkpoint"):
         later = PLACES[place].replace("== 13", "== 5")
@@ -138,7 +143,14 @@ def test_killed_twice(tti, uninterrupted):
 
 @pytest.mark.parametrize(
     ("place", "sent", "step"),
-    [("in a step", "SIGINT", 14), ("in a step", "SIGTERM", 14), ("in the validation after a checkpoint", "SIGINT", 10)],
+    nightly_but(
+        [("in a step", "SIGINT", 14)],
+        [
+            ("in a step", "SIGINT", 14),
+            ("in a step", "SIGTERM", 14),
+            ("in the validation after a checkpoint", "SIGINT", 10),
+        ],
+    ),
 )
 def test_interrupted_it_ends_the_step_saves_and_goes_on(tti, uninterrupted, place, sent, step):
     done = tti(*ADDED, patch=PLACES[place].replace("SIGKILL", sent))
@@ -154,6 +166,7 @@ def test_interrupted_it_ends_the_step_saves_and_goes_on(tti, uninterrupted, plac
     )  # no step occurs twice
 
 
+@pytest.mark.nightly
 def test_interrupted_twice_it_stops_at_once(tti, uninterrupted):
     twice = PLACES["in a step"].replace("SIGKILL", "SIGINT").replace("pass", "os.kill(os.getpid(), signal.SIGINT)")
     assert "interrupted after 13 steps" in tti(*ADDED, patch=twice).output
@@ -211,11 +224,17 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
     assert losses[16] < losses[24]  # so that forgetting the best loss would keep a worse checkpoint
 
 
-@pytest.mark.parametrize("place", BEST_PLACES)
-@pytest.mark.parametrize("sent", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    ("place", "sent"),
+    nightly_but(
+        [("in a validation that is worse", "SIGKILL")],
+        [
+            *((place, "SIGKILL") for place in BEST_PLACES),
+            *((place, "SIGINT") for place in BEST_PLACES if "written" not in place),  # it waits until one is written
+        ],
+    ),
+)
 def test_stopped_and_started_again_the_best_checkpoint_is_the_best(tti, rising, place, sent):
-    if sent == "SIGINT" and "written" in place:
-        pytest.skip("an interruption waits until the checkpoint is written")
     assert tti(*RISING, patch=BEST_PLACES[place].replace("SIGKILL", sent)).code in (-signal.SIGKILL, 130)
     tti(*RISING).ok()
     assert_same_best(rising.folder, tti.folder)

@@ -77,14 +77,14 @@ def test_a_typo_fails_at_once_and_is_answered_with_what_there_is(tti, mistake, a
     assert not list(tti.folder.rglob("config.yaml"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_joblib_runs_jobs_side_by_side(tti):
     done = tti.real(*SWEEP, "variant=baseline,topk", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert "2 finished" in done.ok().output
     assert {Run(Path(f).parent).status for f in tti.folder.rglob("config.yaml")} == {"finished"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sweep_whose_jobs_are_killed_and_interrupted_ends_as_if_they_had_not_been(tti, commands_in, tmp_path_factory):
     """Four jobs, two at a time: one gets kill -9, one SIGINT, both in the middle of a step."""
     signalled = "+callbacks.signalled={{_target_: additions.Signalled, number: {}, step: {}}}"

@@ -24,7 +24,7 @@ def tuned(tmp_path):
     return OmegaConf.to_container(OmegaConf.load(tmp_path / "runs" / "demo" / "tuning.yaml"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tuning_widens_its_grid_at_the_edge_resumes_and_gives_the_sweep_what_it_found(tti, tmp_path):
     tti("-m", "hydra/sweeper=tuning", *GRID, patch=DIES_AFTER_TWO_RUNS)
     assert 0 < len(find(tmp_path / "runs" / "demo-tuning")) < 6

@@ -154,7 +154,7 @@ def test_tensorboard_gets_events(tti):
 @pytest.mark.slow
 def test_wandb_offline_needs_no_account_and_every_job_has_a_run_of_its_own(tti):
     sweep = [override for override in SHORT if not override.startswith("hydra.mode")]
-    tti.real(*sweep, "logger=wandb_offline", "variant=baseline,topk", WANDB_MODE="offline").ok()
+    tti(*sweep, "logger=wandb_offline", "variant=baseline,topk", WANDB_MODE="offline").ok()
     for run in find(tti.folder / "runs"):
         identifier = (run.folder / "wandb_id").read_text()
         (record,) = run.folder.glob(f"wandb/offline-run-*/run-{identifier}.wandb")
@@ -186,7 +186,7 @@ def test_two_processes_train_what_one_does(tti):
     assert files[0] == files[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sweep_with_two_processes_does_not_start_itself_again(tti):
     sweep = [override for override in SMALL if not override.startswith("hydra.mode")]
     two = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "data.validation_tokens=1024"]

@@ -58,7 +58,7 @@ class Machine:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_is_interrupted_goes_on_and_ends_as_on_the_command_line(shipped, cache_dir, tmp_path):
     machine = Machine(shipped, tmp_path, cache_dir)
     run = Run(machine.volume / FOLDER)
