@@ -95,10 +95,11 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """The resolved leaves of a configuration that can change a run's result."""
-    return {key: value for key, value in flat(_plain(config)).items() if _has_effect(key)}
+    return {key: value for key, value in flat(plain(config)).items() if _has_effect(key)}
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A configuration as resolved dictionaries and lists."""
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
@@ -135,7 +136,7 @@ class Recorded:
 
     def _before(self, wanted: DictConfig) -> dict[str, Any]:
         """The values that ``BEFORE`` declares for keys of ``wanted`` that this run lacks."""
-        there, here = flat(_plain(self.config)), flat(_plain(wanted))
+        there, here = flat(plain(self.config)), flat(plain(wanted))
         return {key: value for key, value in BEFORE.items() if key in here and key not in there}
 
     def _today(self, keys: Collection[str]) -> dict[str, Any]:
@@ -146,10 +147,10 @@ class Recorded:
             found = {key: OmegaConf.select(self._composed, key, default=MISSING) for key in keys}
         except (HydraException, OmegaConfBaseException):  # an option that was removed, or is in a folder not given here
             return {}
-        plain = {
+        values = {
             key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()
         }
-        return {key: value for key, value in plain.items() if value != MISSING}
+        return {key: value for key, value in values.items() if value != MISSING}
 
     @cached_property
     def _composed(self) -> DictConfig:

@@ -38,16 +38,14 @@ def export(config: DictConfig) -> Path:
     """
     from tti.huggingface.card import card  # imports torch, which takes seconds that `--help` can avoid
     from tti.huggingface.folder import write
-    from tti.models.gpt import GPT
+    from tti.models.gpt import require_gpt
 
     run, to = Run(Path(config.run), packages(config.trust)), Path(config.to)
     if config.push:
         require_name(config.push)
     _require_finished(run, config.unfinished)
     _require_free(to, config.overwrite)
-    net = run.model(config.checkpoint)
-    if not isinstance(net, GPT):
-        raise ValueError(f"{run.folder} has a {type(net).__name__}: an export is a GPT-2, so its network must be a GPT")
+    net = require_gpt(run.model(config.checkpoint))
     stories = _stories(run, config)
     with replacing_folder(to.absolute()) as folder, CONSOLE.status("writing and comparing"):
         write(folder, net, run.config.model.mlp, run.tokenizer)

@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from tti.command import INTERRUPTED, command, end_with_parent, explained, handling, is_interruption
-from tti.configuration import identity_digest, is_for_elsewhere
+from tti.configuration import identity_digest, is_for_elsewhere, plain
 from tti.data.corpora import OTHERWISE, require_same_tokens
 from tti.data.tokenizers import vocabulary_size
 from tti.durable import read_checkpoint
@@ -25,8 +25,9 @@ from tti.runs import Run, require_same
 from tti.trainer_options import require_taken
 
 if TYPE_CHECKING:
-    from lightning import LightningDataModule, Trainer
+    from lightning import Trainer
 
+    from tti.data.module import StoryData
     from tti.modules.task import Task
 
 # torch and Lightning are imported on use: `--help` and a finished run need not wait seconds for them.
@@ -120,7 +121,7 @@ def _fit(config: DictConfig, run: Run) -> float:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.set_num_threads(run.config.threads)
     check(config)
-    data: LightningDataModule = instantiate(config.data)
+    data: StoryData = instantiate(config.data)
     data.prepare_data()
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
@@ -128,9 +129,9 @@ def _fit(config: DictConfig, run: Run) -> float:
     task.identity = identity_digest(run.config)
     checkpoint = run.last_checkpoint
     if checkpoint:
-        data.require_same_tokens(read_checkpoint(checkpoint).get(type(data).__qualname__, {}))  # type: ignore[attr-defined]
+        data.require_same_tokens(read_checkpoint(checkpoint).get(type(data).__qualname__, {}))
     if config.init_from and not checkpoint:
-        Run(Path(config.init_from)).give_weights(task.net, data.tokenizer)  # type: ignore[attr-defined]
+        Run(Path(config.init_from)).give_weights(task.net, data.tokenizer)
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=list(instantiate(config.callbacks).values()),
@@ -138,8 +139,8 @@ def _fit(config: DictConfig, run: Run) -> float:
         default_root_dir=config.run_dir,
     )
     if trainer.is_global_zero and not checkpoint:  # otherwise it exists, and must not be replaced
-        data.tokenizer.save(str(run.folder / "tokenizer.json"))  # type: ignore[attr-defined]
-    told = {**cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), "environment": run.environment}
+        data.tokenizer.save(str(run.folder / "tokenizer.json"))
+    told = {**plain(config), "environment": run.environment}
     for logger in trainer.loggers:
         logger.log_hyperparams(told)
     # Parameters of regularizers are drawn after the network's: from here on, all variants draw the same numbers.
@@ -185,7 +186,7 @@ def check(config: DictConfig) -> None:
 
     from tti.modules.assembly import assembled
 
-    require_taken(cast(dict[str, Any], OmegaConf.to_container(config.trainer, resolve=True)))
+    require_taken(plain(config.trainer))
     if config.data.max_length > config.model.context:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
     _check_processes(config)
@@ -208,7 +209,7 @@ def _check_processes(config: DictConfig) -> None:
     require_divisible(config.data.stories_per_step, wanted, config.trainer.accumulate_grad_batches)
 
 
-def _with_vocabulary(config: DictConfig, data: Any) -> DictConfig:
+def _with_vocabulary(config: DictConfig, data: "StoryData") -> DictConfig:
     needed = vocabulary_size(data.tokenizer)
     given = config.model.vocab_size or needed
     if given < needed:
@@ -224,7 +225,7 @@ def _with_vocab_size(config: DictConfig, size: int) -> DictConfig:
     return config
 
 
-def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
+def _finish(run: Run, trainer: "Trainer", task: "Task", data: "StoryData") -> float:
     steps, journal = trainer.global_step, task.journal
     seconds = journal.clock.seconds
     if run.checkpoint_step != steps:  # the number of steps is not a multiple of the checkpoint interval
@@ -255,7 +256,7 @@ def _finish(run: Run, trainer: "Trainer", task: "Task", data: Any) -> float:
     return float(journal.latest["val/loss"])
 
 
-def _ngrams(data: Any, steps: int) -> dict[str, dict[str, list[float]]]:
+def _ngrams(data: "StoryData", steps: int) -> dict[str, dict[str, list[float]]]:
     """Losses of n-gram models estimated from the same tokens, for each split except training."""
     log.info("counting n-grams of the training tokens")
     return {split: data.ngram_losses(split, steps) for split in data.corpus.splits if split != "train"}

@@ -18,6 +18,7 @@ from tti.data.sources import END_OF_TEXT
 from tti.huggingface import gpt2
 from tti.huggingface.source import carried
 from tti.models.gpt import GPT
+from tti.models.network import Network
 from tti.models.stories import Separate
 
 MODEL = "modeling_tti.TTIForCausalLM"
@@ -72,7 +73,7 @@ def open_model(folder: Path) -> Any:
 
 @torch.no_grad()
 def largest_difference(
-    net: GPT, theirs: nn.Module, stories: Sequence[Int[Tensor, "token"]], dtype: torch.dtype
+    net: Network, theirs: nn.Module, stories: Sequence[Int[Tensor, "token"]], dtype: torch.dtype
 ) -> float:
     """The largest absolute difference between two models' logits over all tokens of some stories."""
     net, theirs = deepcopy(net).to(dtype), deepcopy(theirs).to(dtype)

@@ -240,6 +240,17 @@ class GPT(Network):
             raise ValueError(f"draws() of the MLP does not name {', '.join(missing)}: they would stay uninitialized")
 
 
+def require_gpt(net: Network) -> GPT:
+    """The network as the GPT that it is.
+
+    Raises:
+        ValueError: it is another network.
+    """
+    if not isinstance(net, GPT):
+        raise ValueError(f"the network is a {type(net).__name__}: an export is a GPT-2, so it must be a GPT")
+    return net
+
+
 def _draws(block: Block, std: float, small: float) -> tuple[Draws, Draws]:
     attn = block.attn
     first = [(attn.qkv.weight, std), (attn.out.weight, std)]
