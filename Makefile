@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test nightly golden check format clean
+.PHONY: help env demo quick test nightly golden check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,12 +32,18 @@ demo: env ## train and evaluate the demo, whose report is runs/demo/report.html
 	  'parts=[performance,geometry,utilisation,selectivity,contexts,effects,ground_truth,causality]'
 	$(BIN)/python -m tti.report runs=runs/demo
 
+# Of the folders that are one package's arithmetic each.
+QUICK := $(addprefix tests/,autoencoders callbacks constraints interventions loggers metrics models modules regularizers weightings)
+
+quick: env ## the unit tests of what is trained: under a minute
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not nightly' $(QUICK)
+
 # One thread for each of the two workers: with more, PyTorch's threads compete for the cores.
 test: check ## everything that CI runs: the checks, then the tests
 	@printf '== tests\n'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-nightly: env ## the tests that take minutes each: other instruction sets, kills at many points
+nightly: env ## the tests that take long: other instruction sets, kills at many places, all experiments, the notebook
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m nightly
 
 golden: env ## recompute the figures of the pinned runs (tests/golden/golden.json); explain why in the commit

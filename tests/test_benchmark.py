@@ -15,7 +15,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
     tables = ["loops", "regularizers", "objectives", "overhead", "start", "operations", "profile"]
     left_out = [
@@ -52,6 +52,14 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
     assert "metrics are logged every" in texts["overhead"]
     assert "the first step begins" in texts["start"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_table_is_written_with_the_command_that_made_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["tti.benchmark", *SMALL, "table=operations", f"to={tmp_path}/out"])
+    benchmark.main()
+    text = (tmp_path / "out" / "operations.md").read_text()
+    assert "| ours | " in text
+    assert "written by `python -m tti.benchmark model=tiny" in text
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
+from tests.waiting import until
 from tti.data import tokenizers
 from tti.data.cache import Maker, cached
 from tti.data.corpora import GrammarCorpus, TextCorpus
@@ -221,10 +221,7 @@ def test_two_processes_at_once_build_once(folder, tmp_path):
 
 def test_a_kill_in_the_middle_leaves_no_cache_and_the_next_build_succeeds(folder, tmp_path):
     running = start(folder, tmp_path / "log", 60)
-    deadline = time.monotonic() + 60
-    while not (folder.with_name("stories.partial") / "offsets.bin").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until((folder.with_name("stories.partial") / "offsets.bin").exists)
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert not folder.exists()

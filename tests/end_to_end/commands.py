@@ -90,14 +90,14 @@ class Running:
             raise TimeoutError(self.output.read_text())
         return Done(self.process.exitcode, self.output.read_text())
 
-    def until(self, path: Path, timeout: float = 60) -> Self:
-        """Wait until a file exists."""
-        deadline = time.monotonic() + timeout
-        while not path.exists():
+    def until(self, path: Path) -> Self:
+        """Wait until a file exists; the command must not end before."""
+        for _ in range(6000):
+            if path.exists():
+                return self
             assert self.process.exitcode is None, self.output.read_text()
-            assert time.monotonic() < deadline, f"{path} never came: {self.output.read_text()}"
             time.sleep(0.02)
-        return self
+        raise AssertionError(f"{path} never came: {self.output.read_text()}")
 
     def send(self, number: int) -> Self:
         os.kill(self.process.pid, number)

@@ -19,18 +19,11 @@ RUN = [*SMALL, "run_dir=run"]
         (["metrics.sparsity.sites=[nope]"], "no site of this model matches 'nope'"),
         (["regularizer=online_sae", "regularizer.online_sae.sites=mlp_uot"], "no site of this model matches 'mlp_uot'"),
         (
-            ["regularizer=online_sae", "regularizer.online_sae.expansion=0"],
-            "expansion=0 must be a number above 0",
-        ),
-        (
             ["regularizer=online_sae", "regularizer.online_sae.autoencoder.k=257"],
             "k=257 latents per token: must be from 1 to 256",
         ),
         (["trainer.max_steps=0"], "error: trainer.max_steps=0 must be an integer from 1\n"),
-        (["seed=1.5"], "error: seed=1.5 must be an integer from 0 to 4294967295\n"),
-        (["optimizer.lr=nan"], "error: optimizer.lr=.nan must be a number from 0\n"),
         (["trainer.devices=999"], "error: trainer.devices=999, but this machine has"),
-        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed must be 32-true, bf16-mixed"),
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
         (["variant=topk"], "or add the variant's overrides: model/mlp=topk"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
@@ -70,7 +63,6 @@ def test_what_cannot_name_a_folder_makes_none(tti, override, message):
         (["data.stories_per_step=1000"], "data.stories_per_step=1000, but the training split has 300 stories"),
         (["trainer.accumulate_grad_batches=3"], "data.stories_per_step=8 cannot be divided"),
         (["model.vocab_size=10"], "model.vocab_size=10, but the tokenizer has"),
-        (["regularizer=l1", "regularizer.l1.warmup=2"], "regularizer.l1.warmup=2 must be a number from 0 to 1"),
     ],
 )
 def test_configurations_that_cannot_work(tti, override, message):
@@ -236,19 +228,7 @@ def test_our_own_errors_keep_their_traceback(tti):
     assert "Traceback" in (Path(tti.folder) / "run/failure.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trainer.limit_val_batches=0", "trainer.limit_val_batches=0 must be a number above 0"),
-        ("trainer.val_check_interval=0.25", "trainer.val_check_interval=0.25 must be an integer from 1"),
-        ("+trainer.max_epochs=1", "trainer.max_epochs is not accepted"),
-        ("+trainer.max_time=00:00:00:01", "trainer.max_time is not accepted"),
-        ("trainer.precision=nonsense", "nonsense"),
-        ("seed=1.5", "seed=1.5 must be an integer from 0"),
-        ("seed=null", "seed=null must be an integer from 0"),
-        ("seed=-1", "-1"),
-    ],
-)
-def test_options_of_the_trainer_and_seeds(tti, tmp_path, override, message):
-    assert message in tti(*RUN, override, TTI_CACHE=str(tmp_path / "cache")).failed()
-    tti(*RUN, "trainer.max_steps=1").ok()  # an immediate failure does not keep the folder locked
+def test_an_immediate_failure_does_not_keep_the_folder(tti, tmp_path):
+    refused = tti(*RUN, "+trainer.max_epochs=1", TTI_CACHE=str(tmp_path / "cache")).failed()
+    assert "trainer.max_epochs is not accepted" in refused
+    tti(*RUN, "trainer.max_steps=1").ok()

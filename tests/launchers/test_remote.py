@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from modal import exception
 
+from tests.waiting import until
 from tti.configuration import identity
 from tti.launchers import remote, source
 from tti.runs import Run
@@ -63,9 +63,7 @@ def test_a_run_is_interrupted_goes_on_and_ends_as_on_the_command_line(shipped, c
     machine = Machine(shipped, tmp_path, cache_dir)
     run = Run(machine.volume / FOLDER)
     first = machine.start(TRAIN, FOLDER, *SMALL)
-    deadline = time.monotonic() + 120
-    while not run.last_checkpoint and first.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: run.last_checkpoint or first.poll() is not None)
     first.send_signal(signal.SIGINT)  # as a preemption does
     said, _ = first.communicate(timeout=60)
     assert first.returncode == -signal.SIGINT, said  # KeyboardInterrupt, after which Modal restarts the call
@@ -137,8 +135,7 @@ def test_an_interruption_is_passed_on_waited_for_and_raised_again(module, tmp_pa
     )
 
     def interrupt() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.01)
+        until((tmp_path / "ready").exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -156,8 +153,7 @@ def test_a_command_that_finishes_in_spite_of_an_interruption_has_finished(module
     name = module("signal.signal(2, lambda *_: sys.exit(0))\nopen('ready', 'w')\ntime.sleep(60)")
 
     def interrupt() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.01)
+        until((tmp_path / "ready").exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -173,8 +169,7 @@ def cancelled(module, tmp_path):
     """``cancelled(text)``: run a command, and cancel the call when it has written ``pid``."""
 
     def cancel() -> None:
-        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
-            time.sleep(0.01)
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def raising(*_: object) -> None:
@@ -228,9 +223,8 @@ def test_a_commit_that_fails_is_tried_again(tmp_path, monkeypatch):
         commits.append(path.read_text())
 
     with remote._committed(path, commit):
-        time.sleep(0.05)
         path.write_text("one")
-        time.sleep(0.3)
+        until(lambda: commits)
     assert commits == ["one"]
 
 
@@ -239,8 +233,7 @@ def test_every_new_checkpoint_is_committed(tmp_path, monkeypatch):
     path, commits = tmp_path / "last.ckpt", []
     with remote._committed(path, lambda: commits.append(path.read_text())):
         for content in ("one", "two"):
-            time.sleep(0.05)
             (tmp_path / "partial").write_text(content)
             (tmp_path / "partial").replace(path)
-        time.sleep(0.1)
+            until(lambda content=content: content in commits)
     assert commits == ["one", "two"]

@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 
 def binary() -> str | None:
@@ -72,13 +73,9 @@ class Chromium:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 30) -> Any:
+    def wait(self, script: str) -> Any:
         """Wait until an expression is true, and return its value."""
-        end = time.monotonic() + seconds
-        while not (value := self.run(script)):
-            assert time.monotonic() < end, f"still false after {seconds} s: {script}; {self.problems}"
-            time.sleep(0.02)
-        return value
+        return until(lambda: self.run(script), lambda: f"still false: {script}; {self.problems}")
 
     def click(self, selector: str) -> None:
         """Click the first element that matches a selector."""

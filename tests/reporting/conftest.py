@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tti.configuration import conf_dir
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Array, Evaluation, Result, write
 from tti.report import report
+from tti.reporting import document
 from tti.reporting.analysis import Analysis
 
 WORDS = ["<|endoftext|>", "the", "cat", "dog", "sat", "ran", "<b>&", "two", "three", "four"]
@@ -171,8 +172,9 @@ def evaluate_run() -> Callable[..., None]:
 
 
 @pytest.fixture
-def reported(tmp_path: Path) -> Callable[..., Analysis]:
-    """Function that reports the runs below ``tmp_path``."""
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Analysis]:
+    """Function that reports the runs below ``tmp_path``, without the figures, which take most of the time."""
+    monkeypatch.setattr(document, "_figures", lambda analysis, to: [])
     return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
 
 

@@ -151,10 +151,10 @@ def command(module: str, arguments: Sequence[str], environment: Mapping[str, str
 @contextmanager
 def _committed(path: Path, commit: Callable[[], None]) -> Iterator[None]:
     """Call ``commit`` whenever the file has been rewritten."""
-    done = threading.Event()
+    done, seen = threading.Event(), _written(path)
 
     def watch() -> None:
-        seen = _written(path)
+        nonlocal seen
         while not done.wait(COMMITS_EVERY):
             if (now := _written(path)) != seen:
                 try:

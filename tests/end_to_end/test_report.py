@@ -1,8 +1,6 @@
 """The report on real run folders, written by hand so that no training is needed."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -26,13 +24,15 @@ def write_run(folder, variant, seed, loss, finished=True):
         (run / "summary.json").write_text(json.dumps(summary))
 
 
-def report(folder, *arguments):
-    command = [sys.executable, "-m", "tti.report", f"runs={folder}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def report(commands_in, tmp_path_factory):
+    """``report(folder, ...)``: the command."""
+    tti = commands_in(tmp_path_factory.mktemp("reports"))
+    return lambda folder, *arguments: tti(f"runs={folder}", *arguments, module="tti.report")
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, report):
     folder = tmp_path_factory.mktemp("runs, with a comma")
     for seed in (42, 43):
         write_run(folder, "sparse", seed, 1.2 + seed / 1000)
@@ -43,7 +43,7 @@ def written(tmp_path_factory):
 
 def test_markdown_has_means_changes_and_what_is_missing(written):
     folder, done = written
-    assert done.returncode == 0, done.stderr
+    done.ok()
     text = (folder / "report.md").read_text()
     assert "4 of 5 runs finished" in text
     assert "| `baseline` | 2 | 1.1000 ± 0.0000 |" in text
@@ -72,20 +72,16 @@ def test_figures_and_the_tidy_table_lie_beside_it(written):
         "curves.png", "curves.svg", "figures.csv", "front.png", "front.svg", "gain.png", "gain.svg", "runs.csv",
         "runs.parquet"]  # fmt: skip
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
-    assert "sparse" in done.stdout
+    assert "sparse" in done.output
 
 
-def test_no_runs_is_one_clear_line(tmp_path):
-    done = report(tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"error: no runs in {tmp_path}"
+def test_no_runs_is_one_clear_line(report, tmp_path):
+    assert report(tmp_path).failed().strip() == f"error: no runs in {tmp_path}"
 
 
-def test_it_is_a_wandb_run_too_if_asked(written, tmp_path, monkeypatch):
+def test_it_is_a_wandb_run_too_if_asked(report, written, tmp_path):
     folder, _ = written
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    done = report(folder, f"to={tmp_path}/compared.md", "wandb.mode=offline", "wandb.group=e")
-    assert done.returncode == 0, done.stderr
+    report(folder, f"to={tmp_path}/compared.md", "wandb.mode=offline", "wandb.group=e").ok()
     (record,) = (tmp_path / "compared").glob("wandb/offline-run-*/run-*.wandb")
     content = record.read_bytes()
     assert b"report/front" in content
