@@ -9,7 +9,7 @@ NO_ACCOUNT = {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": "", "MODAL_CONFIG_PATH
 
 def test_a_dry_run_says_what_the_runs_take_and_leaves_none(tti):
     done = tti(*SWEEP, "seed=1,2", "hydra/launcher=modal", "hydra.launcher.dry_run=true", **NO_ACCOUNT).ok()
-    assert "8 jobs on A100-40GB, 10 at once" in done.output
+    assert "8 jobs on A100-40GB, 8 at once" in done.output
     assert "at worst $" in done.output
     assert "finished" not in done.output  # there is no table of missing jobs
     assert not list(tti.folder.rglob("seed-*"))

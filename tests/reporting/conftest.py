@@ -174,7 +174,7 @@ def evaluate_run() -> Callable[..., None]:
 @pytest.fixture
 def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Analysis]:
     """Function that reports the runs below ``tmp_path``, without the figures, which take most of the time."""
-    monkeypatch.setattr(document, "_figures", lambda analysis, to: [])
+    monkeypatch.setattr(document, "_figures", lambda analysis, to: ["![curves](report/curves.png)"])
     return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
 
 
