@@ -12,6 +12,10 @@ from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 from tti.data.grammar import StoryGrammar
 from tti.evaluation_folder import Evaluation
 
+SAE = [
+    f"evaluation.sae.{each}"
+    for each in ("tokens=600", "measured_tokens=300", "kind=[topk]", "k=[8]", "fit.batch=64", "fit.passes=1")
+]
 PLAIN = {"README.md", "config.json", "export.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -124,7 +128,7 @@ def test_a_gpt_neo_is_evaluated_by_all_parts_that_need_no_weights(here, export, 
     theirs = GPTNeoForCausalLM(config).eval()
     theirs.save_pretrained(tmp_path / "neo")
     parts = "parts=[performance,geometry,causality,effects,gaming,sae]"
-    small = ["evaluation.causality.neurons=2", "evaluation.causality.tokens=100", "evaluation.sae.tokens=600"]
+    small = ["evaluation.causality.neurons=2", "evaluation.causality.tokens=100", *SAE]
     given = ["data=tinystories", "data.corpus.train=train.txt", VALIDATION, parts, "device=cpu"]
     done = here("hf=neo", *given, *small, "calibration_tokens=800", module="tti.evaluate").ok()
     assert "effects: left out, the network does not expose the weights of its neurons" in done.output

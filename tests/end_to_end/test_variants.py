@@ -163,7 +163,7 @@ def test_wandb_offline_needs_no_account_and_every_job_has_a_run_of_its_own(tti):
         assert b"val/loss" in content
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_train_what_one_does(tti):
     short = [
         *SMALL,
