@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tti.configuration import conf_dir
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Array, Evaluation, Result, write
 from tti.report import report
-from tti.reporting import document
+from tti.reporting import plots
 from tti.reporting.analysis import Analysis
 
 WORDS = ["<|endoftext|>", "the", "cat", "dog", "sat", "ran", "<b>&", "two", "three", "four"]
@@ -173,8 +174,8 @@ def evaluate_run() -> Callable[..., None]:
 
 @pytest.fixture
 def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Analysis]:
-    """Function that reports the runs below ``tmp_path``, without the figures, which take most of the time."""
-    monkeypatch.setattr(document, "_figures", lambda analysis, to: ["![curves](report/curves.png)"])
+    """Function that reports the runs below ``tmp_path``, without drawing the figures, which takes most of the time."""
+    monkeypatch.setattr(plots, "save", lambda figure, path: plt.close(figure))
     return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
 
 
