@@ -220,8 +220,7 @@ def best(folder: Path) -> dict[str, object]:
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
     losses = {row["step"]: row["val/loss"] for row in rows(rising.folder / "run") if "val/loss" in row}
     lowest = min(losses, key=losses.__getitem__)
-    assert best(rising.folder)["global_step"] == lowest
-    assert lowest < 16  # so that forgetting the best loss would keep a worse checkpoint
+    assert best(rising.folder)["global_step"] == lowest < 24  # so that forgetting the best loss may keep a worse one
 
 
 @pytest.mark.parametrize(
