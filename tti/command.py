@@ -138,7 +138,8 @@ def explained(error: BaseException) -> str | None:
     """The message for an error that the user can fix; None for a bug."""
     for each in _chain(error):
         if getattr(each, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(each):  # safetensors has words only
-            return f"no space left ({getattr(each, 'filename', None) or 'while writing'}). Free some and start again: the run resumes."
+            where = getattr(each, "filename", None) or "while writing"
+            return f"no space left ({where}). Free some and start again: the run resumes."
     root = root_cause(error)
     if type(root) is InterpolationResolutionError:  # raised by one of our resolvers, whose message it has
         root = next((each for each in _chain(root) if type(each) is ValueError), root)
