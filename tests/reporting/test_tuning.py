@@ -4,7 +4,7 @@ TABLE = """variant,knob,value,val_loss,steps,chosen,run
 baseline,optimizer.lr,0.001,2.5,100,,a
 baseline,optimizer.lr,0.002,2.25,100,yes,b
 baseline,optimizer.lr,0.004,inf,100,,c
-gone,optimizer.lr,0.002,2.0,100,yes,d
+l1_1e-3,optimizer.lr,0.002,2.0,100,yes,d
 """
 
 
@@ -16,7 +16,7 @@ def test_the_curve_over_the_grid_stands_beside_the_value_of_the_runs(written_run
     reported()
     text = (tmp_path / "report.md").read_text()
     assert "0.001: 2.5000 · 0.002: 2.2500 · 0.004: diverged | 100 | 0.002 |" in text
-    assert "gone" not in text
+    assert "| `l1_1e-3` | `optimizer.lr` | 0.002 | 2.0000 | 0.002: 2.0000 | 100 | - |" in text
     assert "no `tuning.csv`" not in text
 
 

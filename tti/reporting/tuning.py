@@ -52,23 +52,20 @@ def _by_folder(selection: Selection) -> dict[Path, list[Given]]:
 
 
 def _rows(selection: Selection, runs: Sequence[Given], table: pd.DataFrame) -> list[list[Cell]]:
-    of = {run.key.variant: run for run in runs}
+    configs = {run.key.variant: flat(run.config) for run in runs}
     rows = []
     for (variant, knob), trials in table.groupby(["variant", "knob"], sort=False):
-        run = of.get(str(variant))
-        if run is None:
-            continue
         trials = trials.sort_values("value")
         best = trials.loc[trials["val_loss"].idxmin()]
         curve = [f"{at:g}: {_shown(loss)}" for at, loss in zip(trials["value"], trials["val_loss"], strict=True)]
         rows.append([
-            Cell(selection.name(run.key), kind="name"),
+            Cell(selection.name(runs[0].key._replace(variant=str(variant))), kind="name"),
             Cell(str(knob), kind="name text"),
             Cell(f"{best['value']:g}", best["value"]),
             Cell(_shown(best["val_loss"]), best["val_loss"]),
             Cell(" · ".join(curve), kind="text"),
             Cell(f"{best['steps']:,}", best["steps"]),
-            Cell(str(flat(run.config).get(str(knob), "-"))),
+            Cell(str(configs.get(str(variant), {}).get(str(knob), "-"))),
         ])  # fmt: skip
     return rows
 
