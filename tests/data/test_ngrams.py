@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tti.data.ngrams import Documents, losses, probabilities
@@ -64,6 +64,7 @@ TEXTS = st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=9), min_size=1
 
 
 @settings(max_examples=60, deadline=None)
+@example([[1, 0], [0, 0, 0]], [[0, 0], [1, 0, 0]])  # a context that is the end of a text
 @given(TEXTS, TEXTS)
 def test_probabilities_are_those_of_the_formula(train, held_out):
     reference = Reference(train, 5, 4)

@@ -95,7 +95,7 @@ def test_a_mistyped_key_is_answered_with_those_there_are(baseline, module):
     [
         ("tti.generate", ["run=... is missing: a run folder"]),
         ("tti.export", ["run=... is missing: a run folder", "to=... is missing: a new folder"]),
-        ("tti.sae", ["run=... is missing: a run folder", "site=... is missing: of docs/sites.md"]),
+        ("tti.sae", ["run=... is missing: a run folder", "site=... is missing: a site of docs/sites.md"]),
         ("tti.neuronpedia", ["run=... is missing: a run folder", "to=... is missing"]),
         ("tti.report", ["runs=... is missing: a folder of runs"]),
     ],

@@ -37,12 +37,12 @@ def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("run_dir=42", "42 is no path: runs=FOLDER is the folder of all runs, run_dir=FOLDER that of one"),
-        ("run_dir=[a]", "['a'] is no path"),
-        ("run_dir={a:1}", "{'a': 1} is no path"),
-        ("run_dir=null", "None is no path"),
-        ("run_dir=''", "'' is no path"),
-        ("runs=[a,b]", "['a', 'b'] is no path"),
+        ("run_dir=42", "42 is not a path: runs=FOLDER is the folder of all runs, run_dir=FOLDER that of one"),
+        ("run_dir=[a]", "['a'] is not a path"),
+        ("run_dir={a:1}", "{'a': 1} is not a path"),
+        ("run_dir=null", "None is not a path"),
+        ("run_dir=''", "'' is not a path"),
+        ("runs=[a,b]", "['a', 'b'] is not a path"),
         ("variant=null", "None cannot name a folder"),
         ("name=[a,b]", "['a', 'b'] cannot name a folder"),
         ("name=a/b", "'demo-a/b' cannot name a folder"),

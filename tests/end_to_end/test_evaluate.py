@@ -135,7 +135,7 @@ def test_folders_without_runs(evaluate, tmp_path):
 
 
 def test_unknown_names_list_those_there_are(evaluate):
-    assert "no part nope; there are: performance, geometry" in evaluate("run=runs/dense", "parts=[nope]").failed()
+    assert "no part nope; there are: performance, answers" in evaluate("run=runs/dense", "parts=[nope]").failed()
     assert "no subject nope; there are: trained" in evaluate("run=runs/dense", "subjects=[nope]").failed()
     assert "has no split 'nope'; it has train, validation, test" in evaluate("run=runs/dense", "split=nope").failed()
     wrong = evaluate("run=runs/dense", "evaluation.geometry.sites=[nope]").failed()

@@ -86,7 +86,7 @@ def test_an_export_that_is_there_is_replaced_only_if_told(export, tmp_path):
     assert "overwrite=true replaces it" in export("run=runs/topk", "to=out").failed()
     export("run=runs/topk", "to=out", "overwrite=true").ok()
     assert (tmp_path / "out/modeling_tti.py").exists()
-    assert "is no export" in export("run=runs/topk", "to=runs", "overwrite=true").failed()
+    assert "is not an export" in export("run=runs/topk", "to=runs", "overwrite=true").failed()
     assert (tmp_path / "runs/dense/summary.json").exists()
 
 
@@ -153,4 +153,4 @@ def test_a_model_from_elsewhere_needs_data(here):
     assert "data=tinystories" in here("hf=runs/dense", module="tti.evaluate").failed()
     message = here("hf=runs/dense", "data=grammar", module="tti.evaluate").failed()
     assert "no Hugging Face model in runs/dense" in message
-    assert "Either run=FOLDER" in here(module="tti.evaluate").failed()
+    assert "set either run=FOLDER" in here(module="tti.evaluate").failed()

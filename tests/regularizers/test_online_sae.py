@@ -131,7 +131,7 @@ def test_notes_are_means_over_the_sites(make_net):
     [
         ({"expansion": 0}, "expansion=0 must be above 0"),
         ({"every": 0}, "every=0 at least 1"),
-        ({"autoencoder": partial(TopK, k=65, dead_after=9)}, "k=65 latents a token: from 1 to 64"),
+        ({"autoencoder": partial(TopK, k=65, dead_after=9)}, "k=65 latents per token: must be from 1 to 64"),
         ({"sites": "blocks.*.mlp_uot"}, r"it has: blocks.\*.mlp_out"),
     ],
 )

@@ -40,8 +40,8 @@ class Operations:
         setting.seed()
         rows = [_row(name, make(setting), setting) for name, make in self.loops.items()]
         for name in regularizers():
-            ours = Ours(setting.having(*self.needs.get(name, ()), f"regularizer={name}", "task.compile=false"))
-            rows.append(_row(f"ours, `{name}`", ours, setting))
+            own = setting.having(*self.needs.get(name, ()), f"regularizer={name}", "task.compile=false")
+            rows.append(_row(f"ours, `{name}`", Ours(own), own))
         header = ["step", "operations", "synchronizations", "data-dependent shapes", "which"]
         notes = (
             "Operations that PyTorch dispatches in one uncompiled step (forward, backward, clipping, optimizer).",

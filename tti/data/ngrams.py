@@ -144,7 +144,7 @@ class _Order:
             return lower
         count = np.bincount(self.grams[events], minlength=self.size)
         different = self.one_of_each(events)
-        contexts = int(self.context.max()) + 1
+        contexts = int(max(self.context.max(), self.asked_context.max())) + 1
         n, t = (np.bincount(self.context[each], minlength=contexts) for each in (events, different))
         once, twice = ((count == times).sum() for times in (1, 2))
         discount = (
