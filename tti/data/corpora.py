@@ -202,6 +202,9 @@ class GrammarCorpus(Corpus):
         cache_dir: folder of the caches.
     """
 
+    things = "stories"
+    """What it consists of, for progress."""
+
     def __init__(self, train: int, validation: int, test: int | None, seed: int, cache_dir: str) -> None:
         super().__init__(cache_dir)
         sizes = {"train": train, "validation": validation, "test": test}
@@ -231,13 +234,17 @@ class GrammarCorpus(Corpus):
         return f"grammar-{split}"
 
     def make(self, split: str) -> Maker:
-        return Maker(f"writing {split} stories", self.grammar.tokenizer(), self._portions(split), self.stories[split])
+        title = f"writing {split} {self.things}"
+        return Maker(title, self.grammar.tokenizer(), self._portions(split), self.stories[split])
 
     def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
         seed = self.seed * len(self.stories) + list(self.stories).index(split)
         for start in range(0, self.stories[split], PORTION):
             indices = range(start, min(start + PORTION, self.stories[split]))
-            yield [vars(self.grammar.story(index, seed, training=split == TRAINING)) for index in indices]
+            yield [self._encoded(index, seed, split == TRAINING) for index in indices]
+
+    def _encoded(self, index: int, seed: int, training: bool) -> EncodedStory:
+        return vars(self.grammar.story(index, seed, training=training))
 
 
 def _slug(text: str) -> str:

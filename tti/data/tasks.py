@@ -14,15 +14,15 @@ The words for these facts are those of the grammar: several for each fact, many 
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from tti.data import lexicon
-from tti.data.cache import EncodedStory, Maker
-from tti.data.corpora import PORTION, TRAINING, GrammarCorpus
+from tti.data.cache import EncodedStory
+from tti.data.corpora import GrammarCorpus
 from tti.data.grammar import StoryGrammar, rules, words
 from tti.data.templates import Words
 
@@ -131,6 +131,7 @@ class GrammarTasks(GrammarCorpus):
     """
 
     label_values: Mapping[str, Sequence[str]] = {"task": TASKS}
+    things = "items"
 
     def __init__(
         self,
@@ -150,15 +151,6 @@ class GrammarTasks(GrammarCorpus):
 
     def label(self, split: str) -> str:
         return f"grammar-tasks-{split}"
-
-    def make(self, split: str) -> Maker:
-        return Maker(f"writing {split} items", self.grammar.tokenizer(), self._portions(split), self.stories[split])
-
-    def _portions(self, split: str) -> Iterator[list[EncodedStory]]:
-        seed = self.seed * len(self.stories) + list(self.stories).index(split)
-        for start in range(0, self.stories[split], PORTION):
-            indices = range(start, min(start + PORTION, self.stories[split]))
-            yield [self._encoded(index, seed, split == TRAINING) for index in indices]
 
     def _encoded(self, index: int, seed: int, training: bool) -> EncodedStory:
         draw = random.Random(f"task/{seed}/{index}")

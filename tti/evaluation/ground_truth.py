@@ -445,8 +445,7 @@ class Detectors:
         area = float(areas[1][best])
         return area if areas[0][best] > 0.5 else 1 - area
 
-    # -- results
-    # --------------------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def metrics(self, covered: float) -> dict[str, float]:
         """Metrics of the site; ``f1_<factor>`` for each factor."""

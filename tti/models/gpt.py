@@ -148,8 +148,7 @@ class GPT(Network):
         weights = sum(_attention_weights(block) + block.mlp.weights_per_token for block in self._blocks)
         return 6 * (weights + self.embed.weight.numel())
 
-    # -- weights by site
-    # ------------------------------------------------------------------------------------------------
+    # -- weights by site -----------------------------------------------------------------------------------------------
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
         """Output weights of each neuron of a site; the identity at sites in the residual stream's own basis."""
@@ -178,8 +177,7 @@ class GPT(Network):
     def _block(self, site: str) -> Block:
         return self._blocks[int(site.split(".")[1])]
 
-    # -- equivalent reparametrisations
-    # -----------------------------------------------------------------------------------
+    # -- equivalent reparametrisations ---------------------------------------------------------------------------------
 
     def permute_hidden(self, generator: torch.Generator) -> None:
         for mlp in self._mlps():

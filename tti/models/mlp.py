@@ -73,8 +73,7 @@ class FeedForward(nn.Module, ABC):
         """Input weights of each neuron of a site, one row per neuron; None if it does not read the residual stream."""
         return None
 
-    # -- equivalent reparametrisations; an InapplicableError if the MLP lacks the symmetry
-    # -------------------------------
+    # -- equivalent reparametrisations; an InapplicableError if the MLP lacks the symmetry -----------------------------
 
     @property
     def width(self) -> int:
