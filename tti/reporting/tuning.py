@@ -30,7 +30,7 @@ def finding(selection: Selection) -> list[Found]:
 
 def untuned(selection: Selection) -> str:
     """A note that the runs were not tuned; empty if there is a tuning."""
-    if any(len(read(folder)) for folder in _by_folder(selection)):
+    if finding(selection):
         return ""
     return "learning rates: as configured; there is no `tuning.csv` in the folder of the runs (`python -m tti.tune`)"
 
