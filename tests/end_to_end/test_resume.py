@@ -192,11 +192,32 @@ def test_a_checkpoint_of_another_configuration_is_refused(tti):
     assert own.exists()
 
 
-# A validation loss that falls and rises again, because the learning rate grows throughout.
-RISING = [
-    *SMALL, "run_dir=run", "data.validation_tokens=1024", "optimizer.lr=0.5", "schedule.warmup=1.0", "seed=3",
-    "trainer.max_steps=24", "trainer.val_check_interval=4", "callbacks.last.every_n_train_steps=4",
-]  # fmt: skip
+@pytest.fixture(scope="module")
+def falling_then_rising(tmp_path_factory) -> list[str]:
+    """A run whose validation loss is lowest, by .03 nats, after 12 of its 24 steps: it unlearns the unseen digits.
+
+    A network that predicts all tokens alike gains on the half of the validation that it learns, until what it loses
+    on the other half is more.
+    """
+    folder = tmp_path_factory.mktemp("texts")
+    texts = {
+        "train": [cycle("abcdefgh", i, 1, 40) for i in range(300)],
+        "validation": [f"{cycle('abcdefgh', i, 1, 20)} {cycle('12345678', 0, i, 10)}" for i in range(40)],
+    }
+    for split, stories in texts.items():
+        (folder / f"{split}.txt").write_text("".join(f"{story}\n<|endoftext|>\n" for story in stories))
+    return [
+        "model=tiny", "model.d_model=32", "data=tinystories", "data.corpus.tokenizer=bpe:300", "run_dir=run", "seed=3",
+        *(f"data.corpus.{split}={folder / f'{split}.txt'}" for split in texts), "optimizer.lr=0.01",
+        "trainer.max_steps=24", "trainer.val_check_interval=4", "callbacks.last.every_n_train_steps=4",
+        "data.stories_per_step=8",
+    ]  # fmt: skip
+
+
+def cycle(letters: str, start: int, step: int, length: int) -> str:
+    return " ".join(letters[(start + step * i) % len(letters)] for i in range(length))
+
+
 BEST = "tti.callbacks.checkpoints.DurableCheckpoints.save_checkpoint"
 BEST_PLACES = {
     "in a step": killer(f"{LANGUAGE_MODEL}.training_step", "self.trainer.global_step == 18"),
@@ -207,9 +228,9 @@ BEST_PLACES = {
 
 
 @pytest.fixture(scope="module")
-def rising(commands_in, tmp_path_factory) -> Commands:
+def rising(commands_in, tmp_path_factory, falling_then_rising) -> Commands:
     tti = commands_in(tmp_path_factory.mktemp("rising"))
-    tti(*RISING).ok()
+    tti(*falling_then_rising).ok()
     return tti
 
 
@@ -219,8 +240,8 @@ def best(folder: Path) -> dict[str, object]:
 
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
     losses = {row["step"]: row["val/loss"] for row in rows(rising.folder / "run") if "val/loss" in row}
-    lowest = min(losses, key=losses.__getitem__)
-    assert best(rising.folder)["global_step"] == lowest < 24  # so that forgetting the best loss may keep a worse one
+    assert min(losses, key=losses.__getitem__) == 12
+    assert best(rising.folder)["global_step"] == 12
 
 
 @pytest.mark.parametrize(
@@ -233,16 +254,16 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(rising):
         ],
     ),
 )
-def test_stopped_and_started_again_the_best_checkpoint_is_the_best(tti, rising, place, sent):
-    assert tti(*RISING, patch=BEST_PLACES[place].replace("SIGKILL", sent)).code in (-signal.SIGKILL, 130)
-    tti(*RISING).ok()
+def test_stopped_and_started_again_the_best_checkpoint_is_the_best(tti, rising, falling_then_rising, place, sent):
+    assert tti(*falling_then_rising, patch=BEST_PLACES[place].replace("SIGKILL", sent)).code in (-signal.SIGKILL, 130)
+    tti(*falling_then_rising).ok()
     assert_same_best(rising.folder, tti.folder)
 
 
-def test_a_moved_folder_keeps_its_best_score(tti, rising, commands_in):
-    tti(*RISING, patch=BEST_PLACES["in a step"])
+def test_a_moved_folder_keeps_its_best_score(tti, rising, falling_then_rising, commands_in):
+    tti(*falling_then_rising, patch=BEST_PLACES["in a step"])
     elsewhere = commands_in(tti.folder.rename(tti.folder.with_name("elsewhere")))
-    done = elsewhere(*RISING).ok()
+    done = elsewhere(*falling_then_rising).ok()
     assert "dirpath" not in done.output
     assert_same_best(rising.folder, elsewhere.folder)
 
@@ -253,8 +274,8 @@ def assert_same_best(there: Path, here: Path) -> None:
     assert all(torch.equal(value, got["state_dict"][name]) for name, value in expected["state_dict"].items())
 
 
-def test_a_changed_checkpoint_is_neither_resumed_nor_evaluated(tti):
-    tti(*RISING, patch=BEST_PLACES["in a step"])
+def test_a_changed_checkpoint_is_neither_resumed_nor_evaluated(tti, falling_then_rising):
+    tti(*falling_then_rising, patch=BEST_PLACES["in a step"])
     for name in ("last", "best"):
         path = tti.folder / f"run/checkpoints/{name}.ckpt"
         content = bytearray(path.read_bytes())
@@ -263,4 +284,4 @@ def test_a_changed_checkpoint_is_neither_resumed_nor_evaluated(tti):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}.ckpt is damaged: .* is not what was written"):
             Run(tti.folder / "run").model(name)
-    assert "last.ckpt is damaged. Copy best.ckpt over it" in tti(*RISING).failed()
+    assert "last.ckpt is damaged. Copy best.ckpt over it" in tti(*falling_then_rising).failed()
