@@ -4,6 +4,7 @@ import torch
 from tti.benchmarking.operations import Counted
 from tti.benchmarking.original import Original
 from tti.benchmarking.ours import Ours
+from tti.benchmarking.setting import Setting
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,9 @@ def test_the_original_waits_for_its_loss(setting):
     with Counted() as counted:
         original.step(setting.samples[0])
     assert counted.waits["_local_scalar_dense"] >= 1
+
+
+def test_the_option_of_a_group_takes_back_what_was_set_in_it():
+    setting = Setting(("data=tinystories", "data.corpus.tokenizer=gpt2", "model=tiny"), stories=1, steps=1, threads=1)
+    assert setting.having("data=grammar_tasks").overrides == ("data=tinystories", "model=tiny", "data=grammar_tasks")
+    assert setting.having("data.corpus.column=x").overrides == (*setting.overrides, "data.corpus.column=x")

@@ -51,8 +51,11 @@ class Setting:
     threads: int
 
     def having(self, *overrides: str) -> "Setting":
-        """The same setting with further overrides."""
-        return replace(self, overrides=(*self.overrides, *overrides))
+        """The same setting with further overrides. An option of a group takes back what was set in that group before:
+        ``data=grammar_tasks`` has no tokenizer to be set."""
+        chosen = {f"{group.replace('/', '.')}." for group in map(_key, overrides) if "." not in group}
+        kept = (each for each in self.overrides if not any(_key(each).startswith(group) for group in chosen))
+        return replace(self, overrides=(*kept, *overrides))
 
     @cached_property
     def config(self) -> DictConfig:
@@ -94,6 +97,10 @@ class Setting:
         """Set the number of threads and the random state with which a training begins."""
         torch.set_num_threads(self.threads)
         seed_everything(self.config.seed, verbose=False)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def composed(overrides: Sequence[str], command: str = "train") -> DictConfig:
