@@ -22,6 +22,7 @@ ALLOWED = (
     "tti.data.corpora",
     "tti.data.module",
     "tti.data.multitask",
+    "tti.data.sentences",
     "tti.data.tasks",
     "tti.models",
     "tti.regularizers",

@@ -10,7 +10,9 @@ from tokenizers import Tokenizer
 
 from tti.data import lexicon
 from tti.data.floor import floor
-from tti.data.grammar import END_OF_TEXT, HELD_OUT, STORY_FACTORS, UNKNOWN, GrammarStory, StoryGrammar
+from tti.data.grammar import HELD_OUT, STORY_FACTORS, GrammarStory, StoryGrammar
+from tti.data.sources import END_OF_TEXT
+from tti.data.tokenizers import UNKNOWN
 
 STORIES = 3000
 GOLDEN = "4adc1dcaf52e299b"  # changes whenever a word or template does

@@ -41,17 +41,14 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
 
-from tti.data import lexicon
+from tti.data import lexicon, tokenizers
 from tti.data.features import FeatureGrammar
 from tti.data.likelihood import Reader, Reading
-from tti.data.sources import END_OF_TEXT
 from tti.data.templates import NONE, Cell, Compiler, Verb, Words
 
 EDITION: Final = 2  # of the stories: caches of other editions are refused
-UNKNOWN: Final = "<|unk|>"
-SPACE: Final = "\u0120"  # how GPT-2's byte alphabet writes a space
 STORY_FACTORS: Final = ("hero", "number", "tense", "trait", "place", "weather", "plot", "partner", "feeling")
 TOKEN_FACTORS: Final = Cell._fields[1:]
 HELD_OUT: Final = (
@@ -162,14 +159,7 @@ class StoryGrammar:
 
     def tokenizer(self) -> Tokenizer:
         """A tokenizer with one token per word including its leading space; lossless. End-of-text has the last id."""
-        vocabulary = {text.replace(" ", SPACE): index for text, index in self._vocabulary.items()}
-        for special in (UNKNOWN, END_OF_TEXT):
-            vocabulary[special] = len(vocabulary)
-        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-        tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.add_special_tokens([AddedToken(text, special=True) for text in (UNKNOWN, END_OF_TEXT)])
-        return tokenizer
+        return tokenizers.of_words(self._vocabulary)
 
 
 # --- from the lexicon

@@ -1,16 +1,18 @@
 """Tokenizers: GPT-2's from the Hub or a folder, or a byte-level BPE trained on the corpus."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tti.data.sources import END_OF_TEXT
 
 BPE = "bpe:"
+SPACE = "\u0120"  # how GPT-2's byte alphabet writes a space
+UNKNOWN = "<|unk|>"
 
 
 def load(spec: str) -> Tokenizer:
@@ -76,6 +78,24 @@ def train_bpe(spec: str, stories: Iterator[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(stories, trainer)
+    return tokenizer
+
+
+def of_words(vocabulary: Mapping[str, int], specials: Sequence[str] = ()) -> Tokenizer:
+    """A lossless tokenizer with one token for each word including its leading space.
+
+    Args:
+        vocabulary: word -> id.
+        specials: further tokens, with the next ids. After them come ``<|unk|>``, for all other words, and the
+            end-of-text token.
+    """
+    ids = {text.replace(" ", SPACE): index for text, index in vocabulary.items()}
+    added = (*specials, UNKNOWN, END_OF_TEXT)
+    ids |= {special: len(ids) + place for place, special in enumerate(added)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in added])
     return tokenizer
 
 
