@@ -13,6 +13,7 @@ from tti.configuration import (
     every,
     flat,
     identity,
+    require_options,
     spell,
     without_repetitions,
 )
@@ -180,3 +181,14 @@ def test_a_choice_that_is_missing_is_named():
 def test_the_extra_of_a_launcher_is_named(missing, extra):
     said = alternatives(MissingConfigException("no", missing))
     assert (f"pip install 'training-time-interpretability[{extra}]'" in said) == (extra is not None)
+
+
+@pytest.mark.parametrize("given", ["model=null", "model/mlp=5", "regularizer=[l1,null]", "task=true"])
+def test_a_group_set_to_no_name_of_an_option_says_which_there_are(given):
+    group = given.partition("=")[0]
+    with pytest.raises(ValueError, match=f"choose an option of the group {group}, which has "):
+        require_options(["seed=1", given])
+
+
+def test_options_of_groups_pass_in_every_form():
+    require_options(["model=tiny,mini", "+constraint=x", "~metrics", "model.mlp=5", "-m", "seed=null", "task='x'"])

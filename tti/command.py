@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from tti.configuration import alternatives, conf_dir, flat, quoted, root_cause
+from tti.configuration import alternatives, conf_dir, flat, quoted, require_options, root_cause
 from tti.schema import check
 
 INTERRUPTED = 130  # the shells' convention
@@ -72,6 +72,7 @@ def command(
             sys.argv[1:] = quoted(sys.argv[1:], free, lists)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors arrive here unchanged
             with errors_in_a_line(), handling(signal.SIGTERM, signal.default_int_handler):
+                require_options(sys.argv[1:])
                 return hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)()
 
         return main

@@ -233,6 +233,18 @@ def quoted(arguments: Sequence[str], keys: Iterable[str] = (), lists: Iterable[s
     ]
 
 
+def require_options(arguments: Iterable[str]) -> None:
+    """Raise ValueError if a group is set to something that is no name of an option, such as ``model=null``."""
+    for argument in arguments:
+        group, _, value = argument.lstrip("+~").partition("=")
+        if value and Path(conf_dir(), group).is_dir() and _is_read(argument):
+            chosen = OverridesParser.create().parse_override(argument).value()
+            names = chosen if isinstance(chosen, list) else [chosen]
+            if any(name is None or isinstance(name, bool | int | float | dict | list) for name in names):
+                options = sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+                raise ValueError(f"{argument}: choose an option of the group {group}, which has {', '.join(options)}")
+
+
 def _readable(argument: str, sweeping: bool) -> str:
     key, equals, value = argument.partition("=")
     if argument.startswith("-") or not equals or _is_read(argument):
