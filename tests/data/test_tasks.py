@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 
 from tti.data.grammar import HELD_OUT, STORY_FACTORS
 from tti.data.lexicon import SENSES
-from tti.data.tasks import ANSWERS, FACTS, TASKS, TaskGrammar, require_weights
+from tti.data.tasks import ANSWERED, ANSWERS, FACTS, TASKS, TaskGrammar, require_weights
 
 ITEMS = 900
 QUESTIONS = {"who": "hero", "where": "place", "what": "plot"}
@@ -50,11 +50,15 @@ def test_answers_follow_from_the_passage(grammar, items, decode):
             known = value(grammar, item, "weather")
             told = any(word in re.findall(r"\w+", passage) for word in SENSES["weather"].get(known, "").split())
             verdict = "silent" if known == "none" else "agrees" if known == claimed else "contradicts"
+            fact, found = "verdict", verdict
             assert told == (known != "none")
-            assert answer == answered("verdict", verdict)
         else:
             fact = "feeling" if task == "sentiment" else QUESTIONS[question.split()[0]]
-            assert answer == answered(fact, value(grammar, item, fact))
+            found = value(grammar, item, fact)
+        assert answer == answered(fact, found)
+        said, _, values = ANSWERED[item.answered].partition("=")
+        assert said == fact
+        assert found in values.split("|")
 
 
 def test_questions_are_as_long_and_answers_one_word_in_every_task(items, decode):
@@ -113,6 +117,17 @@ def test_only_answers_and_the_ends_after_them_are_in_the_loss(data):
     assert len(batch) == 2 * len(batch.stories.lengths)
     assert torch.equal(batch.labels["task"][::2], batch.stories.group)
     assert data().label_values() == {"task": TASKS}
+
+
+def test_what_the_answer_says_is_known_at_every_token(data, grammar):
+    packed = data().split("validation")
+    answered = packed.extra("answered")
+    assert len(answered) == len(packed.tokens)
+    for start, end in zip(packed.offsets[:-1], packed.offsets[1:] - 1, strict=True):
+        assert len(set(answered[start:end].tolist())) == 1
+        answer = ANSWERS[answered[start] % len(ANSWERS)]
+        assert data().tokenizer.decode([int(packed.tokens[end - 1])]) == f" {answer}"
+    assert len(set(answered.tolist())) > 10
 
 
 def test_weights_are_shares_of_the_items(data):

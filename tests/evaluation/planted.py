@@ -18,18 +18,22 @@ SITE = "blocks.0.mlp.post"
 class Planted(Network):
     """``plant(tokens, factors)`` computes the hidden layer; the head reads the neurons of ``written``, or all if None.
 
-    The loss is of its own, ``target / 10``.
+    The factors are an array of the corpus. The loss is of its own, ``target / 10``.
     """
 
     def __init__(
-        self, stories: StorySet, plant: Callable[[Tensor, Tensor], Tensor], written: Mapping[int, float] | None = None
+        self,
+        stories: StorySet,
+        plant: Callable[[Tensor, Tensor], Tensor],
+        written: Mapping[int, float] | None = None,
+        array: str = "factors",
     ) -> None:
         super().__init__()
         packed = stories.packed
         self.embed = nn.Embedding(packed.manifest["vocab_size"], 4)
         nn.init.normal_(self.embed.weight, generator=torch.Generator().manual_seed(0))
         self.plant = plant
-        factors = packed.extra("factors")
+        factors = packed.extra(array)
         spans = zip(packed.offsets[:-1], packed.offsets[1:], strict=True)
         self.known = {
             tuple(packed.tokens[start : end - 1].tolist()): torch.from_numpy(factors[start : end - 1].copy())

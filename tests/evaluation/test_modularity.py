@@ -11,10 +11,11 @@ from hydra.utils import instantiate
 from tests.evaluation.planted import made, run
 from tti.evaluation.modularity import (
     Changed,
-    ablation_matrix,
+    Effects,
     closed,
     conditional_entropies,
     dominance_of,
+    effects_of,
     information,
     within,
     without_gate,
@@ -84,7 +85,8 @@ def test_an_expert_that_is_never_used_changes_nothing(make_net, stories):
 def test_a_dense_network_has_the_control_only(measured):
     found = measured()
     assert "dominance_blocks/mlp.post/mean" in found.metrics
-    assert not [name for name in found.metrics if name.startswith(("information", "dominance_next"))]
+    of_experts = "information", "dominance_next", "dominance_random"
+    assert not [name for name in found.metrics if name.startswith(of_experts)]
     assert found.arrays["blocks.0.mlp.post/ablation_blocks"].values.shape == (6, 3)
 
 
@@ -95,12 +97,31 @@ def test_ablations_leave_gates_that_sum_to_1():
     assert closed(1, gates)[:, 1].tolist() == [-math.inf] * 2
 
 
+def test_each_token_may_lose_a_gate_of_its_own():
+    gates = torch.tensor([[0.25, 0.75, 0.0], [0.5, 0.0, 0.5], [0.5, 0.0, 0.5]])
+    assert without_gate(torch.tensor([0, 2, 1]), gates).tolist() == [[0, 1, 0], [1, 0, 0], [0.5, 0, 0.5]]
+
+
 def test_no_change_is_a_matrix_of_zeros(make_net, stories):
     net = make_net(vocab_size=stories.packed.manifest["vocab_size"], context=256)
     with torch.no_grad():
-        matrix, error = ablation_matrix(net, stories.drawn(1000), "task", 3, [Changed("embed", lambda x: x)], 20)
-    assert not matrix.any()
-    assert not error.any()
+        effects = effects_of(net, stories.drawn(1000), "task", 3, [Changed("embed", lambda x: x)])
+    assert effects.matrix(effects.task).tolist() == [[0, 0, 0]]
+    assert effects.errors(20).tolist() == [[0, 0, 0]]
+    assert (effects.tokens == 2).all()
+    assert len(effects.story) == len(effects.task) == len(stories.drawn(1000).stories)
+
+
+def test_the_dominance_of_an_oracle_exceeds_that_of_rows_that_stand_for_no_expert(measured):
+    def louder(net):
+        for block in net.blocks:
+            block.mlp.out.weight.data *= 100
+
+    found = measured(*MOE, "model/mlp/router=group", change=louder).metrics
+    for way in ("renormalised", "next"):
+        assert found[f"dominance_{way}/mlp.post/layer_0"] > 2 * found["dominance_random/mlp.post/layer_0"]
+        assert found[f"dominance_{way}_p/mlp.post/layer_0"] == pytest.approx(1 / 51)
+    assert found["dominance_random_p/mlp.post/layer_0"] > 1 / 51
 
 
 # -- formulas ---------------------------------------------------------------------------------------------------------
@@ -140,14 +161,43 @@ def test_within_permutes_among_the_rows_of_a_type():
         assert sorted(permuted[kind == each]) == sorted(task[kind == each])
 
 
-def test_dominance_of_a_diagonal_and_of_noise():
-    diagonal = np.zeros((6, 3))
-    diagonal[[4, 0, 2], [0, 1, 2]] = 0.9
-    dominance, p = dominance_of(diagonal, 999)
+def planted(matrix, noise=0.0, seed=0, stories=300):
+    """Effects of stories of two tokens, each on one task, around the given means."""
+    matrix = np.array(matrix, float)
+    task = np.arange(stories) % matrix.shape[1]
+    change = 2 * (matrix[:, task] + noise * np.random.default_rng(seed).normal(size=(len(matrix), stories)))
+    return Effects(change, np.full(stories, 2), task, np.arange(stories), matrix.shape[1])
+
+
+DIAGONAL = np.zeros((6, 3))
+DIAGONAL[[4, 0, 2], [0, 1, 2]] = 0.9
+
+
+def test_a_matrix_has_the_means_of_the_tasks_and_their_errors():
+    effects = planted(DIAGONAL, noise=0.3)
+    np.testing.assert_allclose(effects.matrix(effects.task), DIAGONAL, atol=0.1)
+    np.testing.assert_allclose(effects.errors(200), 0.3 / 10, rtol=0.3)  # 100 stories of each task
+
+
+def test_dominance_of_a_diagonal_is_its_height():
+    dominance, p = dominance_of(planted(DIAGONAL), 99)
     assert dominance == pytest.approx(0.9)
-    assert p < 0.3  # three rows: a permutation has all three maxima apart in 6 of 27 cases
-    strong = np.eye(8)
-    assert dominance_of(strong, 999)[1] == pytest.approx(0.003, abs=0.004)  # 8! / 8^8 = .0024
-    noise = [dominance_of(np.random.default_rng(seed).normal(size=(6, 3)), 199)[1] for seed in range(40)]
-    assert 0.3 < np.mean(noise) < 0.7
-    assert math.isnan(dominance_of(np.array([[math.nan, 1], [0, 1]]), 9)[0])
+    assert p == 0.01
+
+
+def test_dominance_of_noise_is_chance_even_if_one_task_is_fragile():
+    for fragile in ([0, 0, 0], [3, 0, 0]):
+        effects = [planted(np.tile(fragile, (6, 1)), noise=0.3, seed=seed) for seed in range(40)]
+        p = [dominance_of(each, 99)[1] for each in effects]
+        assert 0.35 < np.mean(p) < 0.65
+        assert np.mean(np.array(p) <= 0.1) <= 0.25
+
+
+def test_a_fragile_task_adds_nothing_to_dominance():
+    assert dominance_of(planted(np.tile([3, 0, 0], (6, 1))), 9)[0] == pytest.approx(0)
+    assert dominance_of(planted(DIAGONAL + np.array([3, 0, 0])), 9)[0] == pytest.approx(0.9)
+
+
+def test_dominance_is_undefined_without_an_expert_and_tokens_for_each_task():
+    assert math.isnan(dominance_of(planted(np.eye(3)[:2]), 9)[0])
+    assert math.isnan(dominance_of(planted(np.eye(3), stories=2), 9)[1])

@@ -44,9 +44,13 @@ QUERIES: Final = {  # task -> fact -> question
     },
 }
 TASKS: Final = tuple(QUERIES)
+ASKED: Final = {  # word of a question -> the fact that it asks for
+    query.split()[1]: fact for queries in QUERIES.values() for fact, query in queries.items()
+}
+ANSWERED: Final = tuple(f"{fact}={'|'.join(values)}" for fact in ASKED.values() for values in FACTS[fact])
 WORDS: Final = {"answer": "noun_singular", "three": "determiner", "if": "conjunction", "how": "adverb"}
 MARKED: Final = 2  # last tokens of an item: the mark, from which the answer is predicted, and the answer
-ASKED: Final = 7  # tokens of a question, before the mark
+LENGTH: Final = 7  # tokens of a question, before the mark
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,12 @@ class Item:
     Attributes:
         tokens: uint16 [token], without the end-of-text token; the last one is the answer.
         factors: int16 [token, factor], the factors of the passage (``GrammarStory.factors``).
+        answered: what the answer says about the fact that is asked for, an index into ``ANSWERED``.
     """
 
     tokens: np.ndarray
     factors: np.ndarray
+    answered: int
 
 
 class TaskGrammar(StoryGrammar):
@@ -68,6 +74,7 @@ class TaskGrammar(StoryGrammar):
     def __init__(self) -> None:
         known = words()
         super().__init__({**rules(), **task_rules()}, Words({**known.roles, **WORDS}, known.verbs, known.categories))
+        self._text = {number: text.strip() for text, number in self._vocabulary.items()}
 
     def item(self, index: int, seed: int, task: str, training: bool = False) -> Item:
         """The item of a task with this index in the stream of this seed; deterministic.
@@ -79,7 +86,10 @@ class TaskGrammar(StoryGrammar):
             training: whether to exclude the held-out pairs of hero and place.
         """
         story = self.story(index, seed, training, {"task": task})
-        return Item(story.tokens, story.factors)
+        question = len(story.tokens) - MARKED - LENGTH
+        fact = list(ASKED).index(self._text[story.tokens[question + 1]])
+        answer = ANSWERS.index(self._text[story.tokens[-1]])
+        return Item(story.tokens, story.factors, len(ANSWERS) * fact + answer)
 
 
 def task_rules() -> dict[str, Sequence[str]]:
@@ -117,7 +127,8 @@ class GrammarTasks(GrammarCorpus):
     """Items of the tasks in random order; only the answers and the end-of-text tokens after them enter the loss.
 
     Arrays parallel to the tokens: ``answer`` is 1 where the next token belongs to the answer or ends it; ``question``
-    is 1 at the question and the mark; ``task`` is the number of the task; ``facts`` are the factors of the passage.
+    is 1 at the question and the mark; ``task`` is the number of the task; ``answered`` is what the item's answer says,
+    an index into ``ANSWERED``.
     Some pairs of hero and place occur only in validation and test.
 
     Args:
@@ -147,7 +158,7 @@ class GrammarTasks(GrammarCorpus):
         self.grammar: TaskGrammar = TaskGrammar()
 
     def identity(self, split: str) -> dict[str, Any]:
-        return {**super().identity(split), "tasks": list(TASKS), "weights": self.weights}
+        return {**super().identity(split), "tasks": list(TASKS), "weights": self.weights, "answered": list(ANSWERED)}
 
     def label(self, split: str) -> str:
         return f"grammar-tasks-{split}"
@@ -157,7 +168,8 @@ class GrammarTasks(GrammarCorpus):
         (task,) = draw.choices(range(len(TASKS)), list(self.weights.values()))
         item = self.grammar.item(index, seed, TASKS[task], training)
         mark = len(item.tokens) - MARKED
-        return encoded(item.tokens, mark - ASKED, mark, task) | {"facts": item.factors}
+        arrays = encoded(item.tokens, mark - LENGTH, mark, task)
+        return arrays | {"answered": np.full(len(item.tokens), item.answered, np.uint8)}
 
 
 def encoded(tokens: np.ndarray, question: int, mark: int, task: int) -> dict[str, np.ndarray]:

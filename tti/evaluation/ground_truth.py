@@ -111,7 +111,7 @@ class GroundTruth(SitePart):
 
     def inapplicable(self, subject: Subject) -> str:
         known = FACTORS in subject.stories.packed.manifest["arrays"]
-        return "" if known else "its corpus has no known factors (data=grammar has)"
+        return "" if known else "its tokens have no known factors (data=grammar has; data=grammar_tasks: part answered)"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject

@@ -1,6 +1,7 @@
 """Modularity: which experts each task uses, and what each task loses without each expert."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -34,16 +35,19 @@ class Modularity(SitePart):
     nats, when one expert of one layer is ablated, in two ways. ``renormalised``: its gate is 0 and the token's other
     gates sum to 1. ``next``: the token goes to the expert with the next largest logit. ``…_error`` is the bootstrap
     standard error over stories. ``dominance``: under the best assignment of one expert to each task, the mean over
-    tasks of the expert's change on its task minus its mean change on the other tasks. ``dominance_p`` is its p-value
-    under permutations of the tasks within each row.
+    tasks of the expert's change on its task minus its mean change on the other tasks. A task whose loss rises more
+    than that of the others whatever is ablated adds nothing to it. ``dominance_p`` is its p-value under permutations of
+    the tasks of the stories; it is undefined with fewer experts than tasks.
 
-    **Controls**: ``blocks`` does the same for random blocks of hidden neurons as large as an expert, set to 0. Results
-    for experts matter only as far as they exceed these. A dense network has only this control, with ``blocks`` blocks.
-    The null is the untrained network.
+    **Controls**, to which dominance is compared: ``blocks`` are random blocks of hidden neurons as large as an expert,
+    set to 0; a dense network has only this control, with ``blocks`` blocks. ``random`` is ``renormalised`` with an
+    expert that each row draws for each story, so that a row stands for no expert: its dominance is noise. The null is
+    the untrained network.
 
     How it can be gamed: experts that follow the wording of a task, or the position, have the full information;
     ``…_excess`` only discounts the token type. The matrix is in nats, so whatever makes the network fragile increases
-    entries and dominance; the p-value does not depend on scale. Redundant experts hide each other's effect.
+    entries and dominance; the p-value does not depend on scale, and says that the effects of experts differ between
+    tasks, not by how much. Redundant experts hide each other's effect.
 
     Args:
         sites: globs of hidden layers of MLPs.
@@ -109,29 +113,32 @@ class Modularity(SitePart):
                 found, tables = self._information(torch.cat(self.kept[logits]), torch.cat(self.kept[gates]))
                 values[hidden] |= found
                 arrays |= {f"{hidden}/{name}": array for name, array in tables.items()}
-            for way, taps in self._ways(hidden).items():
+            for way, taps in self._ways(hidden, chunk).items():
                 self.say(f"{hidden}: {len(taps)} {way}")
-                of = self.subject.net, chunk, self.label, len(self.values)
-                matrix, error = ablation_matrix(*of, taps, self.resamples)
-                dominance, p = dominance_of(matrix, self.permutations)
+                effects = effects_of(self.subject.net, chunk, self.label, len(self.values), taps)
+                dominance, p = dominance_of(effects, self.permutations)
                 values[hidden] |= {f"dominance_{way}": dominance, f"dominance_{way}_p": p}
-                arrays[f"{hidden}/ablation_{way}"] = Array(matrix, ("expert", "task"), "nats")
+                arrays[f"{hidden}/ablation_{way}"] = Array(effects.matrix(effects.task), ("expert", "task"), "nats")
+                error = effects.errors(self.resamples)
                 arrays[f"{hidden}/ablation_{way}_error"] = Array(error, ("expert", "task"), "nats")
         sample = f"{len(self.sample)} tokens; {len(chunk.batch)} for ablation"
         notes = {"tasks": ", ".join(self.values), "sample": sample}
         return Result(by_layer(values) | {"ablation_tokens": float(len(chunk.batch))}, arrays, notes)
 
-    def _ways(self, hidden: str) -> dict[str, list[Tap]]:
+    def _ways(self, hidden: str, chunk: Chunk) -> dict[str, list[Tap]]:
         """Kind of ablation -> taps that each ablate one expert or block."""
         widths = self.subject.widths
         logits, gates = _routing(hidden)
         experts = widths.get(gates, 0)
-        shuffled = torch.randperm(widths[hidden], generator=torch.Generator().manual_seed(SEED))
+        generator = torch.Generator().manual_seed(SEED)
+        shuffled = torch.randperm(widths[hidden], generator=generator)
         blocks = shuffled.to(self.subject.device).tensor_split(experts or self.blocks)
         ways: dict[str, list[Tap]] = {"blocks": [Changed(hidden, partial(without_neurons, block)) for block in blocks]}
         if experts:
             ways["renormalised"] = [Changed(gates, partial(without_gate, j)) for j in range(experts)]
             ways["next"] = [Changed(logits, partial(closed, j)) for j in range(experts)]
+            drawn = torch.randint(experts, (len(chunk.stories),), generator=generator).to(chunk.story)[chunk.story]
+            ways["random"] = [Changed(gates, partial(without_gate, (drawn + j) % experts)) for j in range(experts)]
         return ways
 
     def _information(
@@ -178,11 +185,17 @@ class Changed:
         return site == self.site
 
 
-def without_gate(expert: int, gates: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
-    """Set an expert's gate to 0, and rescale the other gates of its tokens to sum to 1 (or all 0 if it was alone)."""
-    kept = gates.index_fill(1, torch.tensor([expert], device=gates.device), 0)
+def without_gate(
+    expert: int | Int[Tensor, "token"], gates: Float[Tensor, "token expert"]
+) -> Float[Tensor, "token expert"]:
+    """Set the gate of an expert, or of each token's own, to 0, and rescale the token's other gates to sum to 1.
+
+    They are all 0 if the expert was alone.
+    """
+    ablated = torch.as_tensor(expert, device=gates.device).expand(len(gates))[:, None]
+    kept = gates.scatter(1, ablated, 0)
     total = kept.sum(1, keepdim=True)
-    return torch.where(gates[:, [expert]] > 0, kept / total.where(total > 0, 1), gates)
+    return torch.where(gates.gather(1, ablated) > 0, kept / total.where(total > 0, 1), gates)
 
 
 def closed(expert: int, logits: Float[Tensor, "token expert"]) -> Float[Tensor, "token expert"]:
@@ -195,39 +208,65 @@ def without_neurons(block: Int[Tensor, "some"], acts: Float[Tensor, "token width
     return acts.index_fill(1, block, 0)
 
 
-def ablation_matrix(
-    net: Network, chunk: Chunk, label: str, tasks: int, taps: Sequence[Tap], resamples: int
-) -> tuple[Float[np.ndarray, "tap task"], Float[np.ndarray, "tap task"]]:
-    """Mean change of the loss in nats per token, by tap and task, and its bootstrap standard error over stories.
+@dataclass(frozen=True)
+class Effects:
+    """Changes of the loss under ablations, summed over the tokens of a story that belong to one task.
 
-    Tasks without tokens are NaN.
+    Attributes:
+        change: the summed change of each such *part* of a story, in nats.
+        tokens: number of tokens of each part.
+        task, story: its task and its story.
+        tasks: number of tasks.
     """
+
+    change: Float[np.ndarray, "tap part"]
+    tokens: Int[np.ndarray, "part"]
+    task: Int[np.ndarray, "part"]
+    story: Int[np.ndarray, "part"]
+    tasks: int
+
+    def matrix(self, task: Int[np.ndarray, "part"]) -> Float[np.ndarray, "tap task"]:
+        """Mean change per token under these tasks of the parts; NaN for tasks without tokens."""
+        return self._mean(np.eye(self.tasks)[task])
+
+    def errors(self, resamples: int) -> Float[np.ndarray, "tap task"]:
+        """Bootstrap standard error over stories."""
+        stories = int(self.story.max()) + 1
+        generator = np.random.default_rng(SEED)
+        drawn = generator.multinomial(stories, np.full(stories, 1 / stories), size=resamples)[:, self.story]
+        of_task = np.eye(self.tasks)[self.task]
+        return np.nanstd([self._mean(of_task * weight[:, None]) for weight in drawn], axis=0)
+
+    def _mean(self, weight: Float[np.ndarray, "part task"]) -> Float[np.ndarray, "tap task"]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.change @ weight / (self.tokens @ weight)
+
+
+def effects_of(net: Network, chunk: Chunk, label: str, tasks: int, taps: Sequence[Tap]) -> Effects:
+    """Run the network on the stories without and with each tap."""
     batch = chunk.batch
-    story, task = batch.rows(chunk.story), batch.labels[label]
+    cell, part = torch.unique(batch.rows(chunk.story) * tasks + batch.labels[label], return_inverse=True)
     unchanged = net.loss(batch.rows(net(batch.tokens, batch.stories)), batch.targets)[1].double()
-    cell = story * tasks + task
-    size = len(chunk.stories) * tasks
-    rows = torch.bincount(cell, minlength=size).view(-1, tasks).double().cpu().numpy()
-    weights = np.random.default_rng(SEED).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=resamples)
-    means, errors = [], []
+    changes = []
     for tap in taps:
         changed = net.loss(batch.rows(net(batch.tokens, batch.stories, tap)), batch.targets)[1].double()
-        change = torch.zeros(size, dtype=torch.float64, device=cell.device).index_add_(0, cell, changed - unchanged)
-        sums = change.view(-1, tasks).cpu().numpy()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means.append(sums.sum(0) / rows.sum(0))
-            errors.append(np.nanstd(weights @ sums / (weights @ rows), axis=0))
-    return np.stack(means), np.stack(errors)
+        changes.append(unchanged.new_zeros(len(cell)).index_add_(0, part, changed - unchanged).cpu().numpy())
+    cells = cell.cpu().numpy()
+    return Effects(np.stack(changes), part.bincount().cpu().numpy(), cells % tasks, cells // tasks, tasks)
 
 
-def dominance_of(matrix: Float[np.ndarray, "expert task"], permutations: int) -> tuple[float, float]:
-    """How strongly each task depends on its own expert, in nats, and the p-value; NaN if any cell is undefined."""
-    if not np.isfinite(matrix).all():
+def dominance_of(effects: Effects, permutations: int) -> tuple[float, float]:
+    """How strongly each task depends on its own expert, in nats, and the p-value.
+
+    NaN if a task has no tokens, or if there are fewer experts than tasks.
+    """
+    matrix = effects.matrix(effects.task)
+    if not np.isfinite(matrix).all() or len(matrix) < effects.tasks:
         return float("nan"), float("nan")
     own = _dominance(matrix)
     generator = np.random.default_rng(SEED)
-    null = np.array([_dominance(generator.permuted(matrix, axis=1)) for _ in range(permutations)])
-    return own, float((1 + np.sum(null >= own - 1e-12)) / (1 + permutations))
+    null = [_dominance(effects.matrix(generator.permutation(effects.task))) for _ in range(permutations)]
+    return own, float((1 + np.sum(np.array(null) >= own - 1e-12)) / (1 + permutations))
 
 
 def _dominance(matrix: Float[np.ndarray, "expert task"]) -> float:
