@@ -113,3 +113,16 @@ def test_documents_may_be_chosen_repeated_and_cut():
 def test_nothing_to_predict_is_said():
     with pytest.raises(ValueError, match="two tokens and more"):
         losses(documents([0], [1]), documents([0, 1]), 2)
+
+
+def test_documents_from_a_token_on():
+    found = documents("abc", "de", "f").beginning(np.array([2, 0, 0]))
+    assert "".join(found.tokens) == "cdef"
+    assert found.offsets.tolist() == [0, 1, 3, 4]
+
+
+def test_the_mean_may_be_over_some_predictions():
+    train, asked = documents([0, 1, 2], [0, 1, 1]), documents([0, 1, 2], [0, 2])
+    each = [-np.log(p) for p in probabilities(train, asked, 3, 2)]
+    counted = np.array([False, True, True])
+    assert losses(train, asked, 3, 2, counted) == pytest.approx([nll[1:].mean() for nll in each])

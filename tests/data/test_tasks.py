@@ -144,3 +144,12 @@ def test_weights_are_shares_of_the_items(data):
 def test_weights_that_cannot_be(weights, message):
     with pytest.raises(ValueError, match=message):
         require_weights(weights, TASKS)
+
+
+def test_n_grams_guess_among_the_answers(data):
+    """Half of the predictions are answers, which the last tokens do not tell, and half are the ends after them."""
+    made = data("data.corpus.train=2000", "data.corpus.validation=500")
+    losses = made.ngram_losses("validation", 300)
+    assert losses["split"][2:] == pytest.approx([np.log(3) / 2] * 3, abs=0.02)
+    assert losses["seen"][2] == pytest.approx(np.log(3) / 2, abs=0.02)
+    assert losses["split"][0] > 2 * losses["split"][1]

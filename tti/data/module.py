@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from lightning import LightningDataModule
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -137,27 +137,41 @@ class StoryData(LightningDataModule):
 
         Returns:
             ``seen``: estimated from the stories of these steps, each once, up to ``ngrams.MOST`` tokens; ``split``:
-            estimated from all of ``train`` and stored in its cache, omitted if that is more than ``ngrams.MOST``. Empty
-            if only some tokens are in the loss.
+            estimated from all of ``train`` and stored in its cache, omitted if that is more than ``ngrams.MOST``.
         """
-        if self.scored is not None:
-            return {}
         train, held_out = self.split("train"), self.split(split)
-        counted, asked = (ngrams.Documents(each.tokens, each.offsets) for each in (train, held_out))
-        asked = asked.take(np.arange(len(held_out)), self.max_length)
+        asked, counted = self._documents(held_out, np.arange(len(held_out)))
         vocabulary = train.manifest["vocab_size"]
         order = TrainingOrder(train.lengths, self.stories_per_step, steps, self.seed)
         drawn = np.concatenate([order.step(step) for step in range(steps)])
         seen = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
         seen = seen[: np.searchsorted(np.cumsum(train.lengths[seen]), ngrams.MOST) + 1]
-        losses = {"seen": ngrams.losses(counted.take(seen, self.max_length), asked, vocabulary)}
+        found = {"seen": ngrams.losses(self._documents(train, seen)[0], asked, vocabulary, counted=counted)}
         if len(train.tokens) > ngrams.MOST:
-            return losses
-        kept = train.folder / f"ngrams-{held_out.folder.name}-{self.max_length}.json"
+            return found
+        what = "-".join(filter(None, (held_out.folder.name, str(self.max_length), self.scored)))
+        kept = train.folder / f"ngrams-{what}.json"
         if not kept.exists():
-            whole = counted.take(np.arange(len(train)), self.max_length)
-            write_atomically(kept, json.dumps(ngrams.losses(whole, asked, vocabulary)))
-        return losses | {"split": json.loads(kept.read_text())}
+            whole = self._documents(train, np.arange(len(train)))[0]
+            write_atomically(kept, json.dumps(ngrams.losses(whole, asked, vocabulary, counted=counted)))
+        return found | {"split": json.loads(kept.read_text())}
+
+    def _documents(
+        self, packed: PackedStories, stories: Int[np.ndarray, "chosen"]
+    ) -> tuple[ngrams.Documents, Bool[np.ndarray, "prediction"] | None]:
+        """Stories as n-gram models see them, and the predictions in the loss (None for all).
+
+        If only some tokens are in the loss, a story begins at the first token that an n-gram model of the highest order
+        needs for them.
+        """
+        whole = ngrams.Documents(packed.tokens, packed.offsets).take(stories, self.max_length)
+        if self.scored is None:
+            return whole, None
+        rows = ngrams.Documents(packed.extra(self.scored) != 0, packed.offsets).take(stories, self.max_length)
+        starts, places = rows.offsets[:-1], np.flatnonzero(rows.tokens)
+        begin = (places[np.searchsorted(places, starts)] - starts - ngrams.ORDERS).clip(0)
+        whole, rows = whole.beginning(begin), rows.beginning(begin)
+        return whole, np.delete(np.roll(rows.tokens, 1), rows.offsets[:-1])  # a row predicts the next token
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer

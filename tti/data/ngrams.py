@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 ORDERS = 5
 MOST = 2**25  # maximum number of tokens counted, at some 100 bytes of memory each
@@ -40,6 +40,12 @@ class Documents:
         places = np.repeat(self.offsets[:-1][documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Documents(np.asarray(self.tokens)[places], offsets)
 
+    def beginning(self, first: Int[np.ndarray, "document"]) -> "Documents":
+        """The documents from their token ``first`` on."""
+        places = np.arange(len(self.tokens)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        kept = places >= np.repeat(first, np.diff(self.offsets))
+        return Documents(self.tokens[kept], self.offsets - np.concatenate([[0], np.cumsum(first)]))
+
     def marked(self, mark: int) -> tuple[Int[np.ndarray, "token"], Int[np.ndarray, "token"]]:
         """The tokens with a mark before each document, and each token's position in its document."""
         starts = np.asarray(self.offsets[:-1])
@@ -48,7 +54,13 @@ class Documents:
         return tokens, np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-def losses(train: Documents, held_out: Documents, vocabulary: int, orders: int = ORDERS) -> list[float]:
+def losses(
+    train: Documents,
+    held_out: Documents,
+    vocabulary: int,
+    orders: int = ORDERS,
+    counted: Bool[np.ndarray, "prediction"] | None = None,
+) -> list[float]:
     """Mean negative log-probability, in nats per prediction, of the models of order 1 to ``orders``.
 
     Args:
@@ -56,11 +68,13 @@ def losses(train: Documents, held_out: Documents, vocabulary: int, orders: int =
         held_out: documents to predict.
         vocabulary: number of token types.
         orders: the highest order.
+        counted: the predictions in the mean; None for all.
 
     Raises:
         ValueError: one of them has nothing to predict.
     """
-    return [float(-np.log(p).mean()) for p in probabilities(train, held_out, vocabulary, orders)]
+    some = slice(None) if counted is None else counted
+    return [float(-np.log(p[some]).mean()) for p in probabilities(train, held_out, vocabulary, orders)]
 
 
 def probabilities(
