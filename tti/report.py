@@ -34,8 +34,9 @@ def report(config: DictConfig) -> "Analysis":
     from tti.reporting.selection import select
 
     to, config = destination(config), as_now(config)
+    patterns, references = document.patterns(config), list(config.references)
     with CONSOLE.status("reading runs and evaluations"):
-        analysis = analyse(config, select(document.patterns(config), config.baseline, config.compare_anyway))
+        analysis = analyse(config, select(patterns, config.baseline, config.compare_anyway, references))
     folder = to.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     analysis.table.to_csv(folder / "runs.csv", index=False)

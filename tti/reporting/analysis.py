@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from tti.markdown import code, escaped
-from tti.reporting import audit, comparison, floors, gains, losses, matched, pareto, similarity, tables
+from tti.reporting import audit, comparison, experts, floors, gains, losses, matched, pareto, similarity, tables
 from tti.reporting.gains import Declared
 from tti.reporting.given import Given, Key
 from tti.reporting.hues import Hue, hues
@@ -39,6 +39,7 @@ class Analysis:
         declared: variant -> the gain that is tested.
         floors, losses, gains, changes, beyond, matched, falls, fronts, similarity: results of the functions of the
             modules with these or similar names.
+        maps: matrices of experts and tasks.
         remarks: what a reader must know about the runs, as Markdown.
     """
 
@@ -66,6 +67,7 @@ class Analysis:
     falls: pd.Series
     fronts: Sequence[pareto.Front]
     similarity: pd.DataFrame
+    maps: Sequence[experts.Map]
     remarks: tuple[str, ...]
 
     @property
@@ -128,9 +130,11 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only} | floors.silent(counted)
     compared = [name for name in figures if name not in (config.loss, "tokens_per_second")]  # runs share machines
     pairs, unlike = similarity.between_runs(found.evaluations, selection, baselines, config.figures.similarity)
+    maps, unseen = experts.maps(found.evaluations, selection)
     remarks = [f"not finished: {code(run.folder.name)} of {code(run.folder.parent.name)} ({run.status}) "
                f"{escaped(run.run.failure)}" for run in selection.found if run.status != "finished"]  # fmt: skip
-    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *damaged, *_undefined(metrics, figures)]
+    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *unseen, *damaged]
+    remarks += _undefined(metrics, figures)
     return Analysis(
         config=config,
         selection=selection,
@@ -156,6 +160,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
         falls=matched.falls(lengths, str(config.loss), config.converged.share),
         fronts=_fronts(config, selection, metrics, figures, untrained, baselines),
         similarity=pairs,
+        maps=maps,
         remarks=tuple(remarks),
     )
 
@@ -232,11 +237,10 @@ def _margins(config: DictConfig, selection: Selection, controls: Mapping[str, st
 
 
 def _declared(config: DictConfig, run: Given) -> Declared:
-    corpus = "grammar" if run.on_grammar else "text"
-    name = str(config.primary[corpus])
+    name = str(config.primary[run.corpus])
     metric: Any = config.metrics.get(name) or {}
     if metric.get("better") not in SIGNS:
-        raise ValueError(f"primary.{corpus}={name}: it must be an entry of `metrics` that declares what is better")
+        raise ValueError(f"primary.{run.corpus}={name}: it must be an entry of `metrics` that declares what is better")
     return Declared(name, str(metric.label), SIGNS[metric.better])
 
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from tti.configuration import without_folders
 from tti.markdown import code, escaped
-from tti.reporting import charts, comparison, findings, markdown, plots, summary, tuning
+from tti.reporting import charts, comparison, every, findings, markdown, modularity, plots, summary, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.plan import common_overrides
 
@@ -21,7 +21,7 @@ def text(analysis: Analysis, to: Path, more: list[str]) -> str:
         more: further sections.
     """
     first, *figures = _figures(analysis, to)
-    body = [line for found in findings.every(analysis) for line in markdown.section(found)]
+    body = [line for found in every.tables(analysis) for line in markdown.section(found)]
     provenance_ = ["## Where the figures come from", "\n".join(f"- {line}" for line in provenance(analysis))]
     return "\n\n".join([*head(analysis), first, *_remarks(analysis), *body, *more, *figures, *provenance_]) + "\n"
 
@@ -111,6 +111,9 @@ def _figures(analysis: Analysis, to: Path) -> list[str]:
         shown["weights"] = plots.curves(logged, weighed, hues, log=True)
     if set(config.figures.spread.quantiles) <= set(analysis.table):
         shown["spread"] = plots.spreads(analysis.table, config.figures.spread.quantiles, config.figures.spread.label)
+    maps = {"utilisation": modularity.USED, "ablation": modularity.LOST}
+    heatmaps = modularity.charts(analysis)
+    shown |= {name: plots.heats(heatmaps[title]) for name, title in maps.items() if heatmaps[title]}
     folder = to.with_suffix("")
     for name, figure in shown.items():
         plots.save(figure, folder / f"{name}.png")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tti.markdown import code, escaped
-from tti.reporting import audit, floors, markdown, plan, tuning
+from tti.reporting import audit, floors, markdown
 from tti.reporting.analysis import Analysis, audited
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.statistics import CONFIDENCE, half_width
@@ -66,22 +66,6 @@ def _trust(analysis: Analysis, variant: str) -> str:
     )
     learnt = f"{order} unknown" if known == "unknown" else f"{known} its {order}"
     return f"{len(runs)} seed{'s' * (len(runs) != 1)}; {learnt}"
-
-
-def every(analysis: Analysis) -> list[Found]:
-    """All other tables, in reading order."""
-    return [
-        *([gained(analysis), costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
-        *counting(analysis),
-        *tuning.finding(analysis.selection),
-        results(analysis),
-        *controls(analysis),
-        *changes("Change, paired by seed", [CHANGES], analysis, analysis.changes),
-        *changes("Change at matched loss", [MATCHED], analysis, analysis.matched),
-        *fronts(analysis),
-        *alike(analysis),
-        *audits(analysis),
-    ]
 
 
 def gained(analysis: Analysis) -> Found:

@@ -28,7 +28,7 @@ def table(
         selection: the runs.
         loss: losses by ``variant, seed``.
         split: the split of the loss.
-        orders: for each kind of corpus (``grammar``, ``text``), the n-gram order that a model must beat before any
+        orders: for each kind of corpus (``Given.corpus``), the n-gram order that a model must beat before any
             conclusion is drawn about its interpretability.
         floors: entropy of the corpus's generator by ``variant, seed``, if known.
 
@@ -39,7 +39,7 @@ def table(
     """
     rows = []
     for run in selection.finished:
-        name, order = selection.name(run.key), int(orders["grammar" if run.on_grammar else "text"])
+        name, order = selection.name(run.key), int(orders[run.corpus])
         value = _at(loss, name, run.key.seed)
         counted = _counted(run, split)
         bar = counted.get(f"seen_{order}", math.nan)

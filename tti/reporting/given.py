@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 
 from tti.runs import Run
 
+KINDS = {"GrammarCorpus": "grammar", "GrammarTasks": "tasks"}
+
 
 class Key(NamedTuple):
     """The identity of a run in a report."""
@@ -75,10 +77,11 @@ class Given:
         return self.run.tokenizer
 
     @property
-    def on_grammar(self) -> bool:
-        """Whether the run was trained on the built-in grammar, whose ground truth is known."""
+    def corpus(self) -> str:
+        """The kind of corpus: ``grammar``, ``tasks`` (the grammar's), whose ground truths are known, or ``text``."""
         corpus = self.config.get("data", {}).get("corpus", {})
-        return "GrammarCorpus" in str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
+        target = str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
+        return KINDS.get(target.rpartition(".")[2], "text")
 
 
 def is_a_site(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from tti.reporting import charts, document, encoding, findings, markdown, summary
+from tti.reporting import charts, document, encoding, every, findings, markdown, modularity, summary
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.pictures import Pictures
@@ -106,8 +106,9 @@ def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Chart
     beside = {
         "Fronts": charts.fronts(analysis),
         "Similarity to the baseline's representations": charts.similarity(analysis),
+        **modularity.charts(analysis),
     }
-    found = [_found(each, drawn.add(beside.get(each.title, []))) for each in findings.every(analysis)]
+    found = [_found(each, drawn.add(beside.get(each.title, []))) for each in every.tables(analysis)]
     return [
         *found,
         Section("Strength", [STRENGTH], charts=drawn.add(charts.strengths(analysis)), folded=True),

@@ -153,6 +153,38 @@ def spreads(runs: pd.DataFrame, quantiles: Sequence[str], label: str) -> Figure:
     return figure
 
 
+def heats(charts: Sequence[Mapping[str, Any]]) -> Figure:
+    """A panel for each chart of ``modularity.charts``: variants as rows, layers as columns, on one scale."""
+    variants, layers = (list(dict.fromkeys(chart[name] for chart in charts)) for name in ("variant", "layer"))
+    rows = max(len(chart["rows"]) for chart in charts)
+    with plt.rc_context({**STYLE, "axes.grid": False, "font.size": 7}):
+        size = max(7, 2.2 * len(layers)), (0.5 + 0.2 * rows) * len(variants)
+        figure, axes = plt.subplots(len(variants), len(layers), figsize=size, layout="constrained", squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for chart in charts:
+            axis = axes[variants.index(chart["variant"]), layers.index(chart["layer"])]
+            values = np.array(chart["values"], float)
+            axis.set_axis_on()
+            axis.imshow(values, cmap="RdBu_r", vmin=-chart["most"], vmax=chart["most"], aspect="auto")
+            axis.set_xticks(range(len(chart["columns"])), chart["columns"])
+            axis.set_yticks(range(len(chart["rows"])), chart["rows"])
+            axis.set_title(chart["y"], fontsize=7)
+            for (i, j), value in np.ndenumerate(values):
+                dark = abs(value) > 0.6 * chart["most"]
+                axis.text(
+                    j,
+                    i,
+                    f"{value:.2f}".replace("-0.00", "0.00"),
+                    ha="center",
+                    va="center",
+                    color="white" if dark else INK,
+                    fontsize=6,
+                )
+        figure.supxlabel(charts[0]["unit"], fontsize=7)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Save a figure as PNG and SVG, and close it."""
     figure.savefig(path, dpi=150)

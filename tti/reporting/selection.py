@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ class Selection:
 
     ``finished`` is in display order: experiments as given, the baseline first in each, then by the numbers in the
     variants' names. ``shorter`` pairs finished runs that differ from one of these only in having fewer steps with that
-    run.
+    run. ``references`` are finished runs on other data, which are shown beside these and not compared with them.
     """
 
     finished: tuple[Given, ...]
     found: tuple[Given, ...]
     shorter: tuple[tuple[Given, Given], ...] = ()
     remarks: tuple[str, ...] = ()
+    references: tuple[Given, ...] = ()
 
     @property
     def experiments(self) -> tuple[str, ...]:
@@ -50,13 +52,14 @@ class Selection:
         return key.variant if len(self.experiments) == 1 else f"{key.experiment}/{key.variant}"
 
 
-def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Selection:
+def select(patterns: Sequence[str], baseline: str, compare_anyway: bool, references: Sequence[str] = ()) -> Selection:
     """The runs at or below folders or globs.
 
     Args:
         patterns: folders and globs.
         baseline: a variant, used in each experiment; or ``experiment/variant``, used for all.
         compare_anyway: also compare runs that differ in their data.
+        references: globs of the variants that are references, unless there are no others.
 
     Raises:
         ValueError: there are no runs, none has finished, two have the same experiment, variant and seed, or runs that
@@ -69,6 +72,9 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
     _require_distinct(finished)
     full, by_key = shorter_runs(finished), {run.key: run for run in finished}
     finished = [run for run in finished if run.key not in full]
+    beside = [run for run in finished if any(fnmatchcase(run.key.variant, glob) for glob in references)]
+    beside = beside if len(beside) < len(finished) else []
+    finished = [run for run in finished if run not in beside]
     experiments = list(dict.fromkeys(run.key.experiment for run in finished))
     finished.sort(
         key=lambda run: (
@@ -93,7 +99,7 @@ def select(patterns: Sequence[str], baseline: str, compare_anyway: bool) -> Sele
             f"experiments differ, so compare changes, not figures, across them: {escaped(line)}" for line in between
         ]
     pairs = tuple((by_key[short], by_key[long]) for short, long in full.items())
-    return Selection(tuple(finished), tuple(found), pairs, tuple(remarks))
+    return Selection(tuple(finished), tuple(found), pairs, tuple(remarks), tuple(beside))
 
 
 def is_baseline(key: Key, baseline: str) -> bool:

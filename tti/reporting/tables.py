@@ -25,6 +25,7 @@ class Evaluated:
         metrics, untrained, rotated: ``<part>/<metric>`` of the trained model and of its two controls, by run.
         audits: metrics of the gaming audit, by run.
         evaluations: folders of the trained models' evaluations, by run.
+        references: metrics of the references (``Selection.references``), by run.
         remarks: what could not be read, and why.
     """
 
@@ -33,6 +34,7 @@ class Evaluated:
     rotated: Metrics
     audits: Metrics
     evaluations: Mapping[Key, Evaluation]
+    references: Metrics
     remarks: tuple[str, ...] = ()
 
 
@@ -57,7 +59,10 @@ def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
             if audited := parts.pop(audit, None):
                 audits[run.key] = audited
             if parts:
-                into[run.key] = {f"{part}/{name}": v for part, found in parts.items() for name, v in found.items()}
+                into[run.key] = _flat(parts)
+    references = {
+        run.key: _flat(_readable(Evaluation(run.folder, split, TRAINED), remarks)) for run in selection.references
+    }
     without = [run.key for run in selection.finished if run.key not in metrics[TRAINED]]
     if without and metrics[TRAINED]:
         missing = named((selection.name(key), key.seed) for key in without)
@@ -67,7 +72,8 @@ def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
             f"no run was evaluated on {split}, so only figures of the training are available: "
             "`python -m tti.evaluate run=...` measures the rest"
         )
-    return Evaluated(metrics[TRAINED], metrics[RANDOM_INIT], metrics[ROTATION], audits, evaluations, tuple(remarks))
+    trained, untrained, rotated = (metrics[subject] for subject in (TRAINED, RANDOM_INIT, ROTATION))
+    return Evaluated(trained, untrained, rotated, audits, evaluations, references, tuple(remarks))
 
 
 def records(selection: Selection, measured: Metrics) -> list[dict[str, Any]]:
@@ -98,9 +104,8 @@ def lengths(selection: Selection, rows: Sequence[Mapping[str, Any]], split: str)
     short = []
     for run, full in selection.shorter:
         parts = _readable(Evaluation(run.folder, split, TRAINED), remarks)
-        measured = {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
         metrics = {name: math.nan if value is None else value for name, value in run.summary["metrics"].items()}
-        short.append({**labels(selection, full), "steps": run.summary["steps"], **metrics, **measured})
+        short.append({**labels(selection, full), "steps": run.summary["steps"], **metrics, **_flat(parts)})
     return pd.DataFrame([*rows, *short]), remarks
 
 
@@ -194,6 +199,11 @@ def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str,
         except (ValueError, LookupError, TypeError) as error:
             remarks.append(f"left out: {shortened(error, evaluation)}")
     return parts
+
+
+def _flat(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """``<part>/<metric>`` of all parts."""
+    return {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
 
 
 def shortened(error: Exception, evaluation: Evaluation) -> str:

@@ -209,6 +209,23 @@ const kinds = {
     return root;
   },
 
+  /** A rectangle of values in -most..most, with names of rows and columns. */
+  heat(chart) {
+    const width = 60, height = 22, left = 66, below = chart.rows.length * height;
+    const root = svg("svg", { viewBox: `0 0 ${left + chart.columns.length * width + 2} ${below + 20}`, role: "img", "aria-label": chart.y, class: "heat" });
+    chart.columns.forEach((name, j) => root.append(titled(svg("text", { x: left + (j + 0.5) * width, y: below + 14, "text-anchor": "middle" }, name.length > 10 ? `${name.slice(0, 9)}…` : name), name)));
+    chart.rows.forEach((name, i) => {
+      root.append(svg("text", { x: left - 6, y: (i + 0.5) * height + 4, "text-anchor": "end" }, name));
+      chart.values[i].forEach((value, j) => {
+        if (value === null) return;
+        const box = svg("rect", { x: left + j * width, y: i * height, width: width - 1, height: height - 1, rx: 2 });
+        box.style.fill = `color-mix(in srgb, ${value > 0 ? "var(--active)" : "var(--negative)"} ${Math.round(Math.abs(value) / chart.most * 90)}%, var(--faint))`;
+        root.append(titled(box, `${name}, ${chart.columns[j]}: ${value.toFixed(4)} ${chart.unit}`), svg("text", { class: "inside", x: left + (j + 0.5) * width, y: (i + 0.5) * height + 3.5, "text-anchor": "middle" }, (Math.abs(value) < 0.005 ? 0 : value).toFixed(2)));
+      });
+    });
+    return root;
+  },
+
   /** A square of values in -1..1. */
   matrix(chart) {
     const n = chart.labels.length, cell = 22, left = 210;

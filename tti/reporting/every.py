@@ -1,0 +1,23 @@
+"""All tables of a report after the first, in reading order."""
+
+from tti.reporting import findings, modularity, plan, tasks, tuning
+from tti.reporting.analysis import Analysis
+from tti.reporting.cells import Found
+
+
+def tables(analysis: Analysis) -> list[Found]:
+    """The tables for which the runs have figures."""
+    return [
+        *([findings.gained(analysis), findings.costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
+        *tasks.finding(analysis),
+        *modularity.finding(analysis),
+        *findings.counting(analysis),
+        *tuning.finding(analysis.selection),
+        findings.results(analysis),
+        *findings.controls(analysis),
+        *findings.changes("Change, paired by seed", [findings.CHANGES], analysis, analysis.changes),
+        *findings.changes("Change at matched loss", [findings.MATCHED], analysis, analysis.matched),
+        *findings.fronts(analysis),
+        *findings.alike(analysis),
+        *findings.audits(analysis),
+    ]
