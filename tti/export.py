@@ -124,8 +124,9 @@ def _compared(folder: Path, net: "GPT", stories: "Sequence[Int[Tensor, 'token']]
 
 
 def _about(run: Run, config: DictConfig, net: "GPT") -> dict[str, Any]:
-    from tti.huggingface.gpt2 import is_gpt2
+    from tti.huggingface.gpt2 import is_gpt2, is_named, mlps
 
+    mlp = next(mlps(net))
     return {
         "run": run.config.run_dir,
         "status": run.status,
@@ -135,7 +136,10 @@ def _about(run: Run, config: DictConfig, net: "GPT") -> dict[str, Any]:
         "remote_code": not is_gpt2(net),
         "licence": config.licence,
         "data_licence": config.data_licence,
-        "sites": {site: vars(place(site)) for site in net.sites},
+        "mlp": mlp.described,
+        "parameters": sum(each.numel() for each in net.parameters()),
+        "weights_per_token": net.operations_per_token // 6,
+        "sites": {site: vars(place(site, is_named(mlp))) for site in net.sites},
     }
 
 

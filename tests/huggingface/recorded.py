@@ -21,7 +21,7 @@ def in_transformers(model, sites, story):
     found = {}
 
     def watch(site):
-        where = place(site)
+        where = place(site, model.config.to_dict().get("tti", {}).get("form") != "TTIFeedForward")
         side, _, third = where.side.partition(", ")
 
         def hook(module, arguments, keywords, output):

@@ -37,10 +37,38 @@ def test_the_same_activations_at_every_site(exported, story, option):
         torch.testing.assert_close(theirs[site].reshape(acts.shape), acts, atol=2e-5, rtol=1e-4, msg=site)
 
 
-def test_an_mlp_without_a_place_in_gpt2_is_refused(lively_net, compose, tokenizer, tmp_path):
-    net = lively_net("model/mlp=decoys")
-    with pytest.raises(ValueError, match=r"an export cannot write down a DecoyMLP: only a tti\.models\.mlp\.MLP"):
-        write(tmp_path, net, compose("model=tiny", "model/mlp=decoys").model.mlp, tokenizer)
+@pytest.mark.parametrize(("router", "needed"), [("pools", "the story so far"), ("group", "the group of its story")])
+def test_routers_that_need_more_than_the_token_are_refused(lively_net, compose, tokenizer, tmp_path, router, needed):
+    overrides = ["model/mlp=moe", f"model/mlp/router={router}"]
+    with pytest.raises(ValueError, match=f"whose output for a token depends on {needed}"):
+        write(tmp_path, lively_net(*overrides), compose("model=tiny", *overrides).model.mlp, tokenizer)
+
+
+def test_a_mixture_carries_its_router_and_experts_and_their_sites(exported, story):
+    """A batch of stories gives the activations of each, whatever the expert."""
+    net, folder = exported("moe")
+    assert {"tti_models_moe.py", "tti_models_routing.py", "tti_models_mlp.py"} <= {p.name for p in folder.glob("*.py")}
+    model, kept = open_model(folder), {}
+    mlp = model.transformer.h[1].mlp
+    for site in ("gates", "experts_3_post"):
+        mlp.sites[site].register_forward_hook(lambda module, inputs, output, site=site: kept.update({site: output}))
+    batch = torch.stack([story, story.flip(0)])
+    with torch.no_grad():
+        logits = model(batch).logits
+    assert kept["gates"].shape == (2, 20, 8)
+    assert (kept["gates"] > 0).sum(-1).unique().tolist() == [2]
+    for each, gates, logit in zip(batch, kept["gates"], logits, strict=True):
+        expected, acts = recorded(net, each)
+        torch.testing.assert_close(gates, acts["blocks.1.mlp.gates"])
+        torch.testing.assert_close(logit, expected, atol=2e-5, rtol=1e-4)
+    assert model.config.architectures == ["TTIForCausalLM"]
+
+
+def test_experts_of_another_class_travel_too(lively_net, compose, tokenizer, story, tmp_path):
+    overrides = ["model/mlp=moe", "model/mlp@model.mlp.expert=topk", "model.mlp.shared=1", "model.d_model=16"]
+    net = lively_net(*overrides)
+    write(tmp_path, net, compose("model=tiny", *overrides).model.mlp, tokenizer)
+    assert largest_difference(net, open_model(tmp_path), [story], torch.float64) < 1e-10
 
 
 def test_plain_gpt2_carries_no_code_and_other_mlps_their_own(exported):
@@ -65,8 +93,9 @@ def test_what_is_carried_needs_torch_and_transformers_alone(exported, tmp_path):
     assert float(done.stdout.splitlines()[-1]) == pytest.approx(here, rel=1e-6)
 
 
-def test_it_generates_with_a_cache_as_without(exported, story):
-    model = open_model(exported("topk")[1])
+@pytest.mark.parametrize("mlp", ["topk", "moe"])
+def test_it_generates_with_a_cache_as_without(exported, story, mlp):
+    model = open_model(exported(mlp)[1])
     options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
     with_cache, without = (model.generate(story[None], use_cache=cache, **options) for cache in (True, False))
     assert torch.equal(with_cache, without)

@@ -148,6 +148,11 @@ def test_permuting_neurons_within_experts_changes_nothing():
     torch.testing.assert_close(mlp(x, no_tap), before)
 
 
+def test_it_says_what_it_is():
+    assert mixture().described == "mixtures of experts of 6 neurons: each token visits 2 of 5"
+    assert mixture(shared=1).described.endswith("each token visits 2 of 5, besides 1 that all tokens visit")
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (partial(ByToken, top_k=6), "top_k=6 experts per token, but experts=5"),
     (partial(ByToken, top_k=1), "top_k=1 of experts=5: .* does not train the router"),

@@ -57,8 +57,8 @@ def _introduction(run: Run, about: Mapping[str, Any]) -> str:
 def _opening(address: str, about: Mapping[str, Any]) -> str:
     remote = ", trust_remote_code=True" if about["remote_code"] else ""
     carried = (
-        "Its MLPs are not GPT-2's: the files `*.py` are their source, which `trust_remote_code=True` runs; they need "
-        "only torch and transformers.\n"
+        f"Its MLPs are not GPT-2's but {about['mlp']}. The files `*.py` are their source, which "
+        "`trust_remote_code=True` runs; they need only torch and transformers.\n"
     )
     return f"""\
 ```python
@@ -78,6 +78,7 @@ def _training(run: Run, about: Mapping[str, Any]) -> str:
     rows = [
         ["overrides of the defaults", _spans(overrides) or "none"],
         ["MLP", code(run.config.model.mlp._target_)],
+        ["parameters", f"{about['parameters']:,}, {about['weights_per_token']:,} weights multiply each token"],
         ["data", _spans(sources(run))],
         ["licence of the data", about["data_licence"] or DATA_LICENCES.get(sources(run)[0], UNKNOWN)],
     ]

@@ -1,12 +1,13 @@
 """The files of an export, and the difference between transformers' logits and the run's."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from tti.models.network import Network
 from tti.models.stories import Separate
 
 MODEL = "modeling_tti.TTIForCausalLM"
+RUN_MLP = "RunMLP"  # as modeling_tti calls the run's class
 
 
 def write(folder: Path, net: GPT, mlp: DictConfig, tokenizer: Tokenizer) -> None:
@@ -87,31 +89,42 @@ def _with_code(folder: Path, net: GPT, mlp: DictConfig) -> dict[str, Any]:
     from tti.huggingface import modeling_tti  # imports transformers
 
     first = next(gpt2.mlps(net))
-    for name, text in carried(modeling_tti, "RunMLP", type(first)).items():
+    classes: dict[str, type] = {RUN_MLP: type(first)}
+    arguments = _arguments(mlp, classes)
+    for name, text in carried(modeling_tti, RUN_MLP, classes).items():
         (folder / name).write_text(text)
-    scope = "blocks.0.mlp."
+    scope, named = "blocks.0.mlp.", gpt2.is_named(first)
     return {
-        "architectures": [MODEL.partition(".")[2], "GPT2LMHeadModel"],  # TransformerLens goes by the second
+        # TransformerLens goes by the second, and needs GPT-2's names.
+        "architectures": [MODEL.partition(".")[2], *["GPT2LMHeadModel"] * named],
         "auto_map": {"AutoModelForCausalLM": MODEL},
         "tti": {
-            "mlp": _arguments(mlp),
+            "form": "TTIMLP" if named else "TTIFeedForward",
+            "mlp": arguments,
             "sites": [site.removeprefix(scope) for site in net.sites if site.startswith(scope)],
         },
     }
 
 
-def _arguments(mlp: DictConfig) -> dict[str, Any]:
-    """The constructor's arguments, in the form that ``modeling_tti`` reads."""
-    given = OmegaConf.to_container(mlp, resolve=True)
-    assert isinstance(given, dict)
-    arguments = {str(name): value for name, value in given.items() if not str(name).startswith("_")}
-    for name, value in arguments.items():
-        if isinstance(value, Mapping) and not str(value.get("path", "")).startswith("torch."):
-            raise ValueError(
-                f"the MLP's {name} is {json.dumps(value)}: an export can only name functions of torch, since it is "
-                "opened where tti is not installed. Put the function into the MLP's own class."
-            )
-    return arguments
+def _arguments(given: DictConfig, classes: dict[str, type]) -> dict[str, Any]:
+    """The constructor's arguments, in the form that ``modeling_tti`` reads; parts add their classes to ``classes``."""
+    return {str(name): _argument(str(name), given[name], classes) for name in given if not str(name).startswith("_")}
+
+
+def _argument(name: str, value: Any, classes: dict[str, type]) -> Any:
+    if not isinstance(value, DictConfig):
+        return value
+    if "path" in value and str(value.path).startswith("torch."):
+        return {"path": value.path}
+    if value.get("_partial_") and "_target_" in value:
+        called = f"RunPart{len(classes)}"
+        classes[called] = get_class(value._target_)
+        return {"class": called, "arguments": _arguments(value, classes)}
+    shown = json.dumps(OmegaConf.to_container(value, resolve=True))
+    raise ValueError(
+        f"the MLP's {name} is {shown}: an export can only name functions of torch and parts that the MLP makes itself "
+        "(_partial_: true), since it is opened where tti is not installed. Put the function into the MLP's own class."
+    )
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:

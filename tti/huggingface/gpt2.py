@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from tti.models.gpt import GPT, Block
-from tti.models.mlp import MLP, DenseMLP, gelu_tanh
+from tti.models.mlp import MLP, DenseMLP, FeedForward, gelu_tanh
 
 WHOLE = (("embed", "wte"), ("pos_embed", "wpe"), ("ln_final", "ln_f"))
 BLOCK = (("ln1", "ln_1"), ("attn.qkv", "attn.c_attn"), ("attn.out", "attn.c_proj"), ("ln2", "ln_2"))
@@ -43,7 +43,7 @@ def sizes(net: GPT) -> dict[str, Any]:
         "n_embd": net.embed.embedding_dim,
         "n_layer": len(net.blocks),
         "n_head": first.attn.n_heads,
-        "n_inner": first.mlp.width,
+        "n_inner": first.mlp.width if is_named(first.mlp) else None,
         "resid_pdrop": first.dropout.p,
         "embd_pdrop": net.dropout.p,
         "attn_pdrop": first.attn.dropout,
@@ -54,6 +54,7 @@ def sizes(net: GPT) -> dict[str, Any]:
 def activation_name(net: GPT) -> str:
     """The activation function of a network that :func:`is_gpt2`, as ``GPT2Config`` names it."""
     mlp = next(mlps(net))
+    assert is_named(mlp)
     return next(name for name, function in ACTIVATIONS.items() if function == mlp.activation)
 
 
@@ -63,7 +64,7 @@ def weights(net: GPT, plain: bool) -> dict[str, Tensor]:
     Args:
         net: our network.
         plain: whether the MLPs are GPT-2's, with ``[in, out]`` matrices; otherwise they are those of ``modeling_tti``,
-            which are ours except for the names ``c_fc`` and ``c_proj``.
+            which are ours except for the names ``c_fc`` and ``c_proj`` of those that have these two.
     """
     state: dict[str, Tensor] = {}
     for ours, theirs in names(len(net.blocks)):
@@ -127,23 +128,32 @@ def names(layers: int, *of_mlp: tuple[str, str]) -> Iterator[tuple[str, str]]:
         yield from ((f"blocks.{i}.{ours}", f"transformer.h.{i}.{theirs}") for ours, theirs in (*BLOCK, *of_mlp))
 
 
-def mlps(net: GPT) -> Iterator[MLP]:
+def mlps(net: GPT) -> Iterator[FeedForward]:
     """The MLPs, layer by layer.
 
     Raises:
         ValueError: an MLP cannot be exported.
     """
     for block in net.blocks:
-        if not isinstance(block.mlp, MLP):
+        assert isinstance(block, Block)
+        if needed := block.mlp.needs:
             raise ValueError(
-                f"an export cannot write down a {type(block.mlp).__name__}: only a tti.models.mlp.MLP, with one input "
-                "and one output matrix, has a place in GPT-2"
+                f"an export cannot have MLPs whose output for a token depends on {needed}: transformers' GPT-2 passes "
+                "them single tokens and nothing else. Routing by token (model/mlp/router=token) can be exported"
             )
         yield block.mlp
 
 
-def _of_mlp(mlp: MLP, plain: bool) -> dict[str, Tensor]:
-    state = {name: value for name, value in mlp.state_dict().items() if name.split(".")[0] not in ("inp", "out")}
+def is_named(mlp: FeedForward) -> TypeGuard[MLP]:
+    """Whether it has an input and an output matrix, for which GPT-2 has names."""
+    return isinstance(mlp, MLP)
+
+
+def _of_mlp(mlp: FeedForward, plain: bool) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = mlp.state_dict()
+    if not is_named(mlp):
+        return state
+    state = {name: value for name, value in state.items() if name.split(".")[0] not in ("inp", "out")}
     for ours, theirs in READS_AND_WRITES:
         linear = mlp.get_submodule(ours)
         assert isinstance(linear, nn.Linear)

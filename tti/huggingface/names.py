@@ -43,8 +43,17 @@ class Place:
     side: str
 
 
-def place(site: str) -> Place:
-    """The place of a site; a site specific to a kind of MLP is a module of that MLP, and has no hook."""
+def place(site: str, named: bool = True) -> Place:
+    """The place of a site; a site specific to a kind of MLP is a module of that MLP, and has no hook.
+
+    Args:
+        site: name of the site.
+        named: whether the MLPs have GPT-2's names; otherwise TransformerLens cannot open the model, and ``mlp.pre`` is
+            a module of the MLP too.
+    """
+    if not named:
+        module = re.sub(r"\.mlp\.c_fc$", ".mlp.sites.pre", place(site).module)
+        return Place("", module, place(site).side)
     if site in WHOLE:
         return Place(*WHOLE[site])
     found = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)

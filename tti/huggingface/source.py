@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+from collections.abc import Mapping
 from types import ModuleType
 
 FROM = re.compile(r"^(?P<indent>\s*)from (?P<module>[\w.]+) import", re.MULTILINE)
@@ -27,23 +28,22 @@ def __getattr__(name):
 '''
 
 
-def carried(root: ModuleType, name: str, cls: type) -> dict[str, str]:
-    """File name -> text: ``root``, with ``cls`` as ``name``, and all modules of ours that the two need.
+def carried(root: ModuleType, name: str, classes: Mapping[str, type]) -> dict[str, str]:
+    """File name -> text: ``root`` with these classes, and all modules of ours that they need.
 
     Args:
         root: the module to start from.
         name: the name that it imports with ``from <module> import <class> as <name>``.
-        cls: the class to import instead.
+        classes: what to import instead, by the name in ``root``; with ``name``.
 
     Raises:
         ValueError: a module has no source (such as a class defined in an interactive session).
     """
     importing = rf"^from [\w.]+ import \w+ as {name}$"
-    text, replaced = re.subn(
-        importing, f"from {cls.__module__} import {cls.__qualname__} as {name}", _source(root), flags=re.MULTILINE
-    )
+    lines = [f"from {cls.__module__} import {cls.__qualname__} as {called}" for called, cls in classes.items()]
+    text, replaced = re.subn(importing, "\n".join(lines), _source(root), flags=re.MULTILINE)
     assert replaced == 1, (root, name)
-    ours = {__package__.partition(".")[0], cls.__module__.partition(".")[0]}
+    ours = {__package__.partition(".")[0], *(cls.__module__.partition(".")[0] for cls in classes.values())}
     files: dict[str, str] = {"shapes.py": SHAPES}
     waiting = {root.__name__.rpartition(".")[2]: text}
     while waiting:

@@ -45,6 +45,8 @@ class FeedForward(nn.Module, ABC):
 
     by_token = True
     """Whether a token's output depends on that token only."""
+    needs = ""
+    """What the output depends on besides the token, which an export cannot pass to it; empty if nothing."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
@@ -64,6 +66,11 @@ class FeedForward(nn.Module, ABC):
     @abstractmethod
     def weights_per_token(self) -> int:
         """Entries of the matrices that multiply a token; in a mixture of experts, of the experts it uses."""
+
+    @property
+    def described(self) -> str:
+        """What it is, for a model card."""
+        return f"of class {type(self).__name__}"
 
     def writes(self, site: str) -> Float[Tensor, "d_model width"] | None:
         """Output weights of each neuron of a site, one column per neuron; None if it does not write out."""

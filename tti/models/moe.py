@@ -138,7 +138,7 @@ class MixtureOfExperts(FeedForward):
             )
         self.d_ff, self.shared = width, shared
         del self.hidden.inp, self.hidden.out
-        self.by_token = self.router.by_token
+        self.by_token, self.needs = self.router.by_token, self.router.needs
         self._stand_in = (DenseMLP(d_model, self._visited * self.d_ff, gelu),)  # no module; see Draws
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:
@@ -176,6 +176,12 @@ class MixtureOfExperts(FeedForward):
     @property
     def _parts(self) -> list[str]:
         return [f"experts.{j}.post" for j in range(len(self.inp.weight))]
+
+    @property
+    def described(self) -> str:
+        always = f", besides {self.shared} that all tokens visit" * bool(self.shared)
+        choice = f"each token visits {self.router.top_k} of {len(self._parts) - self.shared}{always}"
+        return f"mixtures of experts of {self.d_ff} neurons: {choice}"
 
     def draws(self, std: float, residual_std: float) -> Draws:
         """Draws of a dense MLP with as many neurons as a token visits, then those of the experts and the router."""

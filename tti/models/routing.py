@@ -35,6 +35,8 @@ class Router(nn.Module, ABC):
 
     by_token = True
     """Whether a token's experts depend on that token only."""
+    needs = ""
+    """What they depend on besides the token; empty if nothing."""
     learns_from_the_loss = True
 
     def __init__(self, d_model: int, experts: int, top_k: int) -> None:
@@ -81,6 +83,7 @@ class ByGroup(Router):
     """
 
     learns_from_the_loss = False  # routing by group needs no training
+    needs = "the group of its story"
 
     def __init__(self, d_model: int, experts: int, top_k: int, groups: int) -> None:
         super().__init__(d_model, experts, top_k)
@@ -118,6 +121,7 @@ class FromPools(Router):
     """
 
     by_token = False
+    needs = "the story so far"
 
     def __init__(self, d_model: int, experts: int, top_k: int, pool: int) -> None:
         super().__init__(d_model, experts, top_k)
