@@ -92,11 +92,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def make_net(compose: Compose) -> Callable[..., GPT]:
-    """``make_net("model/mlp=topk")``: a very small network in evaluation mode, with the same weights every time."""
+    """``make_net("model/mlp=topk")``: a very small network in evaluation mode, with the same weights every time.
+
+    ``make_net("model=autoencoder")`` gives another network than a GPT.
+    """
 
     def made(*overrides: str, seed: int = 0, **sizes: Any) -> GPT:
         small = {"vocab_size": VOCAB, "context": 32, "n_layers": 2, "d_model": 16, "n_heads": 2} | sizes
-        config = compose("model=tiny", *overrides, *(f"model.{key}={value}" for key, value in small.items()))
+        model = [] if any(override.startswith("model=") for override in overrides) else ["model=tiny"]
+        config = compose(*model, *overrides, *(f"model.{key}={value}" for key, value in small.items()))
         torch.manual_seed(seed)
         net: GPT = instantiate(config.model)
         return net.eval()

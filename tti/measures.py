@@ -313,6 +313,15 @@ def _binary_entropy(p: Float[Tensor, "*"]) -> Float[Tensor, "*"]:
 # -- the token types that a neuron responds to ------------------------------------------------------------------------
 
 
+def normal_divergence(mean: Float[Tensor, "*shape"], log_variance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """KL in nats of N(mean, variance) from N(0, 1): ``(mean^2 + variance - 1 - log variance) / 2``, in float32.
+
+    Kingma & Welling 2014, "Auto-encoding variational Bayes", appendix B.
+    """
+    mean, log_variance = mean.float(), log_variance.float()
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+
 def type_mass(
     activations: Float[Tensor, "token width"], types: Int[Tensor, "token"], n_types: int
 ) -> Float[Tensor, "type width"]:

@@ -5,6 +5,7 @@ from tti.benchmarking.operations import Counted
 from tti.benchmarking.original import Original
 from tti.benchmarking.ours import Ours
 from tti.benchmarking.setting import Setting
+from tti.data.sentences import FACTORS, RANK
 
 
 @pytest.mark.parametrize(
@@ -52,12 +53,16 @@ def test_what_needs_nothing_from_the_device_is_counted_as_nothing():
 @pytest.mark.each_option("regularizer")
 def test_our_step_waits_for_nothing_with_any_regularizer(setting, option):
     moe = ["model/mlp=moe"]
+    codes = ["model=autoencoder", "data=sentences", "task=autoencoder"]
     needs = {
         "l0": ["model/mlp=hard_concrete"],
         "decoys": ["model/mlp=decoys"],
         "load_balance": moe,
         "router_z": moe,
         "specialization": [*moe, "data=grammar_tasks", "data.scored=null"],
+        "kl": codes,
+        "total_correlation": codes,
+        "supervision": [*codes, f"data.labels=[{','.join((*FACTORS, RANK))}]"],
     }.get(option, [])
     setting = setting.having(f"regularizer={option}", *needs)
     ours = Ours(setting)

@@ -1,6 +1,7 @@
 """Stories of a flat batch are isolated: each is computed as if it were alone."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,3 +190,19 @@ def test_the_network_compiles_whole_with_grouped_stories(make_net):
     net.compile(dynamic=True, fullgraph=True)
     for batch, want in zip(batches, expected, strict=True):
         torch.testing.assert_close(nll(net, batch), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_the_causal_mask_a_story_attends_to_all_of_itself(layout):
+    """Computed by hand: softmax over all keys of the story."""
+    qkv = torch.randn(sum(LENGTHS), 3, 2, 4)
+    mixed = replace(layout(LENGTHS), causal=False).attend(qkv, 0.0)
+    for part, found in zip(qkv.split(LENGTHS), mixed.split(LENGTHS), strict=True):
+        q, k, v = part.permute(1, 2, 0, 3)
+        wanted = (q @ k.transpose(1, 2) / 2).softmax(-1) @ v
+        torch.testing.assert_close(found, wanted.transpose(0, 1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_token_knows_its_story(layout):
+    assert layout(LENGTHS).story.tolist() == [i for i, length in enumerate(LENGTHS) for _ in range(length)]

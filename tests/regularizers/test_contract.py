@@ -7,6 +7,7 @@ import torch
 from hydra.utils import instantiate
 
 from tests.conftest import make_batch, options
+from tti.data.sentences import FACTORS, RANK
 from tti.models.network import Site
 from tti.models.taps import Recorder
 from tti.regularizers.base import ActivationRegularizer
@@ -19,16 +20,17 @@ def terms_of(compose, option, *overrides):
 
 def step_of(net, sites, lengths=(9, 5, 12)):
     batch = make_batch(list(lengths))
-    batch = replace(batch, labels={"task": torch.arange(len(batch)) % 3})
+    numbered = torch.arange(len(batch))
+    batch = replace(batch, labels={"task": numbered % 3, **dict.fromkeys((*FACTORS, RANK), 0 * numbered)})
     recorder = Recorder(sites)
     _, nll = net.loss(net(batch.tokens, batch.stories, recorder), batch.targets)
     return Step(batch, nll, recorder.activations, net)
 
 
 def networks_for(term, make_net):
-    """A network for each MLP with the sites that the regularizer needs; some need the sites of a particular MLP."""
-    for mlp in options("model/mlp"):
-        net = make_net(f"model/mlp={mlp}")
+    """A network for each MLP, or an autoencoder, with the sites that the regularizer needs."""
+    for overrides in (*(f"model/mlp={mlp}" for mlp in options("model/mlp")), "model=autoencoder"):
+        net = make_net(overrides)
         try:
             term.attach(net.sites)
         except ValueError:

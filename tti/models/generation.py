@@ -174,6 +174,10 @@ class Growing(Stories):
         return mixed.transpose(1, 2)[row, column]
 
     @property
+    def story(self) -> Int[Tensor, "token"]:
+        return self._places[0]
+
+    @property
     def _places(self) -> tuple[Int[Tensor, "token"], Int[Tensor, "token"]]:
         """Row and column of each token in a padded rectangle of the new tokens."""
         device = self.positions.device

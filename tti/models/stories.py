@@ -4,11 +4,11 @@ A batch is *flat*: the tokens of all its stories are concatenated in one row, ``
 except attention works token by token. Attention must keep stories apart; a layout object, chosen by configuration, does
 that:
 
-* ``Separate`` runs one causal attention call per story: no wasted arithmetic, fastest on a CPU
+* ``Separate`` runs one attention call per story: no wasted arithmetic, fastest on a CPU
   (``docs/architecture.md``).
 * ``Grouped`` sorts stories by length into a few groups, pads within each group for attention only, and drops the
   padding again: a few large kernels, with shapes that a compiler can treat as dynamic, for GPUs. Padding comes after a
-  story, so a causal query never sees it.
+  story, so a causal query never sees it; other queries are masked.
 
 Both give the same result as padded single stories, with or without dropout on the attention weights.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -32,11 +32,14 @@ class Stories(ABC):
         lengths: tokens of each story.
         positions: position of each token in its story, from 0.
         group: a label of each story, by which a router may choose experts (``tti.models.routing.ByGroup``).
+        causal: whether a token attends to itself and the tokens before it only, or to its whole story (an encoder's
+            layout is ``replace(layout, causal=False)``).
     """
 
     lengths: tuple[int, ...]
     positions: Int[Tensor, "token"]
     group: Int[Tensor, "story"] | None = field(default=None, kw_only=True)
+    causal: bool = field(default=True, kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -45,7 +48,12 @@ class Stories(ABC):
 
     @abstractmethod
     def attend(self, qkv: Float[Tensor, "token 3 head d_head"], dropout: float) -> Float[Tensor, "token head d_head"]:
-        """Causal attention of each story to itself, scaled by ``1/sqrt(d_head)``."""
+        """Attention of each story to itself, scaled by ``1/sqrt(d_head)``."""
+
+    @property
+    def story(self) -> Int[Tensor, "token"]:
+        """Index of the story that each token belongs to."""
+        return (self.positions == 0).cumsum(0) - 1
 
     def repeated(self, times: int) -> Self:
         """The layout of the same stories, repeated ``times`` times."""
@@ -74,7 +82,7 @@ class Separate(Stories):
         return cls(tuple(lengths), _positions(lengths))
 
     def attend(self, qkv: Tensor, dropout: float) -> Tensor:
-        return torch.cat([_causal(story[None], dropout)[0] for story in qkv.split(self.lengths)])
+        return torch.cat([_mixed(story[None], dropout, self.causal)[0] for story in qkv.split(self.lengths)])
 
 
 @dataclass(frozen=True)
@@ -108,16 +116,25 @@ class Grouped(Stories):
         rows = [stories * length for stories, length in self.shapes]
         padded = qkv.new_zeros(sum(rows), *qkv.shape[1:]).index_copy(0, self.slot, qkv)
         mixed = [
-            _causal(part.unflatten(0, shape), dropout).flatten(0, 1)
-            for part, shape in zip(padded.split(rows), self.shapes, strict=True)
+            _mixed(part.unflatten(0, shape), dropout, self.causal, mask).flatten(0, 1)
+            for part, mask, shape in zip(padded.split(rows), self._masks(rows), self.shapes, strict=True)
         ]
         return torch.cat(mixed).index_select(0, self.slot)
+
+    def _masks(self, rows: Sequence[int]) -> Sequence[Bool[Tensor, "story 1 1 seq"] | None]:
+        """For each rectangle, the mask that hides its padding; None for causal attention, which never sees it."""
+        if self.causal:
+            return [None] * len(rows)
+        there = self.slot.new_zeros(sum(rows), dtype=torch.bool).index_fill(0, self.slot, True).split(rows)
+        return [part.view(stories, 1, 1, length) for part, (stories, length) in zip(there, self.shapes, strict=True)]
 
 
 def _positions(lengths: Sequence[int]) -> Int[Tensor, "token"]:
     return torch.cat([torch.arange(length) for length in lengths])
 
 
-def _causal(qkv: Float[Tensor, "story seq 3 head d_head"], dropout: float) -> Float[Tensor, "story seq head d_head"]:
+def _mixed(
+    qkv: Float[Tensor, "story seq 3 head d_head"], dropout: float, causal: bool, mask: Tensor | None = None
+) -> Float[Tensor, "story seq head d_head"]:
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True).transpose(1, 2)
+    return scaled_dot_product_attention(q, k, v, mask, dropout, causal).transpose(1, 2)

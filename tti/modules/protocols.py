@@ -1,6 +1,6 @@
 """Optional protocols of modules, beyond the forward pass; the task finds modules that implement them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -25,4 +25,4 @@ class Tuned(Protocol):
     factor applies to them too.
     """
 
-    optimizer_settings: dict[str, float]
+    optimizer_settings: dict[str, Any]
