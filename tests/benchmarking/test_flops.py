@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tti.benchmarking import clocks, flops
@@ -36,11 +37,16 @@ def test_a_run_has_all_stories_of_all_its_steps(setting):
 def test_peaks_by_the_names_of_devices(monkeypatch, name, peak):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: name)
-    assert flops.peak(clocks.wall) == peak
+    assert flops.peak(clocks.wall, torch.bfloat16) == peak
 
 
 def test_a_cpu_is_measured(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(flops, "SIZE", 64)
     ticks = iter([0, 5, 5, 7, 7, 16, 16, 19, 19, 23])
-    assert flops.peak(lambda: next(ticks)) == 2 * 64**3 / 2
+    assert flops.peak(lambda: next(ticks), torch.float32) == 2 * 64**3 / 2
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_a_loop_is_held_against_products_of_its_own_precision(setting, precision, dtype):
+    assert Original(setting.having(f"trainer.precision={precision}")).dtype == dtype

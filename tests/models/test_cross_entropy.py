@@ -15,8 +15,10 @@ VOCAB, D_MODEL = 50, 8
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Three rows at a time, so that every test crosses chunks."""
-    monkeypatch.setattr(module, "CHUNK", {"cpu": 3})
+    """Three rows at a time and twenty of the weight, so that every test crosses chunks and parts."""
+    monkeypatch.setattr(module, "CHUNK", {})
+    monkeypatch.setattr(module, "CHUNK_ELSEWHERE", 3)
+    monkeypatch.setattr(module, "PART", {"cpu": 20})
 
 
 def problem(tokens, dtype=torch.float32):
@@ -49,7 +51,7 @@ def test_value_and_gradients_are_those_of_the_definition(dtype, tokens):
 
 def test_one_chunk_gives_what_many_give(monkeypatch):
     many = ours(*problem(14))
-    monkeypatch.setattr(module, "CHUNK", {"cpu": 64})
+    monkeypatch.setattr(module, "CHUNK_ELSEWHERE", 64)
     torch.testing.assert_close(ours(*problem(14)), many, rtol=1e-5, atol=1e-6)
 
 

@@ -206,3 +206,14 @@ def test_without_the_causal_mask_a_story_attends_to_all_of_itself(layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_token_knows_its_story(layout):
     assert layout(LENGTHS).story.tolist() == [i for i, length in enumerate(LENGTHS) for _ in range(length)]
+
+
+@pytest.mark.parametrize("of", LAYOUTS)
+def test_under_autocast_attention_without_dropout_is_exact_on_a_cpu(of):
+    """Only its input and output are rounded to bf16."""
+    torch.manual_seed(0)
+    layout = of(LENGTHS)
+    qkv = torch.randn(sum(LENGTHS), 3, 2, 8).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = layout.attend(qkv, dropout=0.0)
+    assert torch.equal(got, layout.attend(qkv.float(), dropout=0.0).bfloat16())

@@ -14,7 +14,10 @@ FORMULA = (
     "d = d_model, L layers, and c the mean number of positions that a token attends to (its story up to itself)."
 )
 TRIES, SIZE = 5, 2048  # of the matrix products that measure a CPU
-SOURCE = f"on a GPU bf16 from its data sheet, on a CPU float32 from the fastest of {TRIES} products of {SIZE} x {SIZE}"
+SOURCE = (
+    "in the precision of the loop's products: on a GPU bf16, from its data sheet; on a CPU the fastest of "
+    f"{TRIES} products of {SIZE} x {SIZE}"
+)
 
 
 def per_token(setting: Setting) -> float:
@@ -27,16 +30,16 @@ def per_token(setting: Setting) -> float:
     return net.operations_per_token + 12 * model.n_layers * model.d_model * attended
 
 
-def peak(clock: Clock) -> float | None:
-    """Peak operations per second: from the data sheet of a GPU, if it is known; measured on a CPU."""
+def peak(clock: Clock, dtype: torch.dtype) -> float | None:
+    """Peak operations per second: measured on a CPU in ``dtype``; from the data sheet of a GPU, in bf16, if known."""
     if not torch.cuda.is_available():
-        return 2 * SIZE**3 / min(_seconds_of_a_product(clock) for _ in range(TRIES))
+        return 2 * SIZE**3 / min(_seconds_of_a_product(clock, dtype) for _ in range(TRIES))
     name = torch.cuda.get_device_name()
     return next((value for known, value in PEAKS.items() if known in name), None)
 
 
-def _seconds_of_a_product(clock: Clock) -> float:
-    factor, product = torch.ones(SIZE, SIZE), torch.ones(SIZE, SIZE)
+def _seconds_of_a_product(clock: Clock, dtype: torch.dtype) -> float:
+    factor, product = torch.ones(SIZE, SIZE, dtype=dtype), torch.ones(SIZE, SIZE, dtype=dtype)
     began = clock()
     torch.mm(factor, factor, out=product)
     return clock() - began

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 from torch.nn.utils import clip_grad_norm_
@@ -22,6 +24,14 @@ class Loop(ABC):
     """A way to train: each optimizer step takes one sample."""
 
     net: nn.Module
+    fabric: Fabric
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the step's matrix products."""
+        factor = torch.ones(1, 1, device=self.fabric.device)
+        with self.fabric.autocast():
+            return (factor @ factor).dtype
 
     @abstractmethod
     def loss(self, sample: Sample) -> Tensor:

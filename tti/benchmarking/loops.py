@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from tti.benchmarking import flops, memory
@@ -60,10 +61,10 @@ class Loops:
         ]
         header = ["loop", "ms per step", "tokens/s", f"times {self.reference}", "peak MiB", "%"]
         yield Section(title, header, rows, _notes(setting, self.rounds))
-        peak = flops.peak(clock)
-        rows = [[f"`{name}`", *self._whole(setting, seconds[name], peak)] for name in made]
+        peaks_of = {dtype: flops.peak(clock, dtype) for dtype in dict.fromkeys(loop.dtype for loop in made.values())}
+        rows = [[f"`{name}`", *self._whole(setting, seconds[name], peaks_of[made[name].dtype])] for name in made]
         header = ["loop", "h per run", f"h, {self.runs} runs", "MFU"]
-        yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting, peak))
+        yield Section(f"{title}: whole runs", header, rows, _notes_on_whole(setting, peaks_of))
 
     def _speed(
         self, seconds: Mapping[str, Float[np.ndarray, "round"]], name: str, samples: Sequence[Sample]
@@ -99,14 +100,17 @@ def _notes(setting: Setting, rounds: int) -> tuple[str, ...]:
     )
 
 
-def _notes_on_whole(setting: Setting, peak: float | None) -> tuple[str, ...]:
+def _notes_on_whole(setting: Setting, peaks: Mapping[torch.dtype, float | None]) -> tuple[str, ...]:
     data, trainer = setting.config.data, setting.config.trainer
+    known = [
+        f"{str(dtype).removeprefix('torch.')} {peak / 1e9:,.0f}e9 operations/s, {peak / flops.per_token(setting):,.0f} "
+        "tokens/s"
+        for dtype, peak in peaks.items()
+        if peak is not None
+    ]
     notes = (
         f"Hours per run at this speed: {trainer.max_steps:,} steps of {data.stories_per_step} stories, "
         f"{flops.tokens_a_run(setting) / 1e6:,.0f}M tokens, without validation.",
         flops.FORMULA,
     )
-    if peak is None:
-        return notes
-    most = peak / flops.per_token(setting)
-    return (*notes, f"MFU: share of {peak / 1e9:,.0f}e9 operations/s ({flops.SOURCE}), {most:,.0f} tokens/s.")
+    return (*notes, f"MFU: share of the peak {flops.SOURCE}: {'; '.join(known)}.") if known else notes

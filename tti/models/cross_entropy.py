@@ -14,9 +14,11 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 # Tokens per chunk. Small chunks stay in a CPU's caches, but each chunk passes once over the whole gradient of the
-# weight; a GPU wants large products.
-CHUNK = {"cpu": 256}
+# weight, which weighs more the faster the products are; a GPU wants large products.
+CHUNK = {("cpu", torch.float32): 256, ("cpu", torch.bfloat16): 640}
 CHUNK_ELSEWHERE = 2048
+# Rows of the weight whose gradient goes through a buffer at once, if the products have another dtype.
+PART = {"cpu": 8192}
 
 SoftMax = Callable[[Tensor, Tensor, torch.dtype, bool], Tensor]
 
@@ -53,6 +55,29 @@ def linear_cross_entropy(
     return _LinearCrossEntropy.apply(hidden, weight, targets, soft_max_, torch.is_grad_enabled())
 
 
+def _add_product(
+    total: Float[Tensor, "vocab d_model"],
+    residual: Float[Tensor, "vocab row"],
+    hidden: Float[Tensor, "row d_model"],
+    each: float,
+    first: bool,
+    buffer: Float[Tensor, "part d_model"] | None,
+) -> None:
+    """``total += each * residual @ hidden``; the first product overwrites ``total``.
+
+    Products in another dtype than ``total``'s are rounded once, and go through ``buffer``, so many rows at a time.
+    """
+    if buffer is None:
+        total.addmm_(residual, hidden, beta=int(not first), alpha=each)
+        return
+    for rows, factor in zip(total.split(len(buffer)), residual.split(len(buffer)), strict=True):
+        product = torch.mm(factor, hidden, out=buffer[: len(factor)]).to(total.dtype)
+        if first:
+            torch.mul(product, each, out=rows)
+        else:
+            rows.add_(product, alpha=each)
+
+
 class _LinearCrossEntropy(Function):
     @staticmethod
     def forward(
@@ -62,31 +87,29 @@ class _LinearCrossEntropy(Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         h, w = hidden.to(dtype), weight.to(dtype)
         nll = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
-        rows = max(1, min(len(targets), CHUNK.get(device, CHUNK_ELSEWHERE)))
+        rows = max(1, min(len(targets), CHUNK.get((device, dtype), CHUNK_ELSEWHERE)))
         # Large buffers are allocated once: allocating them per chunk costs a CPU a third of its time in page faults.
         products = torch.empty(rows, len(weight), dtype=dtype, device=hidden.device)
-        if with_gradient:
-            # With another dtype, products are accumulated in the weight's dtype through a buffer; otherwise the first
-            # product overwrites.
-            grad_product = None if dtype == weight.dtype else torch.empty_like(w)
-            make = torch.zeros_like if grad_product is not None or not len(targets) else torch.empty_like
-            grad_hidden, grad_weight = torch.empty_like(h), make(weight)
+        number = torch.arange(rows, device=hidden.device)
         each = 1 / max(1, len(targets))  # gradients are of the mean; scaling inside the products is free
+        if with_gradient:
+            grad_hidden = torch.empty_like(h)
+            grad_weight = torch.empty_like(weight) if len(targets) else torch.zeros_like(weight)
+            part = min(len(weight), PART.get(device, len(weight)))
+            buffer = None if dtype == weight.dtype else w.new_empty(part, w.shape[1])
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets), rows):
                 chunk = slice(start, min(start + rows, len(targets)))
-                target = targets[chunk, None]
+                target = targets[chunk]
                 logits = torch.mm(h[chunk], w.T, out=products[: len(target)])
-                log_p = soft_max_(logits, target, weight.dtype, with_gradient)
-                nll[chunk] = -log_p.squeeze(-1)
+                log_p = soft_max_(logits, target[:, None], weight.dtype, with_gradient).squeeze(-1)
+                nll[chunk] = -log_p
                 if with_gradient:
-                    residual = logits.scatter_(-1, target, torch.expm1(log_p).to(dtype))  # p - 1 at the target
+                    # p - 1 at the target. (In bf16 on a CPU `scatter_` would take as long as a product.)
+                    at_target = (number[: len(target)], target)
+                    residual = logits.index_put_(at_target, torch.expm1(log_p).to(dtype))
                     torch.mm(residual, w, out=grad_hidden[chunk])
-                    if grad_product is None:
-                        grad_weight.addmm_(residual.T, h[chunk], beta=int(start > 0), alpha=each)
-                    else:
-                        torch.mm(residual.T, h[chunk], out=grad_product)
-                        grad_weight.add_(grad_product, alpha=each)
+                    _add_product(grad_weight, residual.T, h[chunk], each, start == 0, buffer)
         if with_gradient:
             ctx.save_for_backward(grad_hidden.to(hidden.dtype).mul_(each), grad_weight)
         ctx.mark_non_differentiable(nll)
