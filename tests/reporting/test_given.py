@@ -1,5 +1,6 @@
 """Run folders from other people: their content is text and cannot act."""
 
+import base64
 import json
 
 import numpy as np
@@ -75,3 +76,47 @@ def test_a_configuration_without_a_variant_is_one_clear_line(written_run, report
     (run / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(ValueError, match="does not say which variant and seed"):
         reported()
+
+
+MOE = {"mlp": {"_target_": "tti.models.moe.MixtureOfExperts", "experts": 2, "shared": 1}}
+
+
+def delivered(path):
+    data = path.read_text().removeprefix("tti.deliver(").removesuffix(");\n").split(",", 1)[1]
+    return json.loads(data)
+
+
+def numbers(packed):
+    return np.frombuffer(base64.b64decode(packed["base64"]), packed["dtype"]).reshape(packed["shape"])
+
+
+def test_the_neurons_of_each_expert_are_a_site_of_the_browser(written_run, evaluate_run, reported, tmp_path):
+    run = written_run("baseline", 1, model=MOE)
+    evaluate_run(run, 1)
+    reported()
+    data = tmp_path / "report/browser/data"
+    (found,) = delivered(data / "index.js")["runs"]
+    sites = {site["name"]: site for site in found["sites"]}
+    assert [name for name in sites if ".0.mlp." in name] == [f"blocks.0.mlp.experts.{j}.post" for j in range(3)]
+    assert "blocks.0.mlp_out" in sites
+    assert len({site["folder"] for site in sites.values()}) == len(sites)
+    second = sites["blocks.0.mlp.experts.1.post"]
+    assert second["width"] == 200
+    assert second["note"].startswith("The neurons of one expert. A token that did not visit it counts as 0")
+    assert sites["blocks.0.mlp_out"]["note"] == ""
+    whole = Evaluation(run).neurons("blocks.0.mlp.post")["selectivity_top5"]
+    table = delivered(data / f"{second['folder']}/table.js")
+    np.testing.assert_array_equal(numbers(table["columns"]["selectivity_top5"]), whole[200:400])
+    rows = delivered(data / f"{second['folder']}/0.js")
+    types = Evaluation(run).part("selectivity").arrays["blocks.0.mlp.post/top_types"]
+    np.testing.assert_array_equal(numbers(rows["top_types"]), types[200:400])
+
+
+@pytest.mark.parametrize("experts", ["many", -2, 7, [1]])
+def test_experts_that_do_not_divide_the_neurons_are_none(written_run, evaluate_run, reported, tmp_path, experts):
+    run = written_run("baseline", 1, model={"mlp": MOE["mlp"] | {"experts": experts, "shared": 0}})
+    evaluate_run(run, 1)
+    reported()
+    index = (tmp_path / "report/browser/data/index.js").read_text()
+    assert "blocks.0.mlp.post" in index
+    assert "experts" not in index.replace('"experts"', "")

@@ -2,7 +2,7 @@
 
 import fnmatch
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,7 @@ from tti.reporting.given import Given, is_a_site
 from tti.reporting.tables import shortened
 
 ASSETS = ("style.css", "data.js", "tokens.js", "browser.js")
+POST = "post"
 SHOWN_IN_LIST = 8  # token types, and tokens of the highest activations, by which a neuron can be found
 
 
@@ -106,7 +107,9 @@ def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, settings: 
         encoding.write(data, corpora[corpus], {
             "vocabulary": vocabulary(browsed.run), "tokens": encoding.array(part.arrays["tokens"]),
         })  # fmt: skip
-    sites = [_write_site(browsed, part, number, data, settings) for number in range(len(browsed.sites))]
+    sites: list[dict[str, Any]] = []
+    for site in browsed.sites:
+        sites += _write_site(browsed, part, site, len(sites), data, settings)
     return {
         "number": browsed.number, "variant": browsed.variant, "seed": browsed.run.key.seed,
         "loss": browsed.run.summary["metrics"].get("val/loss"), "corpus": corpora[corpus],
@@ -120,30 +123,66 @@ def vocabulary(run: Given) -> list[str]:
     return [tokenizer.decode([token], skip_special_tokens=False) for token in range(vocabulary_size(tokenizer))]
 
 
-def _write_site(browsed: Browsed, part: Part, number: int, data: Path, settings: Any) -> dict[str, Any]:
-    site, per_file = browsed.sites[number], settings.neurons_per_file
+def _write_site(
+    browsed: Browsed, part: Part, site: str, number: int, data: Path, settings: Any
+) -> Iterator[dict[str, Any]]:
+    """Write the neurons of a site, those of each expert as a site of their own; yields their entries in the index.
+
+    Args:
+        browsed: the run.
+        part: its contexts.
+        site: the evaluated site.
+        number: number of the first of these sites.
+        data: folder of the data.
+        settings: the browser's configuration.
+    """
     statistics = browsed.evaluation.neurons(site)
     statistics = {name: values for name, values in statistics.items() if np.isfinite(values).any()}
     arrays = dict(_details(browsed.evaluation, site, settings.panels))
     contexts = Contexts.of(part, site)
     width = len(next(iter(statistics.values())))
-    table: dict[str, Any] = {"columns": {name: encoding.array(v.astype(np.float32)) for name, v in statistics.items()}}
+    table: dict[str, Any] = {"columns": {name: v.astype(np.float32) for name, v in statistics.items()}}
     if settings.found_by in arrays:
-        table["types"] = encoding.array(arrays[settings.found_by][:, :SHOWN_IN_LIST].astype(np.int32))
+        table["types"] = arrays[settings.found_by][:, :SHOWN_IN_LIST].astype(np.int32)
     if contexts is not None:
         places = contexts.places["top"][:, :SHOWN_IN_LIST]
-        table["peaks"] = encoding.array(np.where(places < 0, -1, part.arrays["tokens"][places].astype(np.int32)))
+        table["peaks"] = np.where(places < 0, -1, part.arrays["tokens"][places].astype(np.int32))
         arrays |= {"scale": contexts.scale}
         for kind in contexts.places:
             arrays |= {f"{kind}_place": contexts.places[kind].astype(np.int32),
                        f"{kind}_activation": contexts.activations[kind].astype(np.float32),
                        f"{kind}_window": contexts.windows[kind]}  # fmt: skip
-    folder = f"{browsed.number}/{number}"  # numbers, since a name could lead anywhere
-    encoding.write(data, f"{folder}/table", table)
-    for block, start in enumerate(range(0, width, per_file)):
-        rows = {key: encoding.array(values[start : start + per_file]) for key, values in arrays.items()}
-        encoding.write(data, f"{folder}/{block}", rows)
-    return {"name": site, "folder": folder, "width": width, "perFile": per_file, "statistics": list(statistics)}
+    per_file = settings.neurons_per_file
+    for i, (name, some) in enumerate(_neurons_of(browsed.run, site, width)):
+        folder = f"{browsed.number}/{number + i}"  # numbers, since a name could lead anywhere
+        encoding.write(data, f"{folder}/table", {
+            key: {c: encoding.array(v[some]) for c, v in each.items()} if isinstance(each, dict)
+            else encoding.array(each[some]) for key, each in table.items()
+        })  # fmt: skip
+        for block, start in enumerate(range(some.start, some.stop, per_file)):
+            rows = slice(start, min(start + per_file, some.stop))
+            encoding.write(data, f"{folder}/{block}", {k: encoding.array(v[rows]) for k, v in arrays.items()})
+        yield {
+            "name": name, "folder": folder, "width": some.stop - some.start, "perFile": per_file,
+            "statistics": list(statistics), "note": "" if name == site else _visited(statistics, some),
+        }  # fmt: skip
+
+
+def _neurons_of(run: Given, site: str, width: int) -> Iterator[tuple[str, slice]]:
+    """The site with all its neurons; in a mixture of experts, a site for each expert with its neurons."""
+    scope = site.removesuffix(POST)
+    if scope == site or not run.experts or width % run.experts:
+        yield site, slice(0, width)
+        return
+    each = width // run.experts
+    yield from ((f"{scope}experts.{j}.{POST}", slice(j * each, (j + 1) * each)) for j in range(run.experts))
+
+
+def _visited(statistics: Mapping[str, np.ndarray], neurons: slice) -> str:
+    """A note on the tokens that did not visit an expert, with the share of those that did, if that is known."""
+    zeros = statistics.get("zero_rate", np.full(neurons.stop, np.nan))[neurons]
+    share = f" About {1 - np.nanmin(zeros):.1%} of the tokens visited it." if np.isfinite(zeros).any() else ""
+    return f"The neurons of one expert. A token that did not visit it counts as 0 in every figure and list here.{share}"
 
 
 def _details(evaluation: Evaluation, site: str, panels: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -83,6 +83,14 @@ class Given:
         target = str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
         return KINDS.get(target.rpartition(".")[2], "text")
 
+    @property
+    def experts(self) -> int:
+        """Number of experts, with shared ones, whose neurons the site ``mlp.post`` concatenates; 0 without experts."""
+        model = self.config.get("model", {})
+        mlp = model.get("mlp", {}) if isinstance(model, Mapping) else {}
+        found = [mlp.get(name, 0) for name in ("experts", "shared")] if isinstance(mlp, Mapping) else []
+        return sum(found) if all(type(each) is int and each >= 0 for each in found) else 0
+
 
 def is_a_site(name: str) -> bool:
     """Whether a name can be a site's: an evaluation from elsewhere could contain any name."""

@@ -192,6 +192,7 @@ class Pane {
     this.detail.replaceChildren(
       el("h2", {}, `${site.name} · neuron ${number}`),
       el("div", { class: "note" }, `${run.variant}, seed ${run.seed}`),
+      ...(site.note ? [el("p", { class: "note" }, site.note)] : []),
       ...(top ? [el("h3", {}, "Highest activations"), top] : [el("p", { class: "note" }, "This site has no contexts.")]),
       panels,
       ...["bottom", "decile"].flatMap((kind) => {
