@@ -126,6 +126,7 @@ def _fit(config: DictConfig, run: Run) -> float:
     config = _with_vocabulary(config, data)
     seed_everything(config.seed, verbose=False)
     task = assembled(config)
+    data.require_groups(task.net.groups)
     task.identity = identity_digest(run.config)
     checkpoint = run.last_checkpoint
     if checkpoint:
@@ -191,7 +192,24 @@ def check(config: DictConfig) -> None:
         raise ValueError(f"data.max_length={config.data.max_length} exceeds model.context={config.model.context}")
     _check_processes(config)
     with torch.device("meta"):
-        assembled(_with_vocab_size(config, config.model.vocab_size or 1))
+        task = assembled(_with_vocab_size(config, config.model.vocab_size or 1))
+    _check_labels(config, task)
+
+
+def _check_labels(config: DictConfig, task: "Task") -> None:
+    """Check that the data have what the model and its regularizers must know of the stories."""
+    if task.net.groups and not config.data.get("group"):
+        raise ValueError(
+            "this model routes stories by their group, and data.group is not set: name an integer array of the corpus, "
+            "such as data.group=task (set in data=grammar_tasks and data=multitask)"
+        )
+    given = list(config.data.get("labels") or ())
+    for name, regularizer in task.objective.terms.items():
+        if missing := [label for label in regularizer.labels if label not in given]:
+            raise ValueError(
+                f"regularizer={name} needs the label {', '.join(missing)} of each token, and data.labels={given} has "
+                "none: name an integer array of the corpus (data=grammar_tasks and data=multitask have task)"
+            )
 
 
 def _check_processes(config: DictConfig) -> None:

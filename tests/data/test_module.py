@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tti.data import tokenizers
-from tti.data.module import EvaluationOrder, TrainingOrder, present_types
+from tti.data.module import EvaluationOrder, StoryBatches, TrainingOrder, present_types
 
 LENGTHS = np.random.default_rng(0).integers(1, 200, 50)
 
@@ -264,3 +264,30 @@ def test_n_gram_losses_are_of_what_was_seen_and_of_the_whole_split(grammar_data)
     )  # and each counts once only
     assert some["split"] == every["split"]  # from the cache of the split
     assert min(some["seen"]) > min(every["split"])  # fewer stories give higher losses
+
+
+def test_answers_that_are_cut_are_an_error(compose, monkeypatch):
+    """Each story has three tokens in the loss, and the last of some is beyond the maximum length."""
+    data = instantiate(compose("model=tiny", "data=grammar", "data.corpus.train=20", "data.corpus.validation=20").data)
+    packed = data.split("validation")
+    scored = np.zeros(len(packed.tokens), np.uint8)
+    lengths = packed.lengths
+    for start, length in zip(packed.offsets, lengths, strict=False):
+        scored[start + length - 3 : start + length] = 1
+    monkeypatch.setattr(type(packed), "extra", lambda self, name: scored)
+    batches = StoryBatches(packed, int(lengths.max()), data.layout, scored="answer")
+    assert batches.rows.tolist() == [3] * 20
+    cut = int((lengths == lengths.max()).sum())
+    with pytest.raises(ValueError, match=rf"{cut} of 20 stories .* such as answers, beyond their first"):
+        StoryBatches(packed, int(lengths.max()) - 1, data.layout, scored="answer")
+
+
+@pytest.mark.parametrize(("known", "fits"), [(0, True), (3, True), (2, False)])
+def test_groups_without_experts_are_an_error(compose, known, fits):
+    sizes = [f"data.corpus.{split}=30" for split in ("train", "validation", "test")]
+    data = instantiate(compose("model=tiny", "data=grammar_tasks", *sizes).data)
+    if fits:
+        data.require_groups(known)
+    else:
+        with pytest.raises(ValueError, match=r"data.group=task has values up to 2 in train, .*router\.groups=3"):
+            data.require_groups(known)

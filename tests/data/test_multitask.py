@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tti.data.grammar import StoryGrammar
 from tti.data.multitask import MultiTask, items_of, split_of
 from tti.data.tasks import TASKS
 
@@ -87,6 +88,13 @@ def test_weights_share_the_items_out_and_a_short_task_is_repeated(corpus):
 def test_what_cannot_be_is_refused(corpus, options, message):
     with pytest.raises(ValueError, match=message):
         corpus(**options).open("train")
+
+
+def test_a_tokenizer_without_the_answers_is_refused(corpus, tmp_path):
+    path = tmp_path / "words.json"
+    StoryGrammar().tokenizer().save(str(path))
+    with pytest.raises(ValueError, match=r"cannot write the answer '(positive|negative)' of the task sentiment"):
+        corpus(tokenizer=str(path)).open("train")
 
 
 def test_a_missing_file_is_known_from_its_identity(corpus, files):

@@ -27,6 +27,12 @@ RUN = [*SMALL, "run_dir=run"]
         (["data.max_length=300"], "data.max_length=300 exceeds model.context=256"),
         (["variant=topk"], "or add the variant's overrides: model/mlp=topk"),
         (["model.n_heads=5"], "d_model=32 is not a multiple of n_heads=5"),
+        (["model/mlp=moe", "model.mlp.experts=1"], "top_k=2 experts per token, but experts=1"),
+        (["model/mlp=moe", "model/mlp/router=group"], "routes stories by their group, and data.group is not set"),
+        (
+            ["model/mlp=moe", "regularizer=specialization"],
+            "regularizer=specialization needs the label task of each token, and data.labels=[] has none",
+        ),
     ],
 )
 def test_before_the_corpus_is_touched(tti, tmp_path, override, message):
@@ -67,6 +73,28 @@ def test_what_cannot_name_a_folder_makes_none(tti, override, message):
 )
 def test_configurations_that_cannot_work(tti, override, message):
     assert message in tti(*RUN, *override).failed()
+    assert not (tti.folder / "run/checkpoints").exists()
+
+
+ON_TASKS = [
+    *(override for override in RUN if not override.startswith("data.corpus")), "data=grammar_tasks",
+    *(f"data.corpus.{split}=40" for split in ("train", "validation", "test")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            ["model/mlp=moe", "model/mlp/router=group", "model.mlp.router.groups=2"],
+            "data.group=task has values up to 2 in train, but the router has experts for 0 to 1",
+        ),
+        (["data.corpus.weights={sentiment:0,entailment:0,question:0}"], "gives no task any items"),
+        (["data.max_length=50"], "of 40 stories in"),
+    ],
+)
+def test_tasks_that_cannot_work_are_known_before_the_first_step(tti, override, message):
+    assert message in tti(*ON_TASKS, *override).failed()
     assert not (tti.folder / "run/checkpoints").exists()
 
 

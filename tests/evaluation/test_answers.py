@@ -102,3 +102,13 @@ def test_scores_of_texts(said, wanted, exact, f1):
     assert (found["exact_match"], found["f1"]) == (exact, pytest.approx(f1))
     assert found["accuracy"] == 0
     assert overlap(normalised(said), normalised(wanted)) == pytest.approx(f1)
+
+
+def test_an_answer_longer_than_allowed_is_an_error(config, task_stories, make_net):
+    part = made(config, "answers", limit=1)
+    part._set_limit(1)
+    with pytest.raises(ValueError, match=r"an answer has 2 tokens, and evaluation\.answers\.limit=1 allows fewer"):
+        part._set_limit(2)
+    part = made(config, "answers")
+    part._set_limit(2)
+    assert part.at_most == 3

@@ -127,9 +127,8 @@ def test_its_gradient_is_that_of_the_formula():
     torch.testing.assert_close(found, wanted, atol=1e-7, rtol=1e-4)
 
 
-def test_specialization_without_labels_says_where_they_come_from():
-    with pytest.raises(ValueError, match=r"needs the label 'task' of each token: data\.labels=\[task\]"):
-        specialization()(step_of([EVEN, EVEN]))
+def test_specialization_says_which_label_it_needs():
+    assert specialization().labels == ("task",)
 
 
 # -- two processes ----------------------------------------------------------------------------------------------------

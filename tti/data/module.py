@@ -121,6 +121,23 @@ class StoryData(LightningDataModule):
             if array.ndim == 1 and array.dtype.kind in "biu"
         }
 
+    def require_groups(self, known: int) -> None:
+        """Compare the groups of the stories with the number that a network tells apart; 0 if it needs none.
+
+        Raises:
+            ValueError: there are more.
+        """
+        if not known or self.group is None:
+            return
+        for name in self.digests:
+            packed = self.split(name)
+            most = int(packed.extra(self.group)[packed.offsets[:-1]].max())
+            if most >= known:
+                raise ValueError(
+                    f"data.group={self.group} has values up to {most} in {name}, but the router has experts for 0 to "
+                    f"{known - 1}: model.mlp.router.groups={most + 1}"
+                )
+
     def unigram_entropy(self, split: str) -> float:
         """Entropy in nats of a split's tokens, without each story's first: the loss of an ideal unigram model."""
         packed = self.split(split)
@@ -394,7 +411,7 @@ class StoryBatches(Dataset[Batch]):
         group: the packed array whose value at a story's first token is the story's group; None for no groups.
 
     Raises:
-        ValueError: an array is missing, or a story has no token in the loss.
+        ValueError: an array is missing, or ``max_length`` cuts tokens in the loss.
     """
 
     def __init__(
@@ -427,6 +444,13 @@ class StoryBatches(Dataset[Batch]):
             raise ValueError(
                 f"{missing:,} of {len(rows):,} stories in {self.packed.folder} have no token in the loss (data.scored) "
                 f"among their first {self.lengths.max()}: leave them out of the corpus, or raise data.max_length"
+            )
+        every = np.add.reduceat(scored != 0, starts, dtype=np.int64)  # none is at an end-of-text token
+        if cut := np.count_nonzero(rows < every):
+            raise ValueError(
+                f"{cut:,} of {len(rows):,} stories in {self.packed.folder} have tokens in the loss (data.scored), such "
+                f"as answers, beyond their first {self.lengths.max()}: leave them out of the corpus, or raise "
+                "data.max_length"
             )
         return rows
 

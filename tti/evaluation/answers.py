@@ -40,13 +40,14 @@ class Answers(Part):
 
     Args:
         items: number of items of the split, drawn at random; all if there are fewer.
-        limit: maximum number of tokens per answer.
+        limit: maximum number of tokens per answer; None: one more than the longest answer has, so that a longer one is
+            known to be wrong.
         at_once: prompts decoded together.
     """
 
     streams = False
 
-    def __init__(self, items: int, limit: int, at_once: int) -> None:
+    def __init__(self, items: int, limit: int | None, at_once: int) -> None:
         super().__init__()
         self.items, self.limit, self.at_once = items, limit, at_once
 
@@ -60,6 +61,7 @@ class Answers(Part):
         stories = self.subject.stories
         tokenizer = stories.packed.tokenizer()
         asked = asked_of(stories, np.sort(np.random.default_rng(SEED).permutation(stories.members)[: self.items]))
+        self._set_limit(max(len(item.answer) for item in asked))
         metrics: dict[str, float] = {}
         said = {"": self._decoded(asked, [item.prompt for item in asked])}
         said["promptless_"] = self._decoded(asked, [item.prompt[-1:] for item in asked])
@@ -79,9 +81,15 @@ class Answers(Part):
             "item/story": Array(np.array([item.story for item in asked]), ("item",)),
             "item/accuracy": Array(right.astype(np.float32), ("item",)),
         }
-        longest = max(len(item.answer) for item in asked)
-        notes = {"decoding": f"greedy, {self.limit} tokens at most; the longest answer has {longest}"}
-        return Result(metrics, arrays, notes)
+        return Result(metrics, arrays, {"decoding": f"greedy, {self.at_most} tokens at most"})
+
+    def _set_limit(self, longest: int) -> None:
+        if self.limit is not None and self.limit < longest:
+            raise ValueError(
+                f"an answer has {longest} tokens, and evaluation.answers.limit={self.limit} allows fewer, so that it "
+                "could not be given: raise it, or leave it null"
+            )
+        self.at_most = self.limit or longest + 1
 
     def _decoded(self, asked: Sequence["Asked"], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         end = tokenizers.end_of_text(self.subject.stories.packed.tokenizer())
@@ -91,7 +99,7 @@ class Answers(Part):
             some = slice(start, start + self.at_once)
             groups = [item.group for item in asked[some]]
             group = None if None in groups else torch.tensor(groups, device=self.subject.device)
-            found += greedy(self.subject.net, prompts[some], end, self.limit, group)
+            found += greedy(self.subject.net, prompts[some], end, self.at_most, group)
         return found
 
 

@@ -109,6 +109,7 @@ class GPT(Network):
             for _ in range(n_layers)
         )
         self.attends_by_layout = all(block.mlp.by_token for block in self._blocks)
+        self.groups = max(block.mlp.groups for block in self._blocks)
         self.ln_final = nn.LayerNorm(d_model)
         self._soft_max: SoftMax = soft_max_
         self._initialise(INIT_STD * (BASE_WIDTH / d_model) ** 0.5 if init_std is None else init_std)

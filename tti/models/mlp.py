@@ -47,6 +47,8 @@ class FeedForward(nn.Module, ABC):
     """Whether a token's output depends on that token only."""
     needs = ""
     """What the output depends on besides the token, which an export cannot pass to it; empty if nothing."""
+    groups = 0
+    """Number of groups of stories (``Stories.group``) that it tells apart; 0 if it needs none."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:

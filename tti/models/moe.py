@@ -138,7 +138,7 @@ class MixtureOfExperts(FeedForward):
             )
         self.d_ff, self.shared = width, shared
         del self.hidden.inp, self.hidden.out
-        self.by_token, self.needs = self.router.by_token, self.router.needs
+        self.by_token, self.needs, self.groups = self.router.by_token, self.router.needs, self.router.groups
         self._stand_in = (DenseMLP(d_model, self._visited * self.d_ff, gelu),)  # no module; see Draws
 
     def forward(self, x: Float[Tensor, "token d_model"], tap: Tap) -> Float[Tensor, "token d_model"]:

@@ -41,10 +41,12 @@ class Network(nn.Module, ABC):
         context: maximum number of tokens of a document.
         attends_by_layout: whether tokens interact in ``layout.attend`` only, so that a layout can cache keys and values
             (``tti.models.generation``).
+        groups: number of groups of stories (``Stories.group``) that it tells apart; 0 if it needs none.
     """
 
     context: int
     attends_by_layout = True
+    groups = 0
 
     @property
     @abstractmethod

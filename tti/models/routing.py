@@ -37,6 +37,8 @@ class Router(nn.Module, ABC):
     """Whether a token's experts depend on that token only."""
     needs = ""
     """What they depend on besides the token; empty if nothing."""
+    groups = 0
+    """Number of groups of stories that it tells apart; 0 if it needs none."""
     learns_from_the_loss = True
 
     def __init__(self, d_model: int, experts: int, top_k: int) -> None:

@@ -24,6 +24,9 @@ class Regularizer(nn.Module, ABC):
         warmup: fraction of training over which the coefficient rises linearly from 0.
     """
 
+    labels: tuple[str, ...] = ()
+    """Labels of tokens that it reads from ``step.batch.labels``."""
+
     def __init__(self, sites: str | Iterable[str], weight: float, warmup: float) -> None:
         super().__init__()
         self.patterns = sites

@@ -32,11 +32,9 @@ class Specialization(ActivationRegularizer):
 
     def __init__(self, sites: str | Iterable[str], weight: float, warmup: float, label: str) -> None:
         super().__init__(sites, weight, warmup)
-        self.label = label
+        self.label, self.labels = label, (label,)
 
     def penalty(self, acts: Float[Tensor, "token expert"], step: Step) -> Float[Tensor, ""]:
-        if self.label not in step.batch.labels:
-            raise ValueError(f"specialization needs the label {self.label!r} of each token: data.labels=[{self.label}]")
         conditional, information = conditional_entropy(acts.float().softmax(-1), step.batch.labels[self.label])
         step.note("information", information / len(self.sites))
         return conditional
