@@ -160,7 +160,8 @@ def correlation_gradient(covariance: Float[Tensor, "width width"]) -> Float[Tens
 
 def _inverse_norms(gram: Tensor) -> Tensor:
     squares = gram.diagonal()
-    return torch.where(squares > 0, squares.clamp_min(torch.finfo(gram.dtype).tiny).rsqrt(), 0)
+    there = squares.clamp_min(torch.finfo(gram.dtype).tiny).where(squares > 0, 1)  # so that no gradient is infinite
+    return torch.where(squares > 0, there.rsqrt(), 0)
 
 
 def _mean_over_pairs(values: Float[Tensor, "width width"]) -> Float[Tensor, ""]:
@@ -288,6 +289,20 @@ def squared_error(acts: Float[Tensor, "token width"], guess: Float[Tensor, "toke
     return (widened(acts) - guess).square().sum() / len(acts)
 
 
+# -- how many of the tokens a neuron is active on ---------------------------------------------------------------------
+
+
+def density(acts: Float[Tensor, "token width"]) -> tuple[Float[Tensor, "width"], Bool[Tensor, "width"]]:
+    """``(E|a|)^2 / E[a^2]`` of each neuron over the tokens (Treves & Rolls 1991), and which neurons are active.
+
+    1 for a constant magnitude, ``p`` for a neuron that is 0 except for one value on a fraction ``p`` of the tokens. A
+    silent neuron gets 0 and is not active.
+    """
+    size, square = widened(acts.abs()).mean(0), widened(acts).square().mean(0)
+    active = square > 0
+    return (size.square() / square.where(active, 1)).where(active, 0), active
+
+
 # -- information about the token type in whether a neuron is on -------------------------------------------------------
 
 
@@ -304,6 +319,30 @@ def binary_information(
     entropy = _binary_entropy(on.double().sum(0) / tokens)
     within = _binary_entropy(on.double() / total.double().clamp_min(1)[:, None])
     return entropy - (total.double() / tokens) @ within, entropy
+
+
+def soft_selectivity(
+    acts: Float[Tensor, "token width"],
+    types: Int[Tensor, "token"],
+    n_types: int,
+    top: float = 0.05,
+    width: float = 0.1,
+) -> Float[Tensor, "width"]:
+    """A differentiable ``I(A; V) / H(A)``: :func:`binary_information` where a neuron is on to a degree.
+
+    The degree is ``sigmoid((a - q) / (width * s))``, with ``q`` the neuron's ``1 - top`` quantile over the tokens and
+    ``s`` its standard deviation. For a narrow sigmoid it is the uncertainty coefficient of whether the neuron is in
+    its top 5 %, without a null: few tokens per type raise it. 0 for a constant neuron; the scale does not matter.
+    """
+    acts = widened(acts)
+    threshold = acts.kthvalue(max(1, round((1 - top) * len(acts))), 0).values
+    scale = width * acts.std(0, correction=0)
+    degree = torch.sigmoid((acts - threshold) / scale.where(scale > 0, 1)).clamp(1e-4, 1 - 1e-4)
+    on = degree.new_zeros(n_types, acts.shape[1]).index_add_(0, types, degree)
+    total = degree.new_zeros(n_types).index_add_(0, types, torch.ones_like(degree[:, 0]))
+    on = on.where(total[:, None] > 0, 0.5)  # a type that does not occur counts nothing, and has a finite gradient
+    information, entropy = binary_information(on, total)
+    return (information / entropy).where(scale > 0, 0).to(acts.dtype)
 
 
 def _binary_entropy(p: Float[Tensor, "*"]) -> Float[Tensor, "*"]:
