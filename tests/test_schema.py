@@ -19,8 +19,8 @@ CONF = Path(conf_dir())
 NEEDED = {"run": "runs/a", "runs": "runs", "to": "there", "site": "blocks.0.mlp.post"}  # options without a default
 BAD = (0, -1, math.nan, math.inf, "word", 1.5, None)
 NO_TEXT = (42, True, [], [["a"]], {"a": 1}, None, "")
-# Groups without numeric options, and those that tti.sae and tti.evaluate cover completely.
-ELSEWHERE = ("hydra", "experiment", "evaluation")
+# Groups without numeric options, and those that tti.sae, tti.evaluate and tti.court cover completely.
+ELSEWHERE = ("hydra", "experiment", "evaluation", "trial")
 WITHIN = {"regularizer/autoencoder": ["regularizer=online_sae"], "model/mlp/router": ["model/mlp=moe"]}
 OPTIONAL = [f"+trainer.{each}=false" for each in ("deterministic", "benchmark", "detect_anomaly", "profiler")]
 NEGATIVE = {"weighting.baseline.of"}  # a loss as a number
@@ -279,6 +279,7 @@ def test_the_home_is_known_in_every_path(monkeypatch):
     for command, keys in {
         "train": ["runs", "run_dir"], "evaluate": ["run", "hf", "to"], "generate": ["run"], "sae": ["run", "to"],
         "export": ["run", "to"], "neuronpedia": ["run", "to"], "report": ["runs", "to"], "benchmark": ["to"],
+        "court": ["folder", "to"],
     }.items():  # fmt: skip
         config = composed(command, *(f"{key}='~/x'" for key in keys))
         check(config)

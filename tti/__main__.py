@@ -13,9 +13,13 @@ HERE = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:
-    """The commands: modules with a configuration of the same name, and the first sentence of their ``--help``."""
-    paths = [path for path in sorted(Path(conf_dir()).glob("*.yaml")) if (HERE / path.name).with_suffix(".py").exists()]
+    """The commands: modules and packages with a configuration of the same name; the first sentence of their help."""
+    paths = [path for path in sorted(Path(conf_dir()).glob("*.yaml")) if _is_command(HERE / path.stem)]
     return {path.stem: OmegaConf.load(path).hydra.help.header.partition("\n")[0] for path in paths}
+
+
+def _is_command(module: Path) -> bool:
+    return module.with_suffix(".py").exists() or (module / "__main__.py").exists()
 
 
 def main() -> None:

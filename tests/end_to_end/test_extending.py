@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import SMALL
 
+from tests.typed import in_documents
 from tti.evaluation_folder import Evaluation
 from tti.runs import Run
 
@@ -141,6 +142,15 @@ def test_the_mlp_and_the_part_of_the_page_are_evaluated(tti, straight):
     assert {"sae/variance_explained/counted_0.1/mlp_out/layer_1", "sae/gap/variance_explained/mlp_out/mean"} <= set(
         evaluation.metrics()
     )
+
+
+def test_the_metric_of_the_page_is_tried_by_its_command(tti):
+    ((command, given),) = [each for each in in_documents(REPOSITORY / "docs/extending.md") if each[0] == "court"]
+    tti(*given, "trial=small", module=f"tti.{command}").ok()
+    row = next(
+        line for line in (tti.func.folder / "winners.md").read_text().splitlines() if "winners/most_wins`" in line
+    )
+    assert "display only" in row
 
 
 def test_the_kind_of_autoencoder_of_the_page_is_trained_and_saved(tti, straight):
