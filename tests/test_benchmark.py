@@ -17,7 +17,7 @@ SMALL = [
 
 @pytest.mark.nightly
 def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
-    tables = ["loops", "regularizers", "objectives", "overhead", "start", "operations", "profile"]
+    tables = ["loops", "regularizers", "objectives", "mixtures", "overhead", "start", "operations", "profile"]
     left_out = [
         "loops.original_equal_dropout", "loops.nanogpt", "loops.huggingface", "loops.ours_bf16_compiled",
         "dropouts.everywhere", "dropouts.none",
@@ -26,6 +26,7 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
         "loops.rounds=2",
         "regularizers.rounds=1",
         "objectives.rounds=1",
+        "mixtures.rounds=1",
         "objectives.with_memory=false",
         "overhead.rounds=1",
         "overhead.steps=3",
@@ -48,6 +49,7 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
     assert "| `original` |" in texts["loops"]
     assert "1.00 [1.00, 1.00]" in texts["loops"]
     assert "| `online_sae_1` |" in texts["objectives"]
+    assert "| `moe_8` |" in texts["mixtures"]
     assert "| ours | " in texts["operations"]
     assert "metrics are logged every" in texts["overhead"]
     assert "the first step begins" in texts["start"]
