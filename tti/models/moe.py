@@ -47,7 +47,7 @@ def products(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
     if device == "cuda" and dtype == torch.bfloat16:
         return torch._grouped_mm(rows.to(dtype), weight.to(dtype).transpose(1, 2), offs=ends)
-    parts = rows.tensor_split(ends[:-1].long().cpu())
+    parts = rows.split(ends.diff(prepend=ends.new_zeros(1)).tolist())  # a slice's gradient would be as large as `rows`
     return torch.cat([part @ each.T for part, each in zip(parts, weight, strict=True)])
 
 
@@ -90,7 +90,7 @@ class Visits:
     def summed(self, written: Float[Tensor, "visit d"]) -> Float[Tensor, "token d"]:
         """The sum over each token's visits, in order of choice."""
         by_choice = torch.empty_like(self.order).scatter(0, self.order, torch.arange(len(self.order)).to(self.order))
-        return written[by_choice].unflatten(0, (self.shape[0], -1)).sum(1)
+        return written.index_select(0, by_choice).unflatten(0, (self.shape[0], -1)).sum(1)
 
 
 class MixtureOfExperts(FeedForward):
@@ -149,7 +149,7 @@ class MixtureOfExperts(FeedForward):
     ) -> Float[Tensor, "token d_model"]:
         chosen, gates = self._with_shared(*self.router(x, layout, tap))
         visits = Visits.of(chosen, len(self.inp.weight))
-        pre = self.inp(x[visits.token], visits.expert, visits.ends)
+        pre = self.inp(x.index_select(0, visits.token), visits.expert, visits.ends)
         if hears(tap, "pre"):
             pre = visits.gathered(tap("pre", visits.spread(pre)))
         post = self.hidden.hidden(pre) * gates.flatten()[visits.order, None].to(pre.dtype)
