@@ -208,7 +208,8 @@ def _check_labels(config: DictConfig, task: "Task") -> None:
         if missing := [label for label in regularizer.labels if label not in given]:
             raise ValueError(
                 f"regularizer={name} needs the label {', '.join(missing)} of each token, and data.labels={given} has "
-                "none: name an integer array of the corpus (data=grammar_tasks and data=multitask have task)"
+                "none: name integer arrays of the corpus (data=grammar_tasks and data=multitask have task, "
+                "data=sentences its factors)"
             )
 
 

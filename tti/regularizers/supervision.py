@@ -45,6 +45,7 @@ class Supervision(ActivationRegularizer):
     ) -> None:
         super().__init__(sites, weight, warmup)
         self.factors, self.labelled, self.rank = dict(factors), labelled, rank
+        self.labels = (*self.factors, rank)
 
     def attach(self, sites: Mapping[str, Site]) -> None:
         """Choose the site.
@@ -58,7 +59,7 @@ class Supervision(ActivationRegularizer):
                 raise ValueError(f"{site} has {sites[site].width} latents for {len(self.factors)} supervised factors")
 
     def penalty(self, acts: Float[Tensor, "story latent"], step: Step) -> Float[Tensor, ""]:
-        named = {name: self._of_sentences(name, step, len(acts)) for name in (*self.factors, self.rank)}
+        named = {name: self._of_sentences(name, step, len(acts)) for name in self.labels}
         known = (named.pop(self.rank) < RANKS * self.labelled).float()
         wanted = [standardised(named[name], size) for name, size in self.factors.items()]
         errors = (acts.float()[:, : len(wanted)] - torch.stack(wanted, 1)).square().mean(1)
@@ -67,9 +68,6 @@ class Supervision(ActivationRegularizer):
     def _of_sentences(self, name: str, step: Step, sentences: int) -> Int[Tensor, "story"]:
         """A label of every sentence, which all of its tokens have."""
         batch = step.batch
-        if name not in batch.labels:
-            needed = ",".join((*self.factors, self.rank))
-            raise ValueError(f"supervision needs the label {name!r} of each sentence: data.labels=[{needed}]")
         labels = batch.labels[name]
         return labels.new_zeros(sentences).scatter(0, batch.rows(batch.stories.story), labels)
 

@@ -1,6 +1,6 @@
 """All tables of a report after the first, in reading order."""
 
-from tti.reporting import findings, modularity, plan, tasks, tuning
+from tti.reporting import disentanglement, findings, modularity, plan, tasks, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Found
 
@@ -11,6 +11,7 @@ def tables(analysis: Analysis) -> list[Found]:
         *([findings.gained(analysis), findings.costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
         *tasks.finding(analysis),
         *modularity.finding(analysis),
+        *disentanglement.finding(analysis),
         *findings.counting(analysis),
         *tuning.finding(analysis.selection),
         findings.results(analysis),
