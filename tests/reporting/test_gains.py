@@ -40,6 +40,14 @@ def test_seeds_without_a_rotation_do_not_count_for_anyone():
     assert found(rotated={})["verdict"].to_dict() == {"mild": "not measured", "strong": "not measured"}
 
 
+def test_a_single_variant_is_compared_with_nothing_and_has_the_columns_all_the_same():
+    """As in the report of one run."""
+    alone = {"score": by_seed(only=[0.5])}
+    changes = beyond(alone, alone, {})
+    assert changes.empty
+    assert {("score", "mean"), ("score", "change")} <= set(changes)
+
+
 def test_less_may_be_better():
     table = found(declared=dict.fromkeys(["mild", "strong"], Declared("score", "score", -1)))
     assert table.loc["strong", "verdict"] == "lost"

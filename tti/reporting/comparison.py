@@ -74,7 +74,8 @@ def summed_up(changes: pd.Series, variants: Iterable[str]) -> pd.DataFrame:
             the number of NaN among them, which make mean and interval NaN.
     """
     seeds = {str(variant): group.to_numpy(float) for variant, group in changes.groupby("variant", sort=False)}
-    return pd.DataFrame({variant: _change(seeds.get(variant, np.empty(0))) for variant in variants}).T
+    rows = {variant: _change(seeds.get(variant, np.empty(0))) for variant in variants}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(_change(np.empty(0))))
 
 
 def against(figures: Mapping[str, pd.Series], controls: Mapping[str, str]) -> pd.DataFrame:
