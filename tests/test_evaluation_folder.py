@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tti.evaluation_folder import RANDOM_INIT, Array, Evaluation, Result, evaluations, write
+from tti.evaluation_folder import RANDOM_INIT, AbsentArraysError, Array, Evaluation, Result, evaluations, write
 
 ABOUT = {"of": {"step": 3}, "settings": {"k": 2}, "cost": {"seconds": 1.0}, "environment": {"torch": "2"}}
 SITE = "blocks.0.mlp.post"
@@ -88,7 +88,7 @@ def test_a_truncated_array_file_is_named_and_leaves_the_numbers(evaluation):
     with pytest.raises(ValueError, match=r"geometry\.npz is damaged \(.* bytes, .* were written"):
         part.arrays[f"{SITE}/cosine"]
     path.unlink()
-    with pytest.raises(ValueError, match="it is missing"):
+    with pytest.raises(AbsentArraysError, match=r"geometry\.npz is missing: .* Evaluate again"):
         part.arrays[f"{SITE}/cosine"]
 
 

@@ -25,6 +25,10 @@ TRAINED, RANDOM_INIT, ROTATION = "trained", "random_init", "rotation"
 NEURON = "/neuron/"
 
 
+class AbsentArraysError(ValueError):
+    """The file with a part's arrays is not there, while its figures are."""
+
+
 class OtherSchemaError(ValueError):
     """A part has another version of the schema."""
 
@@ -215,7 +219,7 @@ class Arrays(Mapping[str, np.ndarray]):
         if not self.file:
             return
         if not self.path.exists():
-            raise self._damaged("it is missing")
+            raise self._absent()
         if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.file["sha256"]:
             raise self._damaged("its hash differs")
         self.verified = True
@@ -224,14 +228,21 @@ class Arrays(Mapping[str, np.ndarray]):
     def _opened(self) -> Any:
         assert self.file is not None
         size = self.path.stat().st_size if self.path.exists() else None
+        if size is None:
+            raise self._absent()
         if size != self.file["bytes"]:
-            raise self._damaged("it is missing" if size is None else f"{size} bytes, {self.file['bytes']} were written")
+            raise self._damaged(f"{size} bytes, {self.file['bytes']} were written")
         if not self.verified:
             self.verify()
         try:
             return np.load(self.path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise self._damaged(repr(error)) from error
+
+    def _absent(self) -> "AbsentArraysError":
+        return AbsentArraysError(
+            f"{self.path} is missing: the folder was copied without arrays, or the file was deleted. Evaluate again."
+        )
 
     def _damaged(self, why: str) -> ValueError:
         return ValueError(

@@ -89,6 +89,16 @@ def test_damaged_arrays(written_run, evaluate_run, reported, tmp_path):
     assert "sparse" not in index
 
 
+def test_figures_without_their_arrays_as_in_an_archive_are_named_once(written_run, evaluate_run, reported):
+    for variant in ("baseline", "sparse"):
+        for seed in (1, 2):
+            evaluate_run(run := written_run(variant, seed), seed)
+            (run / "evaluation" / "validation" / "trained" / "performance.npz").unlink()
+    said = remarks(reported())
+    assert "the arrays (.npz) are missing beside the figures of `baseline`, `sparse` seeds 1, 2" in said
+    assert "damaged" not in said
+
+
 def test_a_run_that_was_not_evaluated(written_run, evaluate_run, reported):
     evaluate_run(written_run("baseline", 1), 1)
     written_run("sparse", 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Part
+from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, AbsentArraysError, Evaluation, Part
 from tti.markdown import escaped
 from tti.reporting.given import Given, Key
 from tti.reporting.selection import Selection, named
@@ -219,18 +219,25 @@ def arrays(
     Args:
         evaluations: the evaluations to search.
         pattern: glob of array names.
-        remarks: receives a line, starting with ``why``, for each part that cannot be read.
+        remarks: receives a line, starting with ``why``, for each part that cannot be read, and one for all parts
+            whose arrays are absent.
         why: what is missing in that case.
     """
+    absent: dict[Key, None] = {}
     for key, evaluation in evaluations.items():
         for name in evaluation.parts():
             try:
                 part = evaluation.part(name)
                 for array in fnmatch.filter(part.arrays, pattern):
                     yield key, array, part.arrays[array], part
+            except AbsentArraysError:
+                absent[key] = None
             except (ValueError, LookupError, TypeError) as error:
                 remark = f"{why}: {shortened(error, evaluation)}"
                 remarks.extend([remark] * (remark not in remarks))
+    if absent:
+        runs = named((key.variant, key.seed) for key in absent)
+        remarks.append(f"{why}: the arrays (.npz) are missing beside the figures of {runs}")
 
 
 @dataclass(frozen=True)
