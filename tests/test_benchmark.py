@@ -80,7 +80,7 @@ def refused(monkeypatch, capsys):
 
 def test_an_unknown_table_names_those_that_there_are(refused, tmp_path):
     message = refused("table=[loops,lops]", f"to={tmp_path}/out")
-    known = "loops, regularizers, objectives, overhead, evaluation, start, operations, profile"
+    known = "loops, regularizers, objectives, mixtures, overhead, evaluation, start, operations, profile"
     assert message == f"error: no table lops; there are: {known}"
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import gelu
 
 from tti.models.mlp import MLP, DenseMLP, Draws, FeedForward
@@ -47,8 +49,26 @@ def products(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
     if device == "cuda" and dtype == torch.bfloat16:
         return torch._grouped_mm(rows.to(dtype), weight.to(dtype).transpose(1, 2), offs=ends)
-    parts = rows.split(ends.diff(prepend=ends.new_zeros(1)).tolist())  # a slice's gradient would be as large as `rows`
-    return torch.cat([part @ each.T for part, each in zip(parts, weight, strict=True)])
+    product: Tensor = _Products.apply(rows.to(dtype), weight.to(dtype), ends[:-1].long().cpu())
+    return product
+
+
+class _Products(Function):
+    """One product per group. Autograd's own gradient of a part would be as large as all rows, for each group."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, weight: Tensor, cuts: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weight, cuts)
+        parts = rows.tensor_split(cuts)
+        return torch.cat([part @ each.T for part, each in zip(parts, weight, strict=True)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, weight, cuts = ctx.saved_tensors  # type: ignore[attr-defined]
+        parts, grads = rows.tensor_split(cuts), grad.tensor_split(cuts)
+        of_rows = torch.cat([each @ matrix for each, matrix in zip(grads, weight, strict=True)])
+        return of_rows, torch.stack([each.T @ part for each, part in zip(grads, parts, strict=True)]), None
 
 
 @dataclass(frozen=True)
