@@ -67,8 +67,12 @@ class _Products(Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         rows, weight, cuts = ctx.saved_tensors  # type: ignore[attr-defined]
         parts, grads = rows.tensor_split(cuts), grad.tensor_split(cuts)
-        of_rows = torch.cat([each @ matrix for each, matrix in zip(grads, weight, strict=True)])
-        return of_rows, torch.stack([each.T @ part for each, part in zip(grads, parts, strict=True)]), None
+        of_rows, of_weight = torch.empty_like(rows), torch.empty_like(weight)
+        split = of_rows.tensor_split(cuts)
+        for i, (each, part) in enumerate(zip(grads, parts, strict=True)):
+            torch.mm(each, weight[i], out=split[i])
+            torch.mm(each.T, part, out=of_weight[i])
+        return of_rows, of_weight, None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tti.reporting import tables
+from tti.reporting import over_seeds, tables
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
-from tti.reporting.findings import figure
-from tti.reporting.statistics import CONFIDENCE, half_width
+from tti.reporting.statistics import CONFIDENCE
 
 PART = "disentanglement/"
 KEPT, SCORED, MOVED = "What codes cost and keep", "Disentanglement", "Sentences as one latent moves"
@@ -68,7 +67,10 @@ def _beside(table: pd.DataFrame, prefix: str, label: str) -> list[Cell]:
     names = [f"{PART}{prefix}{name}" for name in OF_SCORES]
     if prefix == "rotated/":
         names[-1] = f"{PART}specificity_rotated"
-    return [Cell(label, kind="text"), *[_range(table[name]) if name in table else Cell("-") for name in names]]
+    return [
+        Cell(label, kind="text"),
+        *[over_seeds.lowest_to_highest(over_seeds.present(table, name)) for name in names],
+    ]
 
 
 def _moved(analysis: Analysis) -> list[list[Cell]]:
@@ -96,16 +98,8 @@ def _arrays(analysis: Analysis, key: object) -> Mapping[str, np.ndarray]:
 
 
 def _mean(table: pd.DataFrame, variant: str, name: str) -> Cell:
-    values = _values(table, variant, name)
-    return figure(float(values.mean()), half_width(values.tolist()), 3) if len(values) else Cell("-")
-
-
-def _range(values: pd.Series) -> Cell:
-    low, high = float(values.min()), float(values.max())
-    shown = f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
-    return Cell(shown, float(values.mean())) if values.notna().any() else Cell("-")
+    return over_seeds.mean(_values(table, variant, name))
 
 
 def _values(table: pd.DataFrame, variant: str, name: str) -> pd.Series:
-    column = f"{PART}{name}"
-    return table.loc[table["variant"] == variant, column].dropna() if column in table else pd.Series(dtype=float)
+    return over_seeds.values(table, f"{PART}{name}", variant)

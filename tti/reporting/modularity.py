@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from tti.reporting import markdown
+from tti.reporting import markdown, over_seeds
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.experts import UTILISATION
-from tti.reporting.findings import figure
-from tti.reporting.statistics import ALPHA, CONFIDENCE, half_width
+from tti.reporting.statistics import ALPHA, CONFIDENCE
 
 USED, LOST = "Which experts a task uses", "What a task loses without its expert"
 KIND = "mlp.post"
@@ -47,8 +46,8 @@ def finding(analysis: Analysis) -> list[Found]:
         rows = [
             [
                 Cell(variant, kind="name"),
-                *[_mean(_values(analysis.table, variant, name)) for name in names],
-                _mean(_untrained(analysis, variant, shown)),
+                *[over_seeds.mean(_values(analysis.table, variant, name)) for name in names],
+                over_seeds.mean(_untrained(analysis, variant, shown)),
                 _significant(analysis, variant, ps),
             ]
             for variant in analysis.variants
@@ -80,13 +79,8 @@ def _heat(analysis: Analysis, shown: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mean(values: pd.Series) -> Cell:
-    return figure(float(values.mean()), half_width(values.tolist()), 3) if len(values) else Cell("-")
-
-
 def _values(table: pd.DataFrame, variant: str, name: str) -> pd.Series:
-    column = f"modularity/{name}/{KIND}/mean"
-    return table.loc[table["variant"] == variant, column].dropna() if column in table else pd.Series(dtype=float)
+    return over_seeds.values(table, f"modularity/{name}/{KIND}/mean", variant)
 
 
 def _untrained(analysis: Analysis, variant: str, name: str) -> pd.Series:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tti.markdown import code, escaped
+from tti.reporting import over_seeds
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
-from tti.reporting.findings import figure
-from tti.reporting.statistics import CONFIDENCE, half_width
+from tti.reporting.statistics import CONFIDENCE
 
 SCORES = {"exact_match": "exact match", "f1": "F1", "accuracy": "accuracy"}
 BASELINES = {
@@ -42,15 +42,15 @@ def _rows(analysis: Analysis, score: str, tasks: Sequence[str]) -> Rows:
     columns = [*tasks, MEAN]
     rows = []
     for variant in analysis.variants:
-        own = analysis.table[analysis.table["variant"] == variant]
-        rows.append([Cell(variant, kind="name"), *[_mean(own, f"answers/{score}/{task}") for task in columns]])
+        of_tasks = (over_seeds.values(analysis.table, f"answers/{score}/{task}", variant) for task in columns)
+        rows.append([Cell(variant, kind="name"), *map(over_seeds.mean, of_tasks)])
     if len(alone := references(analysis)):
-        cells = [_mean(alone, f"answers/{score}/{task}") for task in tasks]
+        cells = [over_seeds.mean(over_seeds.present(alone, f"answers/{score}/{task}")) for task in tasks]
         rows.append([Cell("one model per task", kind="text"), *cells, Cell("-")])
     for prefix, label in BASELINES.items():
         names = [f"answers/{prefix}{score}/{task}" for task in columns]
         if names[0] in analysis.table:
-            cells = [_range(analysis.table[name]) for name in names]
+            cells = [over_seeds.lowest_to_highest(analysis.table[name]) for name in names]
             rows.append([Cell(label, kind="text"), *cells])
     return Rows(["variant", *columns], rows)
 
@@ -82,17 +82,6 @@ def _of_task(alone: pd.DataFrame, task: str) -> float:
     """The lowest exact match over seeds of the models of a task; NaN if there are none."""
     name = f"answers/exact_match/{task}"
     return float(alone[name].min()) if name in alone else float("nan")
-
-
-def _mean(runs: pd.DataFrame, name: str) -> Cell:
-    values = runs[name].dropna() if name in runs else pd.Series(dtype=float)
-    return figure(float(values.mean()), half_width(values.tolist()), 3) if len(values) else Cell("-")
-
-
-def _range(values: pd.Series) -> Cell:
-    low, high = float(values.min()), float(values.max())
-    shown = f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
-    return Cell(shown, float(values.mean())) if values.notna().any() else Cell("-")
 
 
 def _of(table: pd.DataFrame, prefix: str) -> list[str]:
