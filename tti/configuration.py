@@ -241,8 +241,8 @@ def require_options(arguments: Iterable[str]) -> None:
             chosen = OverridesParser.create().parse_override(argument).value()
             names = chosen if isinstance(chosen, list) else [chosen]
             if any(name is None or isinstance(name, bool | int | float | dict | list) for name in names):
-                options = sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
-                raise ValueError(f"{argument}: choose an option of the group {group}, which has {', '.join(options)}")
+                there = ", ".join(sorted(options(group)))
+                raise ValueError(f"{argument}: choose an option of the group {group}, which has {there}")
 
 
 def _readable(argument: str, sweeping: bool) -> str:

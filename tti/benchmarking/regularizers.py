@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.sample import Sample
 from tti.benchmarking.section import Section
 from tti.benchmarking.setting import Setting
-from tti.configuration import conf_dir
+from tti.configuration import options
 from tti.modules.assembly import assembled
 from tti.step import Batch, Step
 
@@ -25,7 +24,7 @@ HEADER = ["regularizer", "sites", "with", "ms per step without", "costs %", "by 
 
 def regularizers() -> list[str]:
     """The options of the group ``regularizer``, without ``none``."""
-    return sorted(path.stem for path in Path(conf_dir(), "regularizer").glob("*.yaml") if path.stem != "none")
+    return sorted(options("regularizer").keys() - {"none"})
 
 
 class Regularizers:
