@@ -48,6 +48,11 @@ def test_kinds_of_one_argument_with_other_values_are_as_nothing_today():
     assert "kinds" in as_today(settings)
 
 
+def test_sites_in_blocks_stand_for_those_of_an_encoder_too():
+    assert as_today({"sites": ["blocks.*.mlp.post"]}) == as_today({"sites": ["*blocks.*.mlp.post"]})
+    assert as_today({"sites": "blocks.0.mlp.post"}) == {"sites": "blocks.0.mlp.post"}
+
+
 def test_settings_of_today_stay_as_they_are():
     settings = now(["topk"], [8])
     assert as_today(deepcopy(settings)) == settings

@@ -39,6 +39,8 @@ def test_a_glob_that_matches_nothing_lists_what_there_is(patterns):
 def test_names_of_layers_and_kinds():
     assert layer_of("blocks.11.mlp.post") == "layer_11"
     assert kind_of("blocks.11.mlp.post") == "mlp.post"
+    assert layer_of("encoder.blocks.11.mlp.post") == "layer_11"
+    assert kind_of("encoder.blocks.11.mlp.post") == "encoder.mlp.post"
     assert layer_of("embed") == kind_of("embed") == "embed"
 
 

@@ -1,7 +1,7 @@
-"""What can be known about the grammar's factors from one token, two tokens, or the whole story so far; once per corpus.
+"""What can be known about the factors of a text from one token, two tokens, or the whole context; once per corpus.
 
-These ceilings give scores on the grammar their meaning: a detector that looks up words reaches high scores, and the
-ideal reader of the whole story scores less than 1 where the story does not say enough.
+These ceilings give scores their meaning: a detector that looks up words may reach high scores, and the ideal reader
+scores less than 1 where the text does not say enough.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock
 from jaxtyping import Bool, Float, Int
-from rich.console import Console
-from rich.progress import track
 
 from tti.data.cache import PackedStories
-from tti.data.floor import Floor, floor
-from tti.data.grammar import StoryGrammar
-from tti.data.likelihood import Reading
+from tti.data.floor import Floor
 from tti.data.templates import NONE
+from tti.data.truth import Truth
 from tti.durable import replacing
 
 FACTORS: Final = "factors"
@@ -34,12 +31,12 @@ class Ceilings:
     """Ceilings of one split.
 
     Attributes:
-        guess: the most probable value of each factor for every packed token, given all tokens up to it; exact.
+        guess: the most probable value of each factor for every packed token to the ideal reader; exact.
         f1: by detector, its F1 for every value of every factor, in order. The detectors are the best single token type,
             the current token, the last two tokens (each fitted on the even stories and measured on the odd ones), and
             ``guess``. NaN for ``none``, and for values with too few tokens.
         entropy: entropy of each factor's value in nats: prior, given the current token, given the last two tokens, and
-            given everything (the mean surprisal of the ideal reader on these stories).
+            given everything that the ideal reader knows.
         floor: the lowest possible loss on these stories, see :class:`tti.data.floor.Floor`.
     """
 
@@ -49,16 +46,16 @@ class Ceilings:
     floor: Floor
 
 
-def ceilings(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
+def ceilings(packed: PackedStories, truth: Truth) -> Ceilings:
     """The ceilings of a packed split, read from ``ceilings.npz`` in its folder, or computed and stored there.
 
     Raises:
-        ValueError: the file is damaged, or the grammar cannot generate the stories.
+        ValueError: the file is damaged, or the texts are not those of the corpus.
     """
     path = packed.folder / "ceilings.npz"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _save(path, computed(packed, grammar))
+            _save(path, computed(packed, truth))
     try:
         with np.load(path) as file:
             found = dict(file)
@@ -82,46 +79,33 @@ def _save(path: Path, made: Ceilings) -> None:
         np.savez_compressed(file, guess=made.guess, floor=numbers, **arrays)
 
 
-def computed(packed: PackedStories, grammar: StoryGrammar) -> Ceilings:
+def computed(packed: PackedStories, truth: Truth) -> Ceilings:
     """Compute the ceilings of a packed split by reading all its stories."""
-    reader = grammar.reader()
-    spans = list(zip(packed.offsets[:-1].tolist(), (packed.offsets[1:] - 1).tolist(), strict=True))
-    factors = np.asarray(packed.extra(FACTORS))
-    guess = np.zeros_like(factors)
-    surprisal = np.zeros(factors.shape[1])
-    readings: list[Reading] = []
-    title = f"reading {packed.folder.name}"
-    for start, end in track(spans, title, console=Console(stderr=True), transient=True):
-        reading = reader.read(packed.tokens[start:end].tolist())
-        readings.append(reading)
-        for column, belief in enumerate(grammar.beliefs(reading).values()):
-            guess[start:end, column] = belief.argmax(1)
-            known = belief[np.arange(end - start), factors[start:end, column]]
-            surprisal[column] -= np.log(known.clip(1e-300)).sum()
+    factors = np.asarray(truth.labels(packed))
+    ideal = truth.read(packed)
     scored = np.ones(len(packed.tokens), dtype=bool)
     scored[packed.offsets[1:] - 1] = False
     knowledge = {"token": packed.tokens.astype(np.int64), "two_tokens": last_two(packed)}
     odd = np.repeat(np.arange(len(packed)) % 2, np.diff(packed.offsets))[scored].astype(bool)
     kept = {name: np.unique(known[scored], return_inverse=True)[1] for name, known in knowledge.items()}
-    values = list(indicators(factors[scored], grammar))
-    guesses = list(indicators(guess[scored], grammar))
+    values = list(indicators(factors[scored], truth))
+    guesses = list(indicators(ideal.guess[scored], truth))
     f1 = {
         "token_type": [best_type(kept["token"], value, odd) for value in values],
         **{name: [best_set(known, value, odd) for value in values] for name, known in kept.items()},
         "context": [f1_of(said[odd], value[odd]) for said, value in zip(guesses, values, strict=True)],
     }
     counted = np.array([min(value[odd].sum(), value[~odd].sum()) >= FEWEST for value in values])
-    counted &= np.array([name != NONE for names in grammar.factors.values() for name in names])
+    counted &= np.array([name != NONE for names in truth.factors.values() for name in names])
     columns = factors[scored].T.astype(np.int64)
     nothing = np.zeros(scored.sum(), np.int64)
     entropy = {
         name: np.array([conditional_entropy(known, column) for column in columns])
         for name, known in {"prior": nothing, **kept}.items()
     }
-    entropy["context"] = surprisal / scored.sum()
-    return Ceilings(
-        guess, {name: np.where(counted, found, np.nan) for name, found in f1.items()}, entropy, floor(readings)
-    )
+    entropy["context"] = ideal.entropy
+    known_f1 = {name: np.where(counted, found, np.nan) for name, found in f1.items()}
+    return Ceilings(ideal.guess, known_f1, entropy, ideal.floor)
 
 
 def last_two(packed: PackedStories) -> Int[np.ndarray, "packed"]:
@@ -132,9 +116,9 @@ def last_two(packed: PackedStories) -> Int[np.ndarray, "packed"]:
     return (before + 1) * (tokens.max() + 1) + tokens
 
 
-def indicators(factors: Int[np.ndarray, "token factor"], grammar: StoryGrammar) -> Iterator[Indicator]:
+def indicators(factors: Int[np.ndarray, "token factor"], truth: Truth) -> Iterator[Indicator]:
     """For every value of every factor, the tokens that carry it."""
-    for column, names in enumerate(grammar.factors.values()):
+    for column, names in enumerate(truth.factors.values()):
         for value in range(len(names)):
             yield factors[:, column] == value
 

@@ -19,6 +19,7 @@ from tti.data import sources, tokenizers
 from tti.data.cache import FORMAT, EncodedStory, Maker, PackedStories, cached, tokens_digest
 from tti.data.grammar import EDITION, StoryGrammar
 from tti.data.sources import Source
+from tti.data.truth import Truth
 from tti.durable import write_atomically
 
 TRAINING = "train"
@@ -35,6 +36,11 @@ class Corpus(ABC):
     def label_values(self) -> Mapping[str, Sequence[str]]:
         """Names of the values 0, 1, … of its integer arrays, for arrays that have names."""
         return {}
+
+    @property
+    def truth(self) -> Truth | None:
+        """The known factors of its tokens; None if it has none."""
+        return None
 
     @property
     @abstractmethod
@@ -211,6 +217,10 @@ class GrammarCorpus(Corpus):
         self.stories = {split: size for split, size in sizes.items() if size is not None}
         self.seed = seed
         self.grammar = StoryGrammar()
+
+    @property
+    def truth(self) -> Truth | None:
+        return self.grammar
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -41,12 +41,17 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from rich.console import Console
+from rich.progress import track
 from tokenizers import Tokenizer
 
 from tti.data import lexicon, tokenizers
+from tti.data.cache import PackedStories
 from tti.data.features import FeatureGrammar
+from tti.data.floor import floor
 from tti.data.likelihood import Reader, Reading
 from tti.data.templates import NONE, Cell, Compiler, Verb, Words
+from tti.data.truth import Ideal
 
 EDITION: Final = 2  # of the stories: caches of other editions are refused
 STORY_FACTORS: Final = ("hero", "number", "tense", "trait", "place", "weather", "plot", "partner", "feeling")
@@ -77,6 +82,7 @@ class StoryGrammar:
             order, factors of the story (`STORY_FACTORS`) first.
         homonyms: token text, with its leading space -> its senses, two or more.
         synonyms: sense -> all token texts that express it.
+        of_text, pair: see :class:`tti.data.truth.Truth`.
 
     Token ids are those of `tokenizer()`.
     """
@@ -84,6 +90,8 @@ class StoryGrammar:
     factors: dict[str, tuple[str, ...]]
     homonyms: dict[str, tuple[str, ...]]
     synonyms: dict[str, tuple[str, ...]]
+    of_text: Sequence[str] = STORY_FACTORS
+    pair: Sequence[str] = ("hero", "place")
 
     def __init__(self, given: Mapping[str, Sequence[str]] | None = None, known: Words | None = None) -> None:
         compiler = Compiler(given or rules(), known or words(), "story")
@@ -134,6 +142,30 @@ class StoryGrammar:
         """An ideal reader of these stories: it knows the exact probability of every token given the previous ones."""
         return Reader(self._grammars[training], self._cell_tokens.tolist())
 
+    def labels(self, packed: PackedStories) -> Int[np.ndarray, "packed factor"]:
+        """The array of the factors."""
+        return packed.extra("factors")
+
+    def read(self, packed: PackedStories) -> Ideal:
+        """What the ideal reader knows of each token, given all tokens of the story up to it; exact.
+
+        Raises:
+            ValueError: the grammar cannot generate the stories.
+        """
+        reader, factors = self.reader(), np.asarray(self.labels(packed))
+        spans = list(zip(packed.offsets[:-1].tolist(), (packed.offsets[1:] - 1).tolist(), strict=True))
+        guess, surprisal = np.zeros_like(factors), np.zeros(factors.shape[1])
+        readings: list[Reading] = []
+        title = f"reading {packed.folder.name}"
+        for start, end in track(spans, title, console=Console(stderr=True), transient=True):
+            reading = reader.read(packed.tokens[start:end].tolist())
+            readings.append(reading)
+            for column, belief in enumerate(self.beliefs(reading).values()):
+                guess[start:end, column] = belief.argmax(1)
+                known = belief[np.arange(end - start), factors[start:end, column]]
+                surprisal[column] -= np.log(known.clip(1e-300)).sum()
+        return Ideal(guess, surprisal / sum(end - start for start, end in spans), floor(readings))
+
     def beliefs(self, reading: Reading) -> dict[str, Float[np.ndarray, "token value"]]:
         """Factor -> the exact probability of each of its values at every token, given the tokens up to it."""
         tokens = int(reading.place.max()) + 1
@@ -153,7 +185,7 @@ class StoryGrammar:
 
     def held_out(self, factors: Int[np.ndarray, "token factor"]) -> Bool[np.ndarray, "token"]:
         """Tokens at which the story has revealed a pair of hero and place that never occurs in training."""
-        columns = [STORY_FACTORS.index(name) for name in ("hero", "place")]
+        columns = [STORY_FACTORS.index(name) for name in self.pair]
         pairs = [[self.factors["hero"].index(hero), self.factors["place"].index(place)] for hero, place in HELD_OUT]
         return (factors[:, None, columns] == np.array(pairs)).all(2).any(1)
 

@@ -12,6 +12,7 @@ whatever :func:`write` never writes.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from scipy.stats.contingency import crosstab
 from tokenizers import Tokenizer
 
 from tti.data import tokenizers
-from tti.data.cache import EncodedStory, Maker
+from tti.data.cache import EncodedStory, Maker, PackedStories
 from tti.data.corpora import TRAINING, Corpus
+from tti.data.floor import Floor
+from tti.data.truth import Ideal
 
 Values = Mapping[str, str]
 """Factor, or part of the style -> its value."""
@@ -276,6 +279,10 @@ class Sentences(Corpus):
         self.seed = seed
 
     @property
+    def truth(self) -> "SentenceFactors":
+        return SentenceFactors()
+
+    @property
     def splits(self) -> tuple[str, ...]:
         return tuple(self.sentences)
 
@@ -305,6 +312,31 @@ class Sentences(Corpus):
             yield [_encoded(words, row) for row in block]
             if not left:
                 return
+
+
+class SentenceFactors:
+    """The ten factors of a sentence, which all of its tokens carry (:class:`tti.data.truth.Truth`).
+
+    The ideal reader has read the whole sentence, as an encoder has, or its code, as a decoder has.
+    """
+
+    factors: Mapping[str, Sequence[str]] = FACTORS
+    of_text: Sequence[str] = tuple(FACTORS)
+    homonyms: Mapping[str, Sequence[str]] = {}
+    synonyms: Mapping[str, Sequence[str]] = {}
+    pair: Sequence[str] = PAIR
+
+    def tokenizer(self) -> Tokenizer:
+        return tokenizer()
+
+    def labels(self, packed: PackedStories) -> Int[np.ndarray, "packed factor"]:
+        return np.stack([packed.extra(name) for name in FACTORS], 1)
+
+    def held_out(self, factors: Int[np.ndarray, "token factor"]) -> Bool[np.ndarray, "token"]:
+        return held_out(factors)
+
+    def read(self, packed: PackedStories) -> Ideal:
+        return Ideal(self.labels(packed), np.zeros(len(FACTORS)), Floor(math.nan, math.nan, len(packed)))
 
 
 def tokenizer() -> Tokenizer:

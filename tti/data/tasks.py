@@ -157,6 +157,10 @@ class GrammarTasks(GrammarCorpus):
         self.weights = require_weights(weights, TASKS)
         self.grammar: TaskGrammar = TaskGrammar()
 
+    @property
+    def truth(self) -> None:
+        return None  # factors are known of passages only, which are not in the loss
+
     def identity(self, split: str) -> dict[str, Any]:
         return {**super().identity(split), "tasks": list(TASKS), "weights": self.weights, "answered": list(ANSWERED)}
 

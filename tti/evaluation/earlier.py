@@ -1,14 +1,20 @@
 """Conversion of the settings of evaluations by earlier versions into today's form."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 SUBJECTS = "subjects"  # in a part's YAML: the subjects that it applies to, not a setting of the part itself
+BLOCKS = re.compile(r"^\*?blocks\.\*")  # the encoder's blocks are among the sites by default; they were not always
 OF_THE_KIND = ("_target_", "kind")
 
 
 def as_today(settings: Any) -> Any:
-    """Settings without ``subjects`` at any depth, and with sparsities as settings of their own."""
+    """Settings without ``subjects`` at any depth, with sparsities as settings of their own, and an encoder's blocks."""
+    if isinstance(settings, list):
+        return [as_today(each) for each in settings]
+    if isinstance(settings, str):
+        return BLOCKS.sub("*blocks.*", settings)
     if not isinstance(settings, Mapping):
         return settings
     kept = {key: as_today(value) for key, value in settings.items() if key != SUBJECTS}

@@ -1,4 +1,4 @@
-"""Ground truth: how well single neurons encode the factors that generated the grammar's stories."""
+"""Ground truth: how well single neurons encode the factors that generated the texts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from tti.data.grammar import StoryGrammar
+from tti.data.templates import NONE
+from tti.data.truth import Truth
 from tti.evaluation.base import (
     Seen,
     SitePart,
@@ -30,12 +31,10 @@ from tti.evaluation_folder import Array, Result
 from tti.models.taps import choose
 
 SPREAD = 7.0  # bin edges run from the quantile sigmoid(-7) to sigmoid(7), fine in both tails
-FACTORS = "factors"
-NONE = "none"
 
 
 class GroundTruth(SitePart):
-    """Detection of the grammar's factors by single neurons; only for corpora whose tokens carry their factors.
+    """Detection of the factors of a corpus by single neurons; only for corpora whose tokens carry their factors.
 
     A neuron *detects* a value of a factor by a threshold, from above or below. Its F1 is evaluated at the edges of
     ``bins`` bins (quantiles of the calibration sample, fine in the tails). The best neuron, with its threshold and
@@ -62,8 +61,9 @@ class GroundTruth(SitePart):
     others ``..._top1``), with either sign, defined the same way in every network (:class:`tti.evaluation.tails.Tails`).
     Scores are means over factors (:class:`tti.evaluation.knowledge.Knowledge`): ``context_f1``, ``context_information``
     and ``context_coverage``; ``context_f1_ambiguous`` on tokens whose type leaves one of the token's factors open,
-    averaged over these factors; ``context_f1_held_out`` of hero and place on stories whose pair never occurred in
-    training. Each has a ``..._ceiling``, the score of the ideal reader of the whole story.
+    averaged over these factors; ``context_f1_held_out`` of a pair of factors where training lacked its values (hero and
+    place, or agent and place). Each has a ``..._ceiling``, the score of the ideal reader: of the story up to the token
+    (grammar), or of the whole sentence.
 
     ``causal_f1`` is ``context_f1`` of a value times the share of its best neuron's ablation effect (KL) that falls on
     tokens of the value, above chance; negative factors count as 0. It is averaged over values and factors. Only the
@@ -110,13 +110,15 @@ class GroundTruth(SitePart):
         self.causal_sites, self.causal_tokens, self.at_once = causal_sites, causal_tokens, at_once
 
     def inapplicable(self, subject: Subject) -> str:
-        known = FACTORS in subject.stories.packed.manifest["arrays"]
-        return "" if known else "its tokens have no known factors (data=grammar has; data=grammar_tasks: part answered)"
+        if subject.stories.truth is not None:
+            return ""
+        return "its tokens have no known factors (data=grammar, data=sentences; for data=grammar_tasks: part answered)"
 
     def attach(self, subject: Subject) -> None:
         self.subject = subject
-        self.values = Values(StoryGrammar())
-        self.factors = subject.stories.packed.extra(FACTORS)
+        assert subject.stories.truth is not None
+        self.values = Values(subject.stories.truth)
+        self.factors = self.values.truth.labels(subject.stories.packed)
         device = subject.device
         edges = torch.sigmoid(torch.linspace(-SPREAD, SPREAD, self.bins - 1)).tolist()
         self.edges = {
@@ -156,7 +158,7 @@ class GroundTruth(SitePart):
 
     def compute(self) -> Result:
         results: dict[str, dict[str, float]] = {}
-        knowledge = Knowledge(self.subject.stories, self.values.grammar, self.fewest, self.least_entropy, self.covered)
+        knowledge = Knowledge(self.subject.stories, self.values.truth, self.fewest, self.least_entropy, self.covered)
         arrays: dict[str, Array] = {
             "value/factor": Array(np.array([value.factor for value in self.values.of_factors]), ("value",)),
             "value/name": Array(np.array([value.name for value in self.values.of_factors]), ("value",)),
@@ -238,18 +240,18 @@ class Values:
     A token has exactly one value of every factor (possibly ``none``) and one form, the first of which means no form.
     """
 
-    def __init__(self, grammar: StoryGrammar) -> None:
-        self.grammar = grammar
-        self.columns = {name: slice(0, 0) for name in grammar.factors}
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.columns = {name: slice(0, 0) for name in truth.factors}
         self.of_factors: list[Value] = []
-        for factor, names in grammar.factors.items():
+        for factor, names in truth.factors.items():
             self.columns[factor] = slice(len(self.of_factors), len(self.of_factors) + len(names))
             self.of_factors += [Value(factor, name) for name in names]
-        ids = grammar.tokenizer().get_vocab(with_added_tokens=True)
+        ids = truth.tokenizer().get_vocab(with_added_tokens=True)
         word_of = {token.replace("\u0120", " "): number for token, number in ids.items()}
-        self.homonyms = {word_of[text]: senses for text, senses in grammar.homonyms.items()}
-        self.synonyms = {sense: [word_of[text] for text in texts] for sense, texts in grammar.synonyms.items()}
-        self.senses = grammar.factors["sense"]
+        self.homonyms = {word_of[text]: senses for text, senses in truth.homonyms.items()}
+        self.synonyms = {sense: [word_of[text] for text in texts] for sense, texts in truth.synonyms.items()}
+        self.senses = truth.factors.get("sense", (NONE,))
         self.forms = [Value("form", NONE)]
         self.forms += [
             Value("form", f"{word}/{sense}", word, sense)
@@ -264,14 +266,20 @@ class Values:
             if (word, sense) not in known
         ]
         self.columns["form"] = slice(len(self.of_factors), len(self.of_factors) + len(self.forms))
-        self._form = np.zeros((len(ids) + 1, len(self.senses)), np.int64)
+        self._form = np.zeros((len(ids) + 1, max(map(len, truth.factors.values()))), np.int64)
         for number, form in enumerate(self.forms[1:], start=1):
             self._form[form.word, self.senses.index(form.sense)] = number
-        self._sense_column = list(grammar.factors).index("sense")
-        self._starts = np.array([self.columns[name].start for name in grammar.factors])
+        names = list(truth.factors)
+        self._sense_column = names.index("sense") if "sense" in names else 0  # without senses there are no forms
+        self._starts = np.array([self.columns[name].start for name in names])
 
     def __len__(self) -> int:
         return len(self.of_factors) + len(self.forms)
+
+    @property
+    def everything(self) -> slice:
+        """Rows of one factor, which together have every token once."""
+        return self.columns[next(iter(self.truth.factors))]
 
     @property
     def n_factor_values(self) -> int:
@@ -319,7 +327,7 @@ class Detectors:
         self.sums, self.squares, self.fewest = sums.cpu(), squares.cpu(), fewest
         # tokens above the lower edge of each bin; the first bin has no lower edge, so every token counts
         self.above = self.histogram.flip(-1).cumsum(-1).flip(-1)
-        everything = values.columns["tense"]
+        everything = values.everything
         self.tokens = self.counts[:, everything].sum(1)  # [half]
         self.all_above = self.above[:, everything].sum(1)  # [half, width, bin]
         self.mean = self.sums[:, everything].sum((0, 1)) / self.tokens.sum()
@@ -429,7 +437,7 @@ class Detectors:
         return float(self.direction[value] * total / self.counts[1, rows].sum())
 
     def _level_elsewhere(self, rows: list[int], value: int) -> float:
-        neuron, everything = self.neuron[value], self.values.columns["tense"]
+        neuron, everything = self.neuron[value], self.values.everything
         total = self.sums[1, everything, neuron].sum() - self.sums[1, rows, neuron].sum()
         return float(self.direction[value] * total / (self.tokens[1] - self.counts[1, rows].sum()))
 
@@ -465,8 +473,8 @@ class Detectors:
             "gap": float((best[0] - best[1]).mean()),
             "information": float(best[0].mean()),
             "matched_correlation": _mean(matched.tolist()),
-            **self.homonyms(),
-            **self.synonyms(),
+            **(self.homonyms() if self.values.homonyms else {}),
+            **(self.synonyms() if self.values.synonyms else {}),
             **{f"f1_{name}": _mean(f1.numpy()[of_counted == name].tolist()) for name in dict.fromkeys(factors)},
         }
 

@@ -1,4 +1,4 @@
-"""Knowledge of the grammar's factors beyond the last two tokens in the single neurons of a site."""
+"""Knowledge of a corpus' factors beyond the last two tokens in the single neurons of a site."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from tti.data.ceilings import FACTORS, ceilings, conditional_entropy, last_two
-from tti.data.grammar import STORY_FACTORS, StoryGrammar
+from tti.data.ceilings import ceilings, conditional_entropy, last_two
 from tti.data.templates import NONE
+from tti.data.truth import Truth
 from tti.evaluation.beyond import Labelled, one_hot
 from tti.evaluation.stories import StorySet
 from tti.evaluation.tails import REST, Tails
@@ -54,33 +54,31 @@ class Knowledge:
 
     Args:
         stories: the split.
-        grammar: the grammar that generated it.
+        truth: the known factors of its tokens.
         fewest: see above.
         least_entropy: see above, in nats.
         covered: F1 from which a value counts as covered.
     """
 
-    def __init__(
-        self, stories: StorySet, grammar: StoryGrammar, fewest: int, least_entropy: float, covered: float
-    ) -> None:
+    def __init__(self, stories: StorySet, truth: Truth, fewest: int, least_entropy: float, covered: float) -> None:
         packed = stories.packed
-        self.grammar, self.fewest, self.least_entropy, self.covered = grammar, fewest, least_entropy, covered
-        self.ceilings = ceilings(packed, grammar)
+        self.truth, self.fewest, self.least_entropy, self.covered = truth, fewest, least_entropy, covered
+        self.ceilings = ceilings(packed, truth)
         starts = packed.offsets[stories.members]
         spans = zip(starts.tolist(), (starts + stories.lengths).tolist(), strict=True)
         self.places = np.concatenate([np.arange(start, end) for start, end in spans])
         odd = np.repeat(stories.members % 2 == 1, stories.lengths)
-        sizes = [len(names) for names in grammar.factors.values()]
+        sizes = [len(names) for names in truth.factors.values()]
         self.first_row = np.cumsum([0, *sizes[:-1]])
         self.rows = sum(sizes)
         self.factor_of = np.repeat(np.arange(len(sizes)), sizes)
-        self.factors = np.asarray(packed.extra(FACTORS))[self.places].astype(np.int64)
+        self.factors = np.asarray(truth.labels(packed))[self.places].astype(np.int64)
         self.stratum = last_two(packed)[self.places]
         self.tokens = packed.tokens[self.places].astype(np.int64)
         self.odd = odd
         self.chosen_on, self.measured_on = self.places[~odd], self.places[odd]
         self.choose, self.measure = self._labelled(~odd), self._labelled(odd)
-        self.named = np.array([name != NONE for names in grammar.factors.values() for name in names])
+        self.named = np.array([name != NONE for names in truth.factors.values() for name in names])
         self.named &= self.measure.counts <= REST * len(self.measure)
 
     @cached_property
@@ -118,10 +116,11 @@ class Knowledge:
             "context_f1": self.over_factors(f1, self.counted),
             "context_information": self.over_factors(self.measure.information_of(on, self.counted), self.counted),
             "context_coverage": self.over_factors((f1 >= self.covered).astype(float), self.counted),
-            "context_f1_ambiguous": self._over_subsets(on, self._ambiguous),
             "context_f1_held_out": self._over_subsets(on, self._held_out),
         }
-        for factor, name in enumerate(self.grammar.factors):
+        if len(self.truth.of_text) < len(self.truth.factors):
+            found["context_f1_ambiguous"] = self._over_subsets(on, self._ambiguous)
+        for factor, name in enumerate(self.truth.factors):
             if (self.counted & (self.factor_of == factor)).any():
                 found[f"context_f1_{name}"] = float(f1[self.counted & (self.factor_of == factor)].mean())
         return found
@@ -140,7 +139,7 @@ class Knowledge:
         return [Subset(*found) for found in self._ambiguous_of_factors()]
 
     def _ambiguous_of_factors(self) -> Iterator[Subset]:
-        for factor in range(len(STORY_FACTORS), len(self.grammar.factors)):
+        for factor in range(len(self.truth.of_text), len(self.truth.factors)):
             of_factor = self.named & (self.factor_of == factor)
             rows = self._open_types(factor)[self.tokens[self.odd]]
             if rows.any():
@@ -158,9 +157,9 @@ class Knowledge:
 
     @cached_property
     def _held_out(self) -> list[Subset]:
-        """Tokens of stories whose pair of hero and place never occurs in training, for the factors of the pair."""
-        rows = self.grammar.held_out(self.factors[self.odd])
-        of_pair = [list(self.grammar.factors).index(name) for name in ("hero", "place")]
+        """Tokens with a pair of values that never occurs in training, for the factors of the pair."""
+        rows = self.truth.held_out(self.factors[self.odd])
+        of_pair = [list(self.truth.factors).index(name) for name in self.truth.pair]
         return [self._subset(rows, self.counted & np.isin(self.factor_of, of_pair))] if rows.any() else []
 
     def _subset(self, rows: Bool[np.ndarray, "measured"], wanted: Bool[np.ndarray, "value"]) -> Subset:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tti.data import tokenizers
 from tti.data.module import EvaluationOrder, Portion, StoryData
+from tti.data.truth import Truth
 from tti.models.stories import Stories
 from tti.step import Batch
 
@@ -75,6 +76,11 @@ class StorySet:
     def group(self) -> Int[np.ndarray, "story"] | None:
         """The group of each story of the packed split (``Stories.group``); None without groups."""
         return self._stories.group
+
+    @property
+    def truth(self) -> Truth | None:
+        """The known factors of the tokens; None if there are none."""
+        return self._data.corpus.truth
 
     @cached_property
     def label_values(self) -> dict[str, tuple[str, ...]]:

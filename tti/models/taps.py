@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # so that site names can be matched without importing torch
     from torch import Tensor
 
+BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 Tap = Callable[[str, "Tensor"], "Tensor"]
 
 
@@ -91,11 +92,11 @@ def choose(patterns: str | Iterable[str], names: Iterable[str], what: str = "sit
 
 
 def layer_of(site: str) -> str:
-    """``blocks.3.mlp_out`` -> ``layer_3``; a site outside the blocks keeps its name."""
-    found = re.match(r"blocks\.(\d+)\.", site)
+    """``blocks.3.mlp_out``, ``encoder.blocks.3.mlp_out`` -> ``layer_3``; a site outside the blocks keeps its name."""
+    found = BLOCK.search(site)
     return f"layer_{found.group(1)}" if found else site
 
 
 def kind_of(site: str) -> str:
-    """``blocks.3.mlp.post`` -> ``mlp.post``: the kind of site, without its layer."""
-    return re.sub(r"^blocks\.\d+\.", "", site)
+    """``blocks.3.mlp.post`` -> ``mlp.post``, ``encoder.blocks.3.mlp.post`` -> ``encoder.mlp.post``: no layer."""
+    return BLOCK.sub("", site)

@@ -1,6 +1,6 @@
 """All tables of a report after the first, in reading order."""
 
-from tti.reporting import disentanglement, findings, modularity, plan, tasks, tuning
+from tti.reporting import disentanglement, findings, modularity, plan, tasks, transfer, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Found
 
@@ -12,6 +12,7 @@ def tables(analysis: Analysis) -> list[Found]:
         *tasks.finding(analysis),
         *modularity.finding(analysis),
         *disentanglement.finding(analysis),
+        *transfer.finding(analysis),
         *findings.counting(analysis),
         *tuning.finding(analysis.selection),
         findings.results(analysis),
