@@ -173,10 +173,28 @@ def evaluate_run() -> Callable[..., None]:
 
 
 @pytest.fixture
-def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Analysis]:
+def reported(tmp_path: Path) -> Callable[..., Analysis]:
     """Function that reports the runs below ``tmp_path``, without drawing the figures, which takes most of the time."""
-    monkeypatch.setattr(plots, "save", lambda figure, path: plt.close(figure))
-    return lambda *overrides: report(configured(f"runs={tmp_path}", *overrides))
+    return lambda *overrides: report_undrawn(tmp_path, *overrides)
+
+
+def report_undrawn(folder: Path, *overrides: str) -> Analysis:
+    """The report of the runs below a folder, without figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save", lambda figure, path: plt.close(figure))
+        return report(configured(f"runs={folder}", *overrides))
+
+
+@pytest.fixture(scope="module")
+def reported_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Analysis]]:
+    """Function that reports the runs that ``write(write_run)`` writes, for all tests of a module."""
+
+    def once(write: Callable[[Write], None]) -> tuple[Path, Analysis]:
+        folder = tmp_path_factory.mktemp("reported")
+        write(lambda *arguments, **options: write_run(folder, *arguments, **options))
+        return folder, report_undrawn(folder)
+
+    return once
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,23 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from tti.markdown import code, escaped
-from tti.reporting import audit, comparison, experts, floors, gains, losses, matched, pareto, similarity, tables
+from tti.reporting import (
+    audit,
+    collapse,
+    comparison,
+    experts,
+    floors,
+    gains,
+    losses,
+    matched,
+    pareto,
+    similarity,
+    tables,
+)
 from tti.reporting.gains import Declared
 from tti.reporting.given import Given, Key
 from tti.reporting.hues import Hue, hues
+from tti.reporting.moves import Moves, moves
 from tti.reporting.selection import Selection, is_baseline, named
 from tti.reporting.tables import Evaluated, StoryLosses
 
@@ -40,6 +53,8 @@ class Analysis:
         floors, losses, gains, changes, beyond, matched, falls, fronts, similarity: results of the functions of the
             modules with these or similar names.
         maps: matrices of experts and tasks.
+        collapsed: variant -> in how many seeds its code collapsed; its scores are not in ``figures``.
+        moves: what moving a latent changes.
         remarks: what a reader must know about the runs, as Markdown.
     """
 
@@ -68,6 +83,8 @@ class Analysis:
     fronts: Sequence[pareto.Front]
     similarity: pd.DataFrame
     maps: Sequence[experts.Map]
+    collapsed: Mapping[str, str]
+    moves: Sequence[Moves]
     remarks: tuple[str, ...]
 
     @property
@@ -114,26 +131,33 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     """
     found = tables.evaluated(selection, config.split, config.audit)
     records = tables.records(selection, found.metrics)
-    every = tables.figures({(row["variant"], row["seed"]): row for row in records})
+    baselines, controls, said = _controls(config, selection)
+    collapsed = collapse.collapsed(tables.figures(records), controls, config.collapsed)
+    records = collapse.without(records, collapsed)
+    every = tables.figures(records)
     metrics = {str(name): metric for name, metric in config.metrics.items() if name in every}
     loss = _loss(config, every)
     figures = {name: every[name] for name in metrics} | {str(config.loss): loss}
     rotated, untrained = (tables.by_name(selection, each) for each in (found.rotated, found.untrained))
     table, logged = pd.DataFrame(records), tables.history(selection)
     lengths, damaged = tables.lengths(selection, records, config.split)
-    baselines, controls, said = _controls(config, selection)
     sequences = _sequences(table, controls, config.weaker_is_more)
     stories, unread = _stories(config, selection, found)
     counted = floors.table(selection, loss, config.split, config.understood, every.get(config.entropy_floor))
     declared = {selection.name(run.key): _declared(config, run) for run in selection.finished}
     display_only = _display_only(config, metrics, found)
-    silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only} | floors.silent(counted)
+    silent = {v: "display only" for v, gain in declared.items() if gain.metric in display_only}
+    silent |= floors.silent(counted) | collapsed
     compared = [name for name in figures if name not in (config.loss, "tokens_per_second")]  # runs share machines
     pairs, unlike = similarity.between_runs(found.evaluations, selection, baselines, config.figures.similarity)
     maps, unseen = experts.maps(found.evaluations, selection)
+    moved, unmoved = moves(found.evaluations, selection)
     remarks = [f"not finished: {code(run.folder.name)} of {code(run.folder.parent.name)} ({run.status}) "
                f"{escaped(run.run.failure)}" for run in selection.found if run.status != "finished"]  # fmt: skip
-    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *unseen, *damaged]
+    remarks += [*selection.remarks, *found.remarks, *said, *unread, *unlike, *unseen, *unmoved, *damaged]
+    remarks += [
+        f"{code(variant)}: the code {reason}, so its scores are not shown" for variant, reason in collapsed.items()
+    ]
     remarks += _undefined(metrics, figures)
     return Analysis(
         config=config,
@@ -161,6 +185,8 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
         fronts=_fronts(config, selection, metrics, figures, untrained, baselines),
         similarity=pairs,
         maps=maps,
+        collapsed=collapsed,
+        moves=moved,
         remarks=tuple(remarks),
     )
 

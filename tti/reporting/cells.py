@@ -1,7 +1,7 @@
 """Tables by content, rendered by Markdown and by the page."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Rows:
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]] = field(default_factory=list)
     sortable: bool = True
+
+    def marked(self, notes: Mapping[str, str]) -> "Rows":
+        """The table with a note beside the names in its first column that have one."""
+        rows = [[replace(row[0], spread=notes.get(row[0].text, row[0].spread)), *row[1:]] for row in self.rows]
+        return replace(self, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def plane(analysis: Analysis) -> dict[str, Any] | None:
         control: (0.0, 0.0, math.nan, math.nan) for control in analysis.controls.values() if control not in points
     }
     labels = " or ".join(dict.fromkeys(gain.label for gain in analysis.declared.values()))
-    return _plane(analysis, points, "cost: change of the loss, nats", f"gain: {labels}", "more") | {"origin": True}
+    return joined(analysis, points, "cost: change of the loss, nats", f"gain: {labels}", "more") | {"origin": True}
 
 
 def fronts(analysis: Analysis) -> list[dict[str, Any]]:
@@ -40,11 +40,11 @@ def fronts(analysis: Analysis) -> list[dict[str, Any]]:
             points[variant] = (*[float(p.mean(skipna=False)) for p in pairs], *[half_width(p.tolist()) for p in pairs])
         better = "less" if found.less_is_better else "more"
         x = analysis.labels.get(analysis.loss, analysis.loss)
-        shown.append(_plane(analysis, points, x, f"{found.label} ({better} is better)", better))
+        shown.append(joined(analysis, points, x, f"{found.label} ({better} is better)", better))
     return shown
 
 
-def _plane(analysis: Analysis, points: Points, x: str, y: str, better: str) -> dict[str, Any]:
+def joined(analysis: Analysis, points: Points, x: str, y: str, better: str) -> dict[str, Any]:
     """Points with intervals, in order of strength; ``better``: whether ``more`` or ``less`` of y is better."""
     there = {v: p for v, p in points.items() if math.isfinite(p[0]) and math.isfinite(p[1])}
     sign = -1 if better == "less" else 1

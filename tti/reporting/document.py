@@ -7,7 +7,18 @@ from omegaconf import DictConfig
 
 from tti.configuration import without_folders
 from tti.markdown import code, escaped
-from tti.reporting import charts, comparison, every, findings, markdown, modularity, plots, summary, tuning
+from tti.reporting import (
+    charts,
+    comparison,
+    disentanglement,
+    every,
+    findings,
+    markdown,
+    modularity,
+    plots,
+    summary,
+    tuning,
+)
 from tti.reporting.analysis import Analysis
 from tti.reporting.plan import common_overrides
 
@@ -114,6 +125,11 @@ def _figures(analysis: Analysis, to: Path) -> list[str]:
     maps = {"utilisation": modularity.USED, "ablation": modularity.LOST}
     heatmaps = modularity.charts(analysis)
     shown |= {name: plots.heats(heatmaps[title]) for name, title in maps.items() if heatmaps[title]}
+    of_codes = disentanglement.drawn(analysis)
+    if fronts := of_codes[disentanglement.SCORED]:
+        shown["codes"] = plots.planes(fronts)
+    if moves := of_codes[disentanglement.MOVED]:
+        shown["moves"] = plots.heats(moves)
     folder = to.with_suffix("")
     for name, figure in shown.items():
         plots.save(figure, folder / f"{name}.png")

@@ -1,13 +1,15 @@
 """All tables of a report after the first, in reading order."""
 
+from dataclasses import replace
+
 from tti.reporting import disentanglement, findings, modularity, plan, tasks, transfer, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Found
 
 
 def tables(analysis: Analysis) -> list[Found]:
-    """The tables for which the runs have figures."""
-    return [
+    """The tables for which the runs have figures; collapsed variants are marked."""
+    found = [
         *([findings.gained(analysis), findings.costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
         *tasks.finding(analysis),
         *modularity.finding(analysis),
@@ -23,3 +25,4 @@ def tables(analysis: Analysis) -> list[Found]:
         *findings.alike(analysis),
         *findings.audits(analysis),
     ]
+    return [replace(each, table=each.table.marked(analysis.collapsed)) for each in found]

@@ -49,7 +49,7 @@ def first(analysis: Analysis) -> Found:
         f"{CONFIDENCE:.0%} t interval over seeds."
     )
     header = ["variant", "against", "loss", "cost", "verdict", "gain", "verdict of the gain", "can it be trusted?"]
-    return Found("What was gained, at what cost", [note], Rows(header, rows))
+    return Found("What was gained, at what cost", [note], Rows(header, rows).marked(analysis.collapsed))
 
 
 def _trust(analysis: Analysis, variant: str) -> str:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from tti.runs import Run
 
-KINDS = {"GrammarCorpus": "grammar", "GrammarTasks": "tasks"}
+KINDS = {"GrammarCorpus": "grammar", "GrammarTasks": "tasks", "Sentences": "sentences"}
 
 
 class Key(NamedTuple):
@@ -78,7 +78,8 @@ class Given:
 
     @property
     def corpus(self) -> str:
-        """The kind of corpus: ``grammar``, ``tasks`` (the grammar's), whose ground truths are known, or ``text``."""
+        """The kind of corpus: ``grammar``, ``tasks`` (the grammar's) or ``sentences``, whose truth is known, or
+        ``text``."""
         corpus = self.config.get("data", {}).get("corpus", {})
         target = str(corpus.get("_target_", "") if isinstance(corpus, Mapping) else "")
         return KINDS.get(target.rpartition(".")[2], "text")

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from tti.reporting import charts, document, encoding, every, findings, markdown, modularity, summary
+from tti.reporting import charts, disentanglement, document, encoding, every, findings, markdown, modularity, summary
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.pictures import Pictures
@@ -107,6 +107,7 @@ def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Chart
         "Fronts": charts.fronts(analysis),
         "Similarity to the baseline's representations": charts.similarity(analysis),
         **modularity.charts(analysis),
+        **disentanglement.drawn(analysis),
     }
     found = [_found(each, drawn.add(beside.get(each.title, []))) for each in every.tables(analysis)]
     return [
@@ -118,7 +119,7 @@ def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Chart
         Section("Do the metrics agree?", [AGREEING], charts=drawn.add(agreeing), folded=True),
         Section("Map of neurons", [pictures.note], charts=drawn.add(pictures.map), folded=True),
         Section("Blind rating", [markdown.plain(rated.summary())], _ratings(rated)),
-        Section("Every figure", [EVERY], _every(analysis), folded=True),
+        Section("Every figure", [EVERY], _every(analysis).marked(analysis.collapsed), folded=True),
         Section(
             "Similarity of the layers of a model",
             [LAYERS],
@@ -126,7 +127,7 @@ def _sections(analysis: Analysis, rated: Rated, pictures: Pictures, drawn: Chart
             folded=True,
         ),
         Section("Cosines between neurons", [HEATMAPS], images=pictures.heatmaps, folded=True),
-        Section("Time and operations", [COST], _compute(analysis), folded=True),
+        Section("Time and operations", [COST], _compute(analysis).marked(analysis.collapsed), folded=True),
     ]
 
 

@@ -41,6 +41,7 @@ COLOURS = (
 INK = "#222222"  # colour of baselines
 MARKERS = "osD^vP*X"  # one per method, so that methods differ in more than colour
 DASHES = ("-", "--", ":", "-.")
+RULED = ("--", ":", "-.", (0, (6, 1)), (0, (1, 3)), (0, (4, 1, 1, 1, 1, 1)))  # of lines at what is known beforehand
 MOST_COLUMNS = 3
 ROW = 0.2  # height of a legend row in inches
 AROUND = [
@@ -118,9 +119,7 @@ def responses(charts: Sequence[Mapping[str, Any]]) -> Figure:
                 colour = COLOURS[series["colour"]]
                 axis.plot(x, mean, "o-", markersize=3, color=colour, label=series["variant"])
                 axis.fill_between(x, low, high, color=colour, alpha=0.15)
-            for dashes, rule in zip(cycle(DASHES[1:]), chart["rules"], strict=False):
-                axis.axhspan(rule["low"], rule["high"], color="grey", alpha=0.15, linewidth=0)
-                axis.axhline(rule["at"], color="grey", linestyle=dashes, linewidth=1, label=rule["name"])
+            _rules(axis, chart)
             numbers = [point[0] for series in chart["series"] for point in series["points"] if point[0] > 0]
             powers = [
                 10.0**p for p in range(math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers))) + 1)
@@ -154,20 +153,25 @@ def spreads(runs: pd.DataFrame, quantiles: Sequence[str], label: str) -> Figure:
 
 
 def heats(charts: Sequence[Mapping[str, Any]]) -> Figure:
-    """A panel for each chart of ``modularity.charts``: variants as rows, layers as columns, on one scale."""
+    """A panel for each heatmap, on one scale: variants as rows, layers as columns; without layers, two columns."""
     variants, layers = (list(dict.fromkeys(chart[name] for chart in charts)) for name in ("variant", "layer"))
-    rows = max(len(chart["rows"]) for chart in charts)
+    places = [(variants.index(chart["variant"]), layers.index(chart["layer"])) for chart in charts]
+    if layers == [""]:
+        places = [divmod(i, 2) for i in range(len(charts))]
+    down, across = (1 + max(each) for each in zip(*places, strict=True))
+    rows, columns = (max(len(chart[name]) for chart in charts) for name in ("rows", "columns"))
     with plt.rc_context({**STYLE, "axes.grid": False, "font.size": 7}):
-        size = max(7, 2.2 * len(layers)), (0.5 + 0.2 * rows) * len(variants)
-        figure, axes = plt.subplots(len(variants), len(layers), figsize=size, layout="constrained", squeeze=False)
+        size = max(7, across * max(2.2, 0.8 + 0.32 * columns)), (0.5 + 0.2 * rows) * down
+        figure, axes = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
-        for chart in charts:
-            axis = axes[variants.index(chart["variant"]), layers.index(chart["layer"])]
+        for chart, place in zip(charts, places, strict=True):
+            axis = axes[place]
             values = np.array(chart["values"], float)
             axis.set_axis_on()
             axis.imshow(values, cmap="RdBu_r", vmin=-chart["most"], vmax=chart["most"], aspect="auto")
-            axis.set_xticks(range(len(chart["columns"])), chart["columns"])
+            slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if chart.get("dense") else {}
+            axis.set_xticks(range(len(chart["columns"])), chart["columns"], **slant)
             axis.set_yticks(range(len(chart["rows"])), chart["rows"])
             axis.set_title(chart["y"], fontsize=7)
             for (i, j), value in np.ndenumerate(values):
@@ -219,6 +223,7 @@ def _plane(axis: Axes, chart: Mapping[str, Any]) -> None:
             label=series["name"],
             zorder=3,
         )
+    _rules(axis, chart)
     better = chart["better"] == "more"
     front = sorted(p["at"][:2] for series in chart["series"] for p in series["points"] if p["front"])
     if len(front) > 1:
@@ -251,6 +256,13 @@ def _plane(axis: Axes, chart: Mapping[str, Any]) -> None:
         arrowprops={"arrowstyle": "->", "color": "grey"},
     )
     axis.set(xlabel=chart["x"], ylabel="\n".join(textwrap.wrap(chart["y"], 38)))
+
+
+def _rules(axis: Axes, chart: Mapping[str, Any]) -> None:
+    """Horizontal lines at what is known beforehand, with bands."""
+    for dashes, rule in zip(cycle(RULED), chart.get("rules", ()), strict=False):
+        axis.axhspan(rule["low"], rule["high"], color="grey", alpha=0.15, linewidth=0)
+        axis.axhline(rule["at"], color="grey", linestyle=dashes, linewidth=1, label=rule["name"])
 
 
 def _annotate(axis: Axes, chart: Mapping[str, Any]) -> None:

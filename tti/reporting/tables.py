@@ -11,6 +11,7 @@ import pandas as pd
 
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, AbsentArraysError, Evaluation, Part
 from tti.markdown import escaped
+from tti.reporting import ceilings
 from tti.reporting.given import Given, Key
 from tti.reporting.selection import Selection, named
 
@@ -22,7 +23,8 @@ class Evaluated:
     """The evaluations of the runs on one split, as far as they can be read.
 
     Attributes:
-        metrics, untrained, rotated: ``<part>/<metric>`` of the trained model and of its two controls, by run.
+        metrics, untrained, rotated: ``<part>/<metric>`` of the trained model and of its two controls, by run, with
+            shares of ceilings (:mod:`ceilings`).
         audits: metrics of the gaming audit, by run.
         evaluations: folders of the trained models' evaluations, by run.
         references: metrics of the references (``Selection.references``), by run.
@@ -59,7 +61,9 @@ def evaluated(selection: Selection, split: str, audit: str) -> Evaluated:
             if audited := parts.pop(audit, None):
                 audits[run.key] = audited
             if parts:
-                into[run.key] = _flat(parts)
+                into[run.key] = into.get(run.key, {}) | _flat(parts)
+            if subject == TRAINED and (own := ceilings.rotated(into.get(run.key, {}))):
+                metrics[ROTATION][run.key] = own
     references = {
         run.key: _flat(_readable(Evaluation(run.folder, split, TRAINED), remarks)) for run in selection.references
     }
@@ -109,14 +113,14 @@ def lengths(selection: Selection, rows: Sequence[Mapping[str, Any]], split: str)
     return pd.DataFrame([*rows, *short]), remarks
 
 
-def figures(rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, pd.Series]:
-    """Metric -> its values by ``variant, seed``, for the runs in which it was measured.
+def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, pd.Series]:
+    """Column of records -> its values by ``variant, seed``, for the runs in which it was measured.
 
     A metric that a run lacks is absent; one that is undefined is NaN. The first is a smaller sample, the second a
     result.
     """
-    names = dict.fromkeys(name for row in rows.values() for name in row)
-    return {name: _series({key: row[name] for key, row in rows.items() if name in row}) for name in names}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _series({(row["variant"], row["seed"]): row[name] for row in rows if name in row}) for name in names}
 
 
 def _series(values: Mapping[tuple[str, int], Any]) -> pd.Series:
@@ -131,7 +135,7 @@ def history(selection: Selection) -> pd.DataFrame:
 
 def by_name(selection: Selection, metrics: Metrics) -> dict[str, pd.Series]:
     """:func:`figures` of metrics given by key."""
-    return figures({(selection.name(key), key.seed): found for key, found in metrics.items()})
+    return figures([{"variant": selection.name(key), "seed": key.seed, **found} for key, found in metrics.items()])
 
 
 def labels(selection: Selection, run: Given) -> dict[str, Any]:
@@ -151,8 +155,10 @@ class Strength:
 def strengths(runs: Iterable[Given]) -> dict[str, Strength]:
     """Method and strength of each variant of an experiment, from the overrides that its runs do not all share.
 
-    The strength is the single number among these overrides, and the method is the rest; a variant with no such number,
-    or with several, is a method of its own without strength.
+    If the variant's name ends with one of the numbers among these overrides, that is the strength, and the method is
+    the name without it (``kl_20``). Otherwise the single number is the strength, and the method is the other overrides;
+    of several numbers none is, so the name's number is all that is known (``supervised_10``). A variant without any of
+    these is a method of its own without strength.
     """
     overrides = {run.key.variant: dict(o.lstrip("+").partition("=")[::2] for o in run.overrides) for run in runs}
     own = {variant: _uncommon(values, overrides.values()) for variant, values in overrides.items()}
@@ -171,6 +177,11 @@ def _uncommon(values: Mapping[str, str], all_values: Iterable[Mapping[str, str]]
 def _strength(variant: str, overrides: Mapping[str, str]) -> Strength:
     numbers = {key: float(value) for key, value in overrides.items() if _is_number(value)}
     words = [value for key, value in overrides.items() if key not in numbers]
+    stem, _, end = variant.rpartition("_")
+    named = float(end) if stem and _is_number(end) else math.nan
+    key = next((key for key, number in numbers.items() if number == named), "")
+    if key or (len(numbers) > 1 and not math.isnan(named)):
+        return Strength(stem, key, named)
     if len(numbers) != 1:
         return Strength(variant, "", math.nan)
     ((key, number),) = numbers.items()
@@ -202,8 +213,9 @@ def _readable(evaluation: Evaluation, remarks: list[str]) -> dict[str, dict[str,
 
 
 def _flat(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """``<part>/<metric>`` of all parts."""
-    return {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
+    """``<part>/<metric>`` of all parts, and shares of ceilings."""
+    flat = {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
+    return flat | ceilings.shares(flat)
 
 
 def shortened(error: Exception, evaluation: Evaluation) -> str:

@@ -105,6 +105,17 @@ function free(x, y, w, taken, inside) {
   return null;
 }
 
+/** Named horizontal lines, with a band if low and high are given. */
+function ruled(root, rules, py, left, right) {
+  const there = rules.filter((rule) => rule.at !== null);
+  for (const rule of there) {
+    if (rule.low !== undefined) root.append(svg("rect", { class: "level", x: left, width: right - left, y: py(rule.high), height: Math.max(0, py(rule.low) - py(rule.high)) }));
+    root.append(titled(svg("line", { class: "rule", x1: left, x2: right, y1: py(rule.at), y2: py(rule.at) }), `${rule.name} ${figure(rule.at)}`));
+  }
+  apart(there.map((rule) => ({ name: rule.name, at: py(rule.at) - 4 }))).forEach(({ name, at }) =>
+    root.append(svg("text", { class: "rule-name", x: right - 2, y: at, "text-anchor": "end" }, name)));
+}
+
 const kinds = {
   /** Points without a scale. */
   scatter(chart) {
@@ -122,9 +133,11 @@ const kinds = {
     const size = chart.wide ? (innerWidth < 700 ? { ...SIZE, height: 330 } : { ...SIZE, width: 980, height: 315, left: 64 }) : SIZE;
     const all = chart.series.flatMap((s) => s.points.map((p) => p.at));
     const ends = (at) => [0, 1].map((i) => [at[i] - (at[i + 2] || 0), at[i] + (at[i + 2] || 0)]);
-    const [x, y] = [0, 1].map((axis) => scale(all.flatMap((at) => ends(at)[axis])));
+    const rules = chart.rules || [], levels = [[], rules.flatMap((rule) => [rule.low, rule.high])];
+    const [x, y] = [0, 1].map((axis) => scale([...all.flatMap((at) => ends(at)[axis]), ...levels[axis]]));
     const { root, px, py } = frame(chart, x, y, size), more = chart.better === "more";
     const right = size.width - size.right, bottom = size.height - size.bottom, corner = more ? size.top : bottom;
+    ruled(root, rules, py, size.left, right);
     if (chart.origin) root.append(svg("path", { class: "zero", d: `M${px(0)},${size.top}V${bottom}M${size.left},${py(0)}H${right}` }));
     const front = chart.series.flatMap((s) => s.points).filter((p) => p.front).map((p) => p.at).sort((a, b) => a[0] - b[0]);
     if (front.length > 1) root.append(titled(svg("path", { class: "front", d: `M${px(front[0][0])},${py(front[0][1])}${front.slice(1).map((at) => `H${px(at[0])}V${py(at[1])}`).join("")}` }), "front: no other is better in both"));
@@ -167,13 +180,7 @@ const kinds = {
     const x = scale(all.map((p) => p[0]), { log: chart.log, whole: chart.whole }), y = scale([...all.flatMap((p) => p.slice(1)), ...rules.flatMap((r) => [r.at, r.low ?? r.at, r.high ?? r.at])], { zero: chart.zero });
     const { root, px, py } = frame(chart, x, y);
     const left = SIZE.left, right = SIZE.width - SIZE.right;
-    for (const rule of rules) {
-      if (rule.at === null) continue;
-      if (rule.low !== undefined) root.append(svg("rect", { class: "level", x: left, width: right - left, y: py(rule.high), height: Math.max(0, py(rule.low) - py(rule.high)) }));
-      root.append(titled(svg("line", { class: "rule", x1: left, x2: right, y1: py(rule.at), y2: py(rule.at) }), `${rule.name} ${figure(rule.at)}`));
-    }
-    apart(rules.filter((rule) => rule.at !== null).map((rule) => ({ name: rule.name, at: py(rule.at) - 4 }))).forEach(({ name, at }) =>
-      root.append(svg("text", { class: "rule-name", x: right - 2, y: at, "text-anchor": "end" }, name)));
+    ruled(root, rules, py, left, right);
     if (reference.length) root.append(titled(svg("path", { class: "level", d: band(reference, px, py) }), chart.reference.name),
       titled(svg("path", { class: "rule", d: `M${reference.map((p) => `${px(p[0])},${py(p[1])}`).join("L")}` }), chart.reference.name),
       svg("text", { class: "rule-name", x: right - 2, y: py(reference.at(-1)[1]) - 5, "text-anchor": "end" }, chart.reference.name));
@@ -211,9 +218,12 @@ const kinds = {
 
   /** A rectangle of values in -most..most, with names of rows and columns. */
   heat(chart) {
-    const width = 60, height = 22, left = 66, below = chart.rows.length * height;
-    const root = svg("svg", { viewBox: `0 0 ${left + chart.columns.length * width + 2} ${below + 20}`, role: "img", "aria-label": chart.y, class: "heat" });
-    chart.columns.forEach((name, j) => root.append(titled(svg("text", { x: left + (j + 0.5) * width, y: below + 14, "text-anchor": "middle" }, name.length > 10 ? `${name.slice(0, 9)}…` : name), name)));
+    const [width, height, foot] = chart.dense ? [30, 20, 74] : [60, 22, 20], left = 66, below = chart.rows.length * height;
+    const root = svg("svg", { viewBox: `0 0 ${left + chart.columns.length * width + 2} ${below + foot}`, role: "img", "aria-label": chart.y, class: "heat" });
+    chart.columns.forEach((name, j) => {
+      const x = left + (j + 0.5) * width, y = below + 14, place = chart.dense ? { "text-anchor": "end", transform: `rotate(-50 ${x} ${y})` } : { "text-anchor": "middle" };
+      root.append(titled(svg("text", { x, y, ...place }, !chart.dense && name.length > 10 ? `${name.slice(0, 9)}…` : name), name));
+    });
     chart.rows.forEach((name, i) => {
       root.append(svg("text", { x: left - 6, y: (i + 0.5) * height + 4, "text-anchor": "end" }, name));
       chart.values[i].forEach((value, j) => {
