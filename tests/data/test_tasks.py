@@ -69,13 +69,27 @@ def test_questions_are_as_long_and_answers_one_word_in_every_task(items, decode)
 
 
 def test_every_answer_of_every_question_is_as_likely(items, decode):
-    """Frequencies are within 5 standard errors of a third; so are those of verdicts given the question alone."""
+    """Frequencies are within 5 standard errors of a third."""
     counts = defaultdict(Counter)
     for task, item in items:
         counts[task][decode(item.tokens[-1:])] += 1
     for found in counts.values():
         assert sum(found.values()) == ITEMS / 3
         assert all(abs(found[f" {answer}"] - 100) < 5 * (300 * 2 / 9) ** 0.5 for answer in ANSWERS)
+
+
+def test_a_claim_reveals_nothing_and_most_claims_are_alike(grammar, decode):
+    """Frequencies are within 5 standard errors: of a third given the claim, and of four in five."""
+    counts = {"sunny": Counter(), "rainy": Counter()}
+    for index in range(ITEMS):
+        item = grammar.item(index, 0, "entailment")
+        question, _, answer = decode(item.tokens).rpartition("? Answer ")
+        claimed = next(weather for weather in counts if question.split()[-1] in SENSES["weather"][weather].split())
+        counts[claimed][answer] += 1
+    for found in counts.values():
+        total = found.total()
+        assert all(abs(found[answer] - total / 3) < 5 * (total * 2 / 9) ** 0.5 for answer in ANSWERS)
+    assert abs(counts["sunny"].total() - 0.8 * ITEMS) < 5 * (ITEMS * 0.16) ** 0.5
 
 
 def test_passages_of_all_tasks_are_alike(grammar):

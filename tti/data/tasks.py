@@ -7,7 +7,9 @@ question reveal the task. All answers to a question are equally likely: chance i
 
     sentiment   how the adult feels. The passer-by's mood is a distractor
     entailment  whether the passage agrees with the question's claim about the weather, contradicts it, or is silent
-                about it; the three are equally likely given the question, which by itself reveals nothing
+                about it; the three are equally likely given the question, which by itself reveals nothing. The weather
+                is sunny or rainy, and the claim is "sunny" in four of five items: where both are equally likely, small
+                models have nothing to begin with, as with exclusive or. Ignoring the claim gives an accuracy of 13/15
     question    the hero, place or plot of the story; each answer stands for two of its values
 
 The words for these facts are those of the grammar: several for each fact, many of them ambiguous.
@@ -49,6 +51,7 @@ ASKED: Final = {  # word of a question -> the fact that it asks for
 }
 ANSWERED: Final = tuple(f"{fact}={'|'.join(values)}" for fact in ASKED.values() for values in FACTS[fact])
 WORDS: Final = {"answer": "noun_singular", "three": "determiner", "if": "conjunction", "how": "adverb"}
+USUAL: Final = 4  # claims that the day is sunny, for each one that it is rainy
 MARKED: Final = 2  # last tokens of an item: the mark, from which the answer is predicted, and the answer
 LENGTH: Final = 7  # tokens of a question, before the mark
 
@@ -94,8 +97,6 @@ class TaskGrammar(StoryGrammar):
 
 def task_rules() -> dict[str, Sequence[str]]:
     """The rules that differ from those of the stories."""
-    weathers = lexicon.SENSES["weather"]
-    others = {weather: "|".join(f"{{{other}}}" for other in weathers if other != weather) for weather in weathers}
     return {
         "story": ("{opening} {scene} {wish} {meeting} {passing} {query} Answer {answer}",),
         "hero_kind": tuple(each for each in rules()["hero_kind"] if not each.startswith("hero=duck")),
@@ -108,12 +109,8 @@ def task_rules() -> dict[str, Sequence[str]]:
             f"task={task} ({'|'.join(f'asked={fact} {query}' for fact, query in queries.items())})"
             for task, queries in QUERIES.items()
         ),
-        "claim": (
-            "told=yes verdict=agrees {weather}",
-            "told=yes verdict=contradicts {other_weather}",
-            f"told=no verdict=silent ({'|'.join(f'{{{weather}}}' for weather in weathers)})",
-        ),
-        "other_weather": tuple(f"weather={weather} ({others[weather]})" for weather in weathers),
+        "weather": ("weather=sunny {sunny}", "weather=rainy {rainy}"),
+        "claim": claims("sunny", "rainy") * USUAL + claims("rainy", "sunny"),
         "answer": tuple(
             f"asked={fact} {fact}={value} {answer}"
             for fact, values in FACTS.items()
@@ -121,6 +118,15 @@ def task_rules() -> dict[str, Sequence[str]]:
             for value in meant
         ),
     }
+
+
+def claims(weather: str, other: str) -> tuple[str, str, str]:
+    """Claims that the day has this weather: the passage agrees, contradicts or is silent."""
+    return (
+        f"told=yes weather={weather} verdict=agrees {{{weather}}}",
+        f"told=yes weather={other} verdict=contradicts {{{weather}}}",
+        f"told=no verdict=silent {{{weather}}}",
+    )
 
 
 class GrammarTasks(GrammarCorpus):
