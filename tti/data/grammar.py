@@ -97,7 +97,7 @@ class StoryGrammar:
         compiler = Compiler(given or rules(), known or words(), "story")
         cells = list(compiler.cells)
         self._vocabulary = {text: index for index, text in enumerate(sorted({cell.text for cell in cells}))}
-        self.factors = {name: (NONE, *compiler.features[name]) for name in STORY_FACTORS}
+        self.factors = {name: (NONE, *compiler.features.get(name, ())) for name in STORY_FACTORS}
         self.factors |= {
             name: (NONE, *sorted({getattr(cell, name) for cell in cells} - {NONE})) for name in TOKEN_FACTORS
         }

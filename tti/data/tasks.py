@@ -1,6 +1,6 @@
 """Three tasks about passages of the built-in grammar, in one prompt frame, with one set of three answers.
 
-A *passage* is the beginning of a story (``tti.data.grammar``): who the heroes are, where they go, what they want, whom
+A *passage* is the beginning of a story (``tti.data.grammar``), without the wish: who the heroes are, where they go, whom
 they meet, who walks past. It is followed by a question of six words, the mark ``Answer``, and one of the words "one",
 "two" and "three". All tasks share the passages, the length of the question and the answers, so only the words of the
 question reveal the task. All answers to a question are equally likely: chance is 1/3.
@@ -10,7 +10,7 @@ question reveal the task. All answers to a question are equally likely: chance i
                 about it; the three are equally likely given the question, which by itself reveals nothing. The weather
                 is sunny or rainy, and the claim is "sunny" in four of five items: where both are equally likely, small
                 models have nothing to begin with, as with exclusive or. Ignoring the claim gives an accuracy of 13/15
-    question    the hero, place or plot of the story; each answer stands for two of its values
+    question    the hero or the place of the story; each answer stands for two of its values
 
 The words for these facts are those of the grammar: several for each fact, many of them ambiguous.
 """
@@ -34,7 +34,6 @@ FACTS: Final = {  # fact -> the values for which each answer stands
     "verdict": (("agrees",), ("contradicts",), ("silent",)),
     "hero": (("girl", "boy"), ("dog", "cat"), ("rabbit", "bear")),
     "place": (("park", "beach"), ("forest", "farm"), ("garden", "river")),
-    "plot": (("pet", "meal"), ("toy", "fruit"), ("drink", "paint")),
 }
 QUERIES: Final = {  # task -> fact -> question
     "sentiment": {"feeling": "Say how the {adult} is now?"},
@@ -42,7 +41,6 @@ QUERIES: Final = {  # task -> fact -> question
     "question": {
         "hero": "Say who the story is of?",
         "place": "Say where the story is now?",
-        "plot": "Say what the story is for?",
     },
 }
 TASKS: Final = tuple(QUERIES)
@@ -98,7 +96,7 @@ class TaskGrammar(StoryGrammar):
 def task_rules() -> dict[str, Sequence[str]]:
     """The rules that differ from those of the stories."""
     return {
-        "story": ("{opening} {scene} {wish} {meeting} {passing} {query} Answer {answer}",),
+        "story": ("{opening} {scene} {meeting} {passing} {query} Answer {answer}",),
         "hero_kind": tuple(each for each in rules()["hero_kind"] if not each.startswith("hero=duck")),
         "scene": (
             *(f"told=yes {scene}" for scene in lexicon.RULES["scene"]),
