@@ -29,7 +29,7 @@ def report(config: DictConfig) -> "Analysis":
     Raises:
         ValueError: there are no finished runs, or they are not comparable; the message says why and what to do.
     """
-    from tti.reporting import browser, document, findings, page, pictures, rating
+    from tti.reporting import browser, document, findings, latents, page, pictures, rating
     from tti.reporting.analysis import analyse
     from tti.reporting.selection import select
 
@@ -43,6 +43,7 @@ def report(config: DictConfig) -> "Analysis":
     analysis.table.to_parquet(folder / "runs.parquet", index=False)
     findings.long(analysis).to_csv(folder / "figures.csv", index=False)
     browsed, unread = browser.write(analysis, folder / "browser", CONSOLE)
+    latents.write(analysis, folder / "latents.html")
     with CONSOLE.status("figures and tables"):
         drawn, rated = pictures.draw(analysis), rating.rated(analysis, folder, browsed)
         analysis = replace(analysis, remarks=(*analysis.remarks, *unread, *drawn.remarks, *rated.remarks))

@@ -114,7 +114,7 @@ class Autoencoders:
             for _ in self._made(site):  # raises on invalid arguments, before the data are opened
                 pass
         self.stories = StorySet(self.run.data(config.data), config.split, config.tokens_per_chunk)
-        self.stories.require(self.run.tokenizer, self.run.folder)
+        self.stories.require(self.run.tokenizer, None, self.run.folder)
         self.training = self.stories.training()
         if self.training.split == self.stories.split:
             raise ValueError("split=train: autoencoders train on it, so it cannot say how good they are")

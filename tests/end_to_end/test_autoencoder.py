@@ -29,6 +29,12 @@ def tti(commands_in, tmp_path_factory):
     return commands_in(tmp_path_factory.mktemp("autoencoders"))
 
 
+@pytest.fixture(scope="module")
+def trained(tti):
+    tti(*SMALL, *ARMS["plain"], "trainer.max_steps=1", "run_dir=trained").ok()
+    return tti.folder / "trained"
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_resumed_run_ends_as_the_straight_one_did(tti, arm):
     straight, resumed = f"{arm}/straight", f"{arm}/resumed"
@@ -65,6 +71,18 @@ def test_what_is_logged(tti):
 def test_what_cannot_be_trained_is_said_in_a_line(tti, overrides, message):
     output = tti(*SMALL, *overrides, "run_dir=wrong").failed()
     assert re.search(message, output)
+
+
+OTHER_SENTENCES = "import tti.data.sentences as s; s.ORDERS['plain'] = s.ORDERS['time_first']"
+OTHER_WORDS = "import tti.data.sentences as s; s.FEELINGS['glad'] = ('jolly', 'cheerful')"
+
+
+@pytest.mark.parametrize("patch", [OTHER_SENTENCES, OTHER_WORDS])
+def test_a_run_on_other_sentences_than_those_of_today_is_not_evaluated(tti, trained, patch):
+    output = tti(f"run={trained}", "parts=[disentanglement]", module="tti.evaluate", patch=patch).failed()
+    assert "was trained on another text than this version of the built-in corpus (edition 1) generates" in output
+    assert "train it again, or evaluate it with the version that trained it" in output
+    assert not (trained / "evaluation").exists()
 
 
 def test_the_task_needs_a_network_with_a_latent(tti):

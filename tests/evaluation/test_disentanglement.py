@@ -120,6 +120,7 @@ def test_every_score_stands_beside_its_ceilings_and_nulls(config, net, stories, 
     assert result.metrics["kl"] == pytest.approx(result.arrays["latent/kl"].values.sum(), rel=1e-4)
     assert result.arrays["intervention/change"].values.shape == (3, len(TABLE))
     assert result.arrays["traversal/text"].values.shape == (2, 3, 7)
+    assert result.arrays["traversal/written"].values.shape == result.arrays["traversal/original"].values.shape == (2,)
 
 
 def test_a_code_without_an_active_latent_has_no_scores_and_says_so(config, net, stories, changed):

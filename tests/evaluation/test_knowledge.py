@@ -141,11 +141,14 @@ def test_a_detector_that_does_nothing_is_no_detector(part, few_stories, size):
 
 
 def test_a_run_on_another_edition_is_refused_by_name(few_stories, tmp_path):
-    few_stories.require(GRAMMAR.tokenizer(), tmp_path)
+    own, tokens = GRAMMAR.tokenizer(), few_stories.packed.manifest["arrays"]["tokens"]["sha256"]
+    few_stories.require(own, None, tmp_path)
+    few_stories.require(own, tokens, tmp_path)
     other = GRAMMAR.tokenizer()
     other.add_tokens(["zebra"])
-    with pytest.raises(ValueError, match="another edition of the built-in grammar than edition 2"):
-        few_stories.require(other, tmp_path)
+    for tokenizer, digest in ((other, None), (own, "0" * 64)):
+        with pytest.raises(ValueError, match=r"another text than .* built-in corpus \(edition 2\) generates: train it"):
+            few_stories.require(tokenizer, digest, tmp_path)
 
 
 def test_scores_by_hand():

@@ -1,10 +1,8 @@
 """The court as one self-contained HTML page: the verdicts, and each metric's curves on a click."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from tti.court import document, tables
@@ -12,18 +10,15 @@ from tti.court.plan import Level
 from tti.court.recipe import Recipe
 from tti.court.scores import Score
 from tti.court.verdict import Verdict
-from tti.reporting import encoding, markdown
-
-STYLES = (("tti.reporting", "style.css"), ("tti.reporting", "page.css"), ("tti.court", "court.css"))
-SCRIPTS = (("tti.reporting", "data.js"), ("tti.reporting", "charts.js"), ("tti.court", "court.js"))
+from tti.reporting import assets, encoding, markdown
 
 
 def html(verdict: Verdict, to: Path) -> str:
     """Render the page; ``to`` is the path of the Markdown beside it."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     last = verdict.sittings[-1]
     charts = {score.metric.name: charted(score) for score in last.scores}
-    return environment.from_string(asset("tti.court", "court.html")).render(
+    return assets.rendered(
+        "tti.court:court.html",
         title=document.TITLE,
         what=markdown.plain(document.WHAT),
         sentences=[markdown.plain(sentence) for sentence in verdict.sentences()],
@@ -33,8 +28,6 @@ def html(verdict: Verdict, to: Path) -> str:
         untried=dict(verdict.trial.untried.items()),
         provenance=[markdown.plain(line) for line in verdict.provenance],
         links=[("Markdown", to.name), ("All figures (CSV)", f"{to.stem}/figures.csv")],
-        style=Markup("".join(asset(*name) for name in STYLES)),
-        scripts=[Markup(asset(*name)) for name in SCRIPTS],
         data=Markup(encoding.inline({"variants": {}, "charts": {}, "metrics": charts})),
     )
 
@@ -67,8 +60,3 @@ def _band(score: Score, dose: float, recipe: Recipe) -> list[float]:
 
 def _move(score: Score, level: Level, start: Recipe, nuisance: bool) -> dict[str, Any]:
     return {"name": str(level), "at": score.move(level, start), "nuisance": nuisance}
-
-
-def asset(package: str, name: str) -> str:
-    """The text of a file in a package's ``web`` folder."""
-    return (files(package) / "web" / name).read_text(encoding="utf-8")

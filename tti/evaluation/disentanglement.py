@@ -178,6 +178,7 @@ class Disentanglement(Part):
         texts = traversals(writing, coded.mean, self.shown)
         arrays["traversal/text"] = Array(texts, ("sentence", "latent", "step"))
         arrays["traversal/original"] = Array(np.array(coded.texts[: self.shown]), ("sentence",))
+        arrays["traversal/written"] = Array(np.array(writing.write(coded.mean[: self.shown])), ("sentence",))
         arrays["factor/name"] = Array(np.array(list(TABLE)), ("factor",))
         return metrics, arrays
 

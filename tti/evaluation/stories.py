@@ -105,21 +105,35 @@ class StorySet:
         part.members = self._drawn(tokens)
         return part
 
-    def require(self, tokenizer: Tokenizer, folder: Path) -> None:
-        """Compare the tokenizer of the data with that of the run in ``folder``.
+    def require(self, tokenizer: Tokenizer, tokens: str | None, folder: Path) -> None:
+        """Compare the data with those that the run in ``folder`` was trained with.
+
+        Args:
+            tokenizer: the run's tokenizer.
+            tokens: the digest of the run's tokens of this split; None if it is unknown, or if other data are wanted.
+            folder: the run's folder.
 
         Raises:
-            ValueError: they differ, or the run was trained on another edition of the built-in grammar.
+            ValueError: tokenizer or tokens differ; of a built-in corpus, this version generates another.
         """
-        if self.packed.manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer):
-            if edition := self.packed.manifest["identity"].get("edition"):
-                raise ValueError(
-                    f"{folder} was trained on another edition of the built-in grammar than edition {edition}, which "
-                    "this version generates: train it again, or evaluate it with the version that trained it"
-                )
+        manifest = self.packed.manifest
+        other_words = manifest["tokenizer_sha256"] != tokenizers.fingerprint(tokenizer)
+        other_tokens = tokens not in (None, manifest["arrays"]["tokens"]["sha256"])
+        edition = manifest["identity"].get("edition")
+        if edition and (other_words or other_tokens):
+            raise ValueError(
+                f"{folder} was trained on another text than this version of the built-in corpus (edition {edition}) "
+                "generates: train it again, or evaluate it with the version that trained it"
+            )
+        if other_words:
             raise ValueError(
                 f"the data of {folder} now have another tokenizer than the run; name those that it was trained on: "
                 "+data.corpus.tokenizer=..., +data.corpus.train=..."
+            )
+        if other_tokens:
+            raise ValueError(
+                f"the tokens of {self.split} are not those that {folder} was trained with: its file has changed. "
+                "Restore the earlier one, or choose other data: +data.corpus.validation=FILE"
             )
 
     def training(self) -> "StorySet":

@@ -4,7 +4,6 @@ import fnmatch
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.progress import track
 
 from tti.data.tokenizers import vocabulary_size
 from tti.evaluation_folder import Evaluation, Part
-from tti.reporting import encoding
+from tti.reporting import assets, encoding
 from tti.reporting.analysis import Analysis
 from tti.reporting.contexts import Contexts
 from tti.reporting.given import Given, is_a_site
@@ -53,8 +52,7 @@ def write(analysis: Analysis, folder: Path, console: Console) -> tuple[list[Brow
     if not runs:
         return [], []
     folder.mkdir(parents=True)
-    copy_assets(("browser.html", *ASSETS), folder)
-    (folder / "browser.html").rename(folder / "index.html")
+    assets.write_page("browser.html", ASSETS, folder)
     data, settings = folder / "data", analysis.config.browser
     corpora: dict[str, str] = {}
     remarks: list[str] = []
@@ -91,12 +89,6 @@ def browsed(analysis: Analysis) -> list[Browsed]:
             chosen.append(Browsed(len(chosen), variant, run, evaluation, sites))
             taken[variant] += 1
     return chosen
-
-
-def copy_assets(names: Sequence[str], folder: Path) -> None:
-    """Copy files of ``web/``."""
-    for name in names:
-        (folder / name).write_bytes((files("tti.reporting") / "web" / name).read_bytes())
 
 
 def _write_run(browsed: Browsed, corpora: dict[str, str], data: Path, settings: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from tti.reporting import tables
 from tti.reporting.given import Key
 from tti.reporting.selection import Selection
 
-CHANGE, TEXT, ORIGINAL, FACTORS = "intervention/change", "traversal/text", "traversal/original", "factor/name"
+CHANGE, TEXT, FACTORS = "intervention/change", "traversal/text", "factor/name"
+ORIGINAL, WRITTEN = "traversal/original", "traversal/written"
 CANNOT = "moves of latents not shown"
 SHOWN = 0.05  # change of a factor from which a latent counts as changing anything
 
@@ -26,6 +27,8 @@ class Moves:
             move; 0 where nothing could be parsed.
         texts: ``[sentence, latent, step]``, what is written as the latent moves.
         originals: ``[sentence]``, the sentences whose codes are moved.
+        written: ``[sentence]``, what is written from their codes before any move; in evaluations that lack it, the
+            originals.
     """
 
     variant: str
@@ -34,6 +37,7 @@ class Moves:
     change: np.ndarray
     texts: np.ndarray
     originals: Sequence[str]
+    written: Sequence[str]
 
     @property
     def order(self) -> list[int]:
@@ -63,7 +67,11 @@ def moves(evaluations: Mapping[Key, Evaluation], selection: Selection) -> tuple[
             continue
         texts, originals, factors = (part.arrays.get(name, np.array([])) for name in (TEXT, ORIGINAL, FACTORS))
         fits = change.ndim == 2 and texts.ndim == 3 and change.shape == (texts.shape[1], len(factors))
-        if fits and originals.shape == texts.shape[:1] and 0 not in (*change.shape, *texts.shape):
-            found[variant] = Moves(variant, key.seed, [str(name) for name in factors], np.nan_to_num(change), texts,
-                                   [str(text) for text in originals])  # fmt: skip
+        written = part.arrays.get(WRITTEN, originals)
+        fits &= originals.shape == written.shape == texts.shape[:1] and 0 not in (*change.shape, *texts.shape)
+        if fits:
+            words = ([str(text) for text in each] for each in (originals, written))
+            found[variant] = Moves(
+                variant, key.seed, [str(name) for name in factors], np.nan_to_num(change), texts, *words
+            )
     return list(found.values()), remarks

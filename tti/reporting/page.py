@@ -4,13 +4,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
-from tti.reporting import charts, disentanglement, document, encoding, every, findings, markdown, modularity, summary
+from tti.reporting import (
+    assets,
+    charts,
+    disentanglement,
+    document,
+    encoding,
+    every,
+    findings,
+    markdown,
+    modularity,
+    summary,
+)
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
 from tti.reporting.pictures import Pictures
@@ -59,7 +68,6 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
         folder: folder of the other files, next to the page.
         browsed: whether it contains a neuron browser.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     drawn = Charts()
     chart = charts.plane(analysis)
     first = findings.first(analysis)
@@ -71,6 +79,7 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
     )
     sections = [section for section in _sections(analysis, rated, pictures, drawn) if not section.empty]
     links = [("Neuron browser", f"{folder}/browser/index.html")] if browsed else []
+    links += [("Move a latent", f"{folder}/latents.html")] if disentanglement.shown(analysis) else []
     links += [("Blind rating", f"{folder}/rating/index.html")] if rated.sampled else []
     links += [
         ("Markdown", f"{folder}.md"),
@@ -81,7 +90,8 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
         variant: {"colour": hue.colour, "turn": hue.turn, "rank": hue.rank, "of": hue.of}
         for variant, hue in analysis.hues.items()
     }
-    return environment.from_string(_asset("page.html")).render(
+    return assets.rendered(
+        "page.html",
         title=document.title(analysis.config),
         links=links,
         first=top,
@@ -91,9 +101,6 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
         variants=analysis.variants,
         sections=sections,
         charts=drawn.made,
-        style=Markup(_asset("style.css") + _asset("page.css")),
-        data_script=Markup(_asset("data.js")),
-        charts_script=Markup(_asset("charts.js")),
         data=Markup(encoding.inline({"variants": shown, "charts": drawn.made})),
     )
 
@@ -218,7 +225,3 @@ def _strong(text: str) -> Markup:
         Markup("<strong>{}</strong>").format(markdown.plain(part)) if i % 2 else escape(markdown.plain(part))
         for i, part in enumerate(parts)
     )
-
-
-def _asset(name: str) -> str:
-    return (files("tti.reporting") / "web" / name).read_text(encoding="utf-8")

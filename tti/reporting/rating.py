@@ -16,7 +16,7 @@ import numpy as np
 from tti.configuration import digest
 from tti.durable import write_atomically
 from tti.markdown import code, escaped, table
-from tti.reporting import browser, encoding
+from tti.reporting import assets, encoding
 from tti.reporting.agreement import krippendorff_alpha
 from tti.reporting.analysis import Analysis
 from tti.reporting.browser import Browsed
@@ -122,8 +122,7 @@ def sample(runs: Sequence[Browsed], sites: str, neurons: int, seed: int) -> Iter
 def write_page(folder: Path, items: Sequence[Mapping[str, Any]], seed: int) -> None:
     """Write the folder for the raters."""
     folder.mkdir(parents=True, exist_ok=True)
-    browser.copy_assets(("rating.html", "style.css", "data.js", "tokens.js", "rating.js"), folder)
-    (folder / "rating.html").rename(folder / "index.html")
+    assets.write_page("rating.html", ("style.css", "data.js", "tokens.js", "rating.js"), folder)
     sample = digest(" ".join(sorted(item["id"] for item in items)))
     encoding.write(folder, "items", {"schema": SCHEMA, "sample": sample, "seed": seed, "items": items})
 
