@@ -28,7 +28,8 @@ SMALL = {"tokens": 400, "permutations": 50, "ablation_tokens": 3000, "resamples"
 @pytest.fixture(scope="module")
 def stories(compose):
     sizes = ["data.corpus.train=50", "data.corpus.validation=90", "data.corpus.test=10"]
-    return StorySet(instantiate(compose("model=tiny", "data=grammar_tasks", "data.corpus.weights.question=1", *sizes).data), "validation", 2000)
+    config = compose("model=tiny", "data=grammar_tasks", "data.corpus.weights.question=1", *sizes)
+    return StorySet(instantiate(config.data), "validation", 2000)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """Three tasks about passages of the built-in grammar, in one prompt frame, with one set of three answers.
 
-A *passage* is the beginning of a story (``tti.data.grammar``), without the wish: who the heroes are, where they go, whom
-they meet, who walks past. It is followed by a question of six words, the mark ``Answer``, and one of the words "one",
-"two" and "three". All tasks share the passages, the length of the question and the answers, so only the words of the
-question reveal the task. All answers to a question are equally likely: chance is 1/3.
+A *passage* is the beginning of a story (``tti.data.grammar``), without the wish: who the heroes are, where they go,
+whom they meet, who walks past. It is followed by a question of six words, the mark ``Answer``, and one of the words
+"one", "two" and "three". All tasks share the passages, the length of the question and the answers, so only the words
+of the question reveal the task. All answers to a question are equally likely: chance is 1/3.
 
     sentiment   how the adult feels. The passer-by's mood is a distractor
     entailment  whether the passage agrees with the question's claim about the weather, contradicts it, or is silent
