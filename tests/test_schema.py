@@ -279,7 +279,7 @@ def test_the_home_is_known_in_every_path(monkeypatch):
     for command, keys in {
         "train": ["runs", "run_dir"], "evaluate": ["run", "hf", "to"], "generate": ["run"], "sae": ["run", "to"],
         "export": ["run", "to"], "neuronpedia": ["run", "to"], "report": ["runs", "to"], "benchmark": ["to"],
-        "court": ["folder", "to"],
+        "court": ["folder", "to"], "meta": ["runs", "to"],
     }.items():  # fmt: skip
         config = composed(command, *(f"{key}='~/x'" for key in keys))
         check(config)
