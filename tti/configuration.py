@@ -53,7 +53,7 @@ HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra passes a
 # Keys of `task` that repeated top-level keys in runs up to 0.1.
 REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that choose the method, rather than the data or the length of training.
-METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp")
+METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp", "model/bottleneck", "model.bottleneck")
 LONGEST_NAME = 120
 DISTRIBUTION = "training-time-interpretability"
 LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # Hydra plugins -> the extras that install them

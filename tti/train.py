@@ -209,7 +209,7 @@ def _check_labels(config: DictConfig, task: "Task") -> None:
             raise ValueError(
                 f"regularizer={name} needs the label {', '.join(missing)} of each token, and data.labels={given} has "
                 "none: name integer arrays of the corpus (data=grammar_tasks and data=multitask have task, "
-                "data=sentences its factors)"
+                "data=grammar has factors, data=sentences has each of its factors)"
             )
 
 

@@ -62,6 +62,7 @@ def test_our_step_waits_for_nothing_with_any_regularizer(setting, option):
         "specialization": [*moe, "data=grammar_tasks", "data.scored=null"],
         "kl": codes,
         "total_correlation": codes,
+        "concepts": ["model/bottleneck=concepts", "data=grammar", "data.labels=[factors]"],
         "supervision": [*codes, f"data.labels=[{','.join((*FACTORS, RANK))}]"],
     }.get(option, [])
     setting = setting.having(f"regularizer={option}", *needs)

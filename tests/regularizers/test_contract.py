@@ -7,6 +7,7 @@ import torch
 from hydra.utils import instantiate
 
 from tests.conftest import make_batch, options
+from tti.data.grammar import StoryGrammar
 from tti.data.sentences import FACTORS, RANK
 from tti.models.network import Site
 from tti.models.taps import Recorder
@@ -21,15 +22,18 @@ def terms_of(compose, option, *overrides):
 def step_of(net, sites, lengths=(9, 5, 12)):
     batch = make_batch(list(lengths))
     numbered = torch.arange(len(batch))
-    batch = replace(batch, labels={"task": numbered % 3, **dict.fromkeys((*FACTORS, RANK), 0 * numbered)})
+    of_sentences = dict.fromkeys((*FACTORS, RANK), 0 * numbered)
+    of_grammar = (numbered % 3)[:, None].expand(-1, len(StoryGrammar().factors))
+    batch = replace(batch, labels={"task": numbered % 3, "factors": of_grammar, **of_sentences})
     recorder = Recorder(sites)
     _, nll = net.loss(net(batch.tokens, batch.stories, recorder), batch.targets)
     return Step(batch, nll, recorder.activations, net)
 
 
 def networks_for(term, make_net):
-    """A network for each MLP, or an autoencoder, with the sites that the regularizer needs."""
-    for overrides in (*(f"model/mlp={mlp}" for mlp in options("model/mlp")), "model=autoencoder"):
+    """A network for each MLP, with a bottleneck, or an autoencoder, with the sites that the regularizer needs."""
+    mlps = (f"model/mlp={mlp}" for mlp in options("model/mlp"))
+    for overrides in (*mlps, "model/bottleneck=concepts", "model=autoencoder"):
         net = make_net(overrides)
         try:
             term.attach(net.sites)

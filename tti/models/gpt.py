@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tti.models.bottleneck import SCOPE, Bottleneck
 from tti.models.cross_entropy import SoftMax, linear_cross_entropy, soft_max_
 from tti.models.decoys import with_detectors
 from tti.models.mlp import Draws, FeedForward
@@ -79,6 +80,8 @@ class GPT(Network):
             d_model)``, so that pre-activations have the same size in a narrow model as in the base model. (With a fixed
             0.02, a narrow model's GELUs start nearly linear, and anything that makes them less so seems to lower the
             loss.)
+        bottleneck: makes, from ``d_model``, what the residual stream passes through after the middle layer (of an odd
+            number the middle one, of an even number the last of the first half).
 
     Raises:
         ValueError: ``d_model`` is not a multiple of ``n_heads``.
@@ -96,6 +99,7 @@ class GPT(Network):
         attention_dropout: float,
         bias: bool = False,
         init_std: float | None = INIT_STD,
+        bottleneck: Callable[[int], Bottleneck] | None = None,
     ) -> None:
         super().__init__()
         if d_model % n_heads:
@@ -110,6 +114,7 @@ class GPT(Network):
         )
         self.attends_by_layout = all(block.mlp.by_token for block in self._blocks)
         self.groups = max(block.mlp.groups for block in self._blocks)
+        self.bottleneck = bottleneck(d_model) if bottleneck else Bottleneck()
         self.ln_final = nn.LayerNorm(d_model)
         self._soft_max: SoftMax = soft_max_
         self._initialise(INIT_STD * (BASE_WIDTH / d_model) ** 0.5 if init_std is None else init_std)
@@ -122,6 +127,8 @@ class GPT(Network):
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, layout, scoped(tap, f"blocks.{i}"))
+            if i == (len(self.blocks) - 1) // 2:
+                x = self.bottleneck(x, scoped(tap, SCOPE))
         return tap("ln_final.normalized", self.ln_final(x))
 
     def logits(self, hidden: Float[Tensor, "token d_model"]) -> Float[Tensor, "token vocab"]:
@@ -147,7 +154,7 @@ class GPT(Network):
     def operations_per_token(self) -> int:
         """``6 (P + V d)``, with P the weights of the blocks that multiply a token, V token types, d ``d_model``."""
         weights = sum(_attention_weights(block) + block.mlp.weights_per_token for block in self._blocks)
-        return 6 * (weights + self.embed.weight.numel())
+        return 6 * (weights + self.bottleneck.weights_per_token + self.embed.weight.numel())
 
     # -- weights by site -----------------------------------------------------------------------------------------------
 
@@ -156,6 +163,8 @@ class GPT(Network):
         kind = kind_of(site)
         if kind.startswith("mlp."):
             return self._block(site).mlp.writes(kind.removeprefix("mlp."))
+        if kind.startswith(f"{SCOPE}."):
+            return self.bottleneck.writes(kind.removeprefix(f"{SCOPE}."))
         if kind == "attn.z":
             return self._block(site).attn.out.weight
         if kind.startswith("attn.") or kind.endswith("normalized"):
@@ -163,8 +172,10 @@ class GPT(Network):
         return torch.eye(self.embed.embedding_dim, device=self.device)
 
     def reads(self, site: str) -> Float[Tensor, "width d_model"] | None:
-        """Input weights of an MLP's neurons; None for all other sites."""
+        """Input weights of an MLP's neurons or of a bottleneck's units; None for all other sites."""
         kind = kind_of(site)
+        if kind.startswith(f"{SCOPE}."):
+            return self.bottleneck.reads(kind.removeprefix(f"{SCOPE}."))
         return self._block(site).mlp.reads(kind.removeprefix("mlp.")) if kind.startswith("mlp.") else None
 
     def direct_logits(self, directions: Float[Tensor, "d_model n"]) -> Float[Tensor, "vocab n"]:
@@ -211,6 +222,7 @@ class GPT(Network):
             for written in block.attn.out.parameters():
                 written.data = rotation.T @ written
         neutral(self.ln_final)
+        self.bottleneck.rotate(rotation)
         for embedding in (self.embed, self.pos_embed):
             embedding.weight.data = embedding.weight @ rotation
         return lambda hidden: hidden @ (head @ rotation).T.to(hidden.dtype) + bias.to(hidden.dtype)
@@ -225,6 +237,7 @@ class GPT(Network):
         small = std / (2 * len(self.blocks)) ** 0.5
         embeddings = Draws(first=[(self.embed.weight, std), (self.pos_embed.weight, std)])
         rounds = [embeddings, *(each for block in self._blocks for each in _draws(block, std, small))]
+        rounds.append(self.bottleneck.draws(std, small))
         self._require_drawn(rounds)
         for draws in zip(*rounds, strict=True):
             for weight, std in (draw for each in draws for draw in each):
@@ -236,17 +249,21 @@ class GPT(Network):
     def _require_drawn(self, rounds: list[Draws]) -> None:
         drawn = {id(weight) for draws in rounds for draw in draws for weight, _ in draw}
         if missing := [name for name, weight in self.named_parameters() if weight.ndim > 1 and id(weight) not in drawn]:
-            raise ValueError(f"draws() of the MLP does not name {', '.join(missing)}: they would stay uninitialized")
+            raise ValueError(
+                f"draws() of the MLP or bottleneck does not name {', '.join(missing)}: they would stay uninitialized"
+            )
 
 
 def require_gpt(net: Network) -> GPT:
     """The network as the GPT that it is.
 
     Raises:
-        ValueError: it is another network.
+        ValueError: it is another network, or has a bottleneck.
     """
     if not isinstance(net, GPT):
         raise ValueError(f"the network is a {type(net).__name__}: an export is a GPT-2, so it must be a GPT")
+    if type(net.bottleneck) is not Bottleneck:
+        raise ValueError("the network has a bottleneck (model/bottleneck): an export is a GPT-2, which has none")
     return net
 
 
