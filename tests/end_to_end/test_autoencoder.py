@@ -6,6 +6,7 @@ import pytest
 import torch
 from commands import rows, summary
 
+from tests.tiers import nightly_but
 from tti.data.sentences import FACTORS, RANK
 from tti.runs import Run
 
@@ -35,7 +36,7 @@ def trained(tti):
     return tti.folder / "trained"
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", nightly_but(["factor_vae"], ARMS))
 def test_a_resumed_run_ends_as_the_straight_one_did(tti, arm):
     straight, resumed = f"{arm}/straight", f"{arm}/resumed"
     tti(*SMALL, *ARMS[arm], f"run_dir={straight}").ok()

@@ -20,7 +20,10 @@ print(float(model(torch.arange(9)[None]).logits.double().sum()))
 """
 
 
-@pytest.mark.each_option("model/mlp")
+DAILY = ["dense", "topk", "overcomplete", "moe", "bilinear", "batch_topk"]  # the others are kinds of these
+
+
+@pytest.mark.each_option("model/mlp", daily=DAILY)
 def test_the_same_logits(exported, story, option):
     net, folder = exported(option)
     model = open_model(folder)
@@ -28,7 +31,7 @@ def test_the_same_logits(exported, story, option):
     assert largest_difference(net, model, [story, story[:3]], torch.float64) < 1e-10
 
 
-@pytest.mark.each_option("model/mlp")
+@pytest.mark.each_option("model/mlp", daily=DAILY)
 def test_the_same_activations_at_every_site(exported, story, option):
     net, folder = exported(option)
     theirs, ours = in_transformers(open_model(folder), net.sites, story), recorded(net, story)[1]

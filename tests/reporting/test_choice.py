@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from tests.reporting.conftest import evaluate, write_run
 from tti.configuration import conf_dir
 from tti.evaluation_folder import ROTATION
 from tti.meta import choose
@@ -18,24 +19,32 @@ OWN = {  # variant -> by how much both its gain and its loss are larger, and wha
 }
 
 
-@pytest.fixture
-def runs(written_run, evaluate_run, tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chosen")
     for variant, (more, own) in OWN.items():
-        for seed in (42, 43):
-            run = written_run(f"e/{variant}", seed, overrides=("experiment=e", f"variant={variant}", *own))
-            evaluate_run(run, seed, more)
-            evaluate_run(run, seed, 0.0, ROTATION)
-    return tmp_path
+        written(folder, variant, more, overrides=("experiment=e", f"variant={variant}", *own))
+    return folder
 
 
-def chosen(runs, *overrides):
-    with initialize_config_dir(conf_dir(), version_base="1.3"):
-        config = compose("meta", [f"runs={runs}", f"to={runs}/meta.yaml", *overrides])
-    return choose(config)
+def written(folder, variant, more, **options):
+    for seed in (42, 43):
+        run = write_run(folder, f"e/{variant}", seed, **options)
+        evaluate(run, seed, more)
+        evaluate(run, seed, 0.0, ROTATION)
 
 
-def test_the_largest_gain_within_the_budget_on_fresh_seeds(runs):
-    text = chosen(runs).read_text()
+@pytest.fixture
+def chosen(tmp_path):
+    def choice(*overrides):
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
+            return choose(compose("meta", [f"runs={runs}", f"to={tmp_path}/meta.yaml", *overrides]))
+
+    return choice
+
+
+def test_the_largest_gain_within_the_budget_on_fresh_seeds(chosen):
+    text = chosen().read_text()
     sweeper = OmegaConf.create(text).hydra.sweeper
     assert sweeper.params.seed == "44,45,46,47,48,49"
     assert dict(sweeper.variants) == {
@@ -48,34 +57,31 @@ def test_the_largest_gain_within_the_budget_on_fresh_seeds(runs):
     assert "python -m tti.train -m experiment=meta model=tiny\n" in text
 
 
-def test_fewer_methods_and_a_larger_budget(runs):
-    variants = OmegaConf.create(chosen(runs, "budget=1", "at_most=1").read_text()).hydra.sweeper.variants
+def test_fewer_methods_and_a_larger_budget(chosen):
+    variants = OmegaConf.create(chosen("budget=1", "at_most=1").read_text()).hydra.sweeper.variants
     assert list(variants) == ["baseline", "dear"]
 
 
-def test_a_choice_is_not_made_twice_by_accident(runs):
-    chosen(runs)
+def test_a_choice_is_not_made_twice_by_accident(chosen):
+    chosen()
     with pytest.raises(ValueError, match="its variants were chosen already"):
-        chosen(runs)
-    chosen(runs, "overwrite=true")
+        chosen()
+    chosen("overwrite=true")
 
 
-def test_the_test_split_is_for_what_was_chosen(runs):
+def test_the_test_split_is_for_what_was_chosen():
     with pytest.raises(ValueError, match="choose on validation"):
-        chosen(runs, "split=test")
+        chosen("split=test")
 
 
-def test_runs_of_unequal_length_are_refused(runs, written_run, evaluate_run):
-    for seed in (42, 43):
-        run = written_run("e/long", seed, overrides=("regularizer=hoyer",), trainer={"max_steps": 99})
-        evaluate_run(run, seed, 0.04)
-        evaluate_run(run, seed, 0.0, ROTATION)
+def test_runs_of_unequal_length_are_refused(chosen, runs, tmp_path):
+    written(tmp_path, "long", 0.04, overrides=("regularizer=hoyer",), trainer={"max_steps": 99})
     with pytest.raises(ValueError, match=r"differ in more than the method: trainer.max_steps \(None, 99\)"):
-        chosen(runs)
+        chosen(f"runs=[{runs},{tmp_path}]")
 
 
-def test_nothing_can_be_chosen_without_evaluations(written_run, tmp_path):
+def test_nothing_can_be_chosen_without_evaluations(chosen, tmp_path):
     for variant in ("baseline", "weak"):
-        written_run(f"e/{variant}", 1, overrides=(f"variant={variant}",))
+        write_run(tmp_path, f"e/{variant}", 1, overrides=(f"variant={variant}",))
     with pytest.raises(ValueError, match="no method can be chosen: weak: its gain is unknown: not measured"):
-        chosen(tmp_path)
+        chosen(f"runs={tmp_path}")
