@@ -37,7 +37,7 @@ def section(text, title):
 def test_units_stand_beside_neurons_controls_and_ceilings(text):
     shown = section(text, FOUND)
     assert "| `baseline` | neurons (mlp.post) |" + " 0.200 ± 0.000 |" * len(SCORES) in shown
-    assert "| `baseline` | neurons (mlp.post), rotated |" + " - |" * len(SCORES) in shown
+    assert "| `baseline` | neurons (mlp.post), rotated |" not in shown
     assert "| `concepts` | known |" + " 0.700 ± 0.000 |" * len(SCORES) in shown
     assert "| `concepts` | known, rotated |" + " 0.300 ± 0.000 |" * len(SCORES) in shown
     assert "| `concepts` | known, untrained |" + " 0.100 ± 0.000 |" * len(SCORES) in shown

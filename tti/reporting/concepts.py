@@ -56,14 +56,17 @@ def _scored(analysis: Analysis, variant: str) -> list[list[Cell]]:
         if len(scores[0]):
             rows.append([Cell(label, kind="text"), *map(over_seeds.mean, scores)])
             for what, of in (("rotated", analysis.rotated), ("untrained", analysis.untrained)):
-                rows.append([Cell(f"{label}, {what}", kind="text"), *[_of(of.get(name), variant) for name in names]])
+                beside = [_of(of.get(name), variant) for name in names]
+                if len(beside[0]):
+                    rows.append([Cell(f"{label}, {what}", kind="text"), *map(over_seeds.mean, beside)])
     return rows
 
 
-def _of(found: pd.Series | None, variant: str) -> Cell:
+def _of(found: pd.Series | None, variant: str) -> pd.Series:
+    """A metric of a variant's control; empty if it has none."""
     if found is None or variant not in found.index.get_level_values("variant"):
-        return Cell("-")
-    return over_seeds.mean(found.astype(float).loc[variant].dropna())
+        return pd.Series(dtype=float)
+    return found.astype(float).loc[variant].dropna()
 
 
 def _ceilings(table: pd.DataFrame) -> list[list[Cell]]:
