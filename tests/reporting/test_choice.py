@@ -35,8 +35,8 @@ def written(folder, variant, more, **options):
 
 
 @pytest.fixture
-def chosen(tmp_path):
-    def choice(*overrides):
+def chosen(runs, tmp_path):
+    def choice(*overrides, runs=runs):
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             return choose(compose("meta", [f"runs={runs}", f"to={tmp_path}/meta.yaml", *overrides]))
 
@@ -69,7 +69,7 @@ def test_a_choice_is_not_made_twice_by_accident(chosen):
     chosen("overwrite=true")
 
 
-def test_the_test_split_is_for_what_was_chosen():
+def test_the_test_split_is_for_what_was_chosen(chosen):
     with pytest.raises(ValueError, match="choose on validation"):
         chosen("split=test")
 
@@ -77,11 +77,11 @@ def test_the_test_split_is_for_what_was_chosen():
 def test_runs_of_unequal_length_are_refused(chosen, runs, tmp_path):
     written(tmp_path, "long", 0.04, overrides=("regularizer=hoyer",), trainer={"max_steps": 99})
     with pytest.raises(ValueError, match=r"differ in more than the method: trainer.max_steps \(None, 99\)"):
-        chosen(f"runs=[{runs},{tmp_path}]")
+        chosen(runs=f"[{runs},{tmp_path}]")
 
 
 def test_nothing_can_be_chosen_without_evaluations(chosen, tmp_path):
     for variant in ("baseline", "weak"):
         write_run(tmp_path, f"e/{variant}", 1, overrides=(f"variant={variant}",))
     with pytest.raises(ValueError, match="no method can be chosen: weak: its gain is unknown: not measured"):
-        chosen(f"runs={tmp_path}")
+        chosen(runs=tmp_path)
