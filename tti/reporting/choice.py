@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tti.configuration import flat
+from tti.configuration import METHOD, flat
 from tti.reporting.analysis import Analysis
 from tti.reporting.given import Given
 from tti.reporting.pareto import front
 
 FAIR = ("data.corpus.", "data.stories_per_step", "model.", "trainer.max_steps", "task.")
-METHOD = ("model.mlp.", "data.corpus.cache_dir")
+ANYWHERE = ("data.corpus.cache_dir",)
 CONCLUSIVE = ("gained", "lost", "not shown")
 
 
@@ -93,5 +93,5 @@ def runs_of(analysis: Analysis, variants: Sequence[str]) -> dict[str, Given]:
 
 def _different(one: Mapping[str, object], other: Mapping[str, object]) -> Iterator[str]:
     for key in sorted({*one, *other}):
-        if key.startswith(FAIR) and not key.startswith(METHOD) and one.get(key) != other.get(key):
+        if key.startswith(FAIR) and not key.startswith((*METHOD, *ANYWHERE)) and one.get(key) != other.get(key):
             yield f"{key} ({one.get(key)}, {other.get(key)})"
