@@ -159,10 +159,16 @@ def heats(charts: Sequence[Mapping[str, Any]]) -> Figure:
     if layers == [""]:
         places = [divmod(i, 2) for i in range(len(charts))]
     down, across = (1 + max(each) for each in zip(*places, strict=True))
-    rows, columns = (max(len(chart[name]) for chart in charts) for name in ("rows", "columns"))
+    heights = [
+        0.5 + 0.2 * max(len(chart["rows"]) for chart, place in zip(charts, places, strict=True) if place[0] == row)
+        for row in range(down)
+    ]
+    columns = max(len(chart["columns"]) for chart in charts)
     with plt.rc_context({**STYLE, "axes.grid": False, "font.size": 7}):
-        size = max(7, across * max(2.2, 0.8 + 0.32 * columns)), (0.5 + 0.2 * rows) * down
-        figure, axes = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+        size = max(7, across * max(2.2, 0.8 + 0.32 * columns)), sum(heights)
+        figure, axes = plt.subplots(
+            down, across, figsize=size, height_ratios=heights, layout="constrained", squeeze=False
+        )
         for axis in axes.flat:
             axis.set_axis_off()
         for chart, place in zip(charts, places, strict=True):
