@@ -59,6 +59,7 @@ class Regularizers:
 
     def _sites(self, without: Setting, name: str) -> list[str]:
         own = without.having(f"regularizer={name}").config.regularizer[name].sites
+        own = own if isinstance(own, str) else ",".join(own)
         further = [] if name in self.needs else [sites for sites in self.sites if sites != own]
         return [own, *(sites for sites in further if attaches(without, name, sites))]
 
@@ -122,8 +123,9 @@ class Penalties:
 
 
 def with_regularizer(name: str, sites: str) -> list[str]:
-    """Overrides that add a regularizer at these sites."""
-    return [f"regularizer={name}", f"regularizer.{name}.sites='{sites}'"]
+    """Overrides that add a regularizer at these sites, one glob or several with commas between them."""
+    globs = ",".join(f"'{glob}'" for glob in sites.split(","))
+    return [f"regularizer={name}", f"regularizer.{name}.sites=[{globs}]"]
 
 
 def attaches(setting: Setting, name: str, sites: str) -> bool:
