@@ -85,8 +85,9 @@ def on_trial(config: DictConfig, bench: "Bench") -> Iterator["Metric"]:
 
 
 def frozen_digest(config: DictConfig) -> str:
-    """The digest of the frozen file, with all overrides."""
-    return digest(json.dumps(OmegaConf.to_container(config.trial, resolve=True), sort_keys=True))
+    """The digest of the frozen file, with all overrides, but without the reasons why others are not on trial."""
+    frozen = {name: value for name, value in config.trial.items() if name != "untried"}
+    return digest(json.dumps(OmegaConf.to_container(OmegaConf.create(frozen), resolve=True), sort_keys=True))
 
 
 def measure(
