@@ -54,6 +54,7 @@ HANDED_OVER = ("._convert_", "._partial_", "._recursive_")  # how Hydra passes a
 REPEATED = ("metrics", "net", "optimizer", "regularizers", "schedule", "seed", "weighting")
 # Overrides that choose the method, rather than the data or the length of training.
 METHOD = ("regularizer", "weighting", "model/mlp", "model.mlp", "model/bottleneck", "model.bottleneck")
+NAMING = ("variant=", "name=", "seed=", "experiment=", "runs=", "run_dir=")  # overrides that only name a run
 LONGEST_NAME = 120
 DISTRIBUTION = "training-time-interpretability"
 LAUNCHERS = {"submitit": "slurm", "ray": "ray"}  # Hydra plugins -> the extras that install them

@@ -9,15 +9,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tti.command import command
-from tti.configuration import conf_dir, without_folders
+from tti.configuration import NAMING, conf_dir, without_folders
 from tti.durable import write_atomically
 
 if TYPE_CHECKING:
     from tti.reporting.analysis import Analysis
     from tti.reporting.choice import Choice
     from tti.reporting.given import Given
-
-NOT_OF_A_VARIANT = ("experiment=", "name=", "variant=", "seed=", "runs=")
 
 
 def choose(config: DictConfig) -> Path:
@@ -63,7 +61,7 @@ def _text(
     from tti.reporting.plan import common_overrides
 
     why = {choice.variant: choice.why for choice in found}
-    common = [each for each in common_overrides(list(runs.values())) if not each.startswith(NOT_OF_A_VARIANT)]
+    common = [each for each in common_overrides(list(runs.values())) if not each.startswith(NAMING)]
     lines = [
         "# @package _global_",
         f"# The best variant of each method of {', '.join(map(str, patterns))}, on seeds that no choice has used.",
@@ -82,7 +80,7 @@ def _text(
     ]
     for variant, run in runs.items():
         lines += [f"      # {why[variant]}"] if variant in why else []
-        own = [each for each in run.overrides if each not in common and not each.startswith(NOT_OF_A_VARIANT)]
+        own = [each for each in run.overrides if each not in common and not each.startswith(NAMING)]
         lines.append(f"      {variant.replace('/', '_')}: {json.dumps([without_folders(each) for each in own])}")
     return "\n".join(lines) + "\n"
 

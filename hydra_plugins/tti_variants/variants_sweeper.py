@@ -26,8 +26,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import ConfigCompositionException
 
-# Parts of a run folder's name that may differ between jobs.
-NAMING = ("variant=", "name=", "seed=", "experiment=", "runs=", "run_dir=")
+from tti.configuration import NAMING
 
 
 @dataclass

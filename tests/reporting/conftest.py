@@ -151,6 +151,11 @@ def _site(site: str, width: int, tokens: np.ndarray, generator: np.random.Genera
     }
 
 
+def section(text: str, title: str) -> str:
+    """The text of a report below a heading."""
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
 def configured(*overrides: str) -> Any:
     """The report's configuration."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 
+from tests.reporting.conftest import section
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Result, write
 from tti.reporting.concepts import FOUND, LEAKED, LOST, PATHS, SCORES, SITES
 
@@ -28,10 +29,6 @@ def text(written_run, reported, tmp_path):
         evaluated(run, "leakage", dict(zip(PATHS, (0.1, 0.2, 0.7), strict=True)) | dict.fromkeys(LOST, 0.5))
     reported()
     return (tmp_path / "report.md").read_text()
-
-
-def section(text, title):
-    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 def test_units_stand_beside_neurons_controls_and_ceilings(text):

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 
+from tests.reporting.conftest import section
 from tti.evaluation_folder import RANDOM_INIT, ROTATION, TRAINED, Evaluation, Result, write
 from tti.reporting.transfer import BESIDE, DECIDES, FACTORS, OTHERS, PLACES, TRANSFER
 
@@ -27,10 +28,6 @@ def text(written_run, reported, tmp_path):
         scored(run, 0.1, RANDOM_INIT)
     reported()
     return (tmp_path / "report.md").read_text()
-
-
-def section(text, title):
-    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 def test_neurons_stand_beside_rotation_untrained_network_and_control(text):

@@ -58,14 +58,14 @@ class Regularizers:
                 yield Section("Cost of each regularizer", HEADER, rows, self._notes(setting))
 
     def _sites(self, without: Setting, name: str) -> list[str]:
-        own = without.having(f"regularizer={name}").config.regularizer[name].sites
-        own = own if isinstance(own, str) else ",".join(own)
+        own = own_sites(without, name)
         further = [] if name in self.needs else [sites for sites in self.sites if sites != own]
         return [own, *(sites for sites in further if attaches(without, name, sites))]
 
     def _row(self, without: Setting, name: str, sites: str, added: list[str], clock: Clock) -> list[str]:
-        samples = without.samples
-        loops = {"without": Ours(without), "with": Ours(without.having(*with_regularizer(name, sites), *added))}
+        samples, own = without.samples, sites == own_sites(without, name)
+        attached = [f"regularizer={name}"] if own else with_regularizer(name, sites)
+        loops = {"without": Ours(without), "with": Ours(without.having(*attached, *added))}
         for loop in loops.values():
             warm_up(loop, samples)
         turns = {which: partial(seconds_a_token, loop, samples, clock) for which, loop in loops.items()}
@@ -122,10 +122,15 @@ class Penalties:
             activation.grad = None
 
 
+def own_sites(setting: Setting, name: str) -> str:
+    """The sites in a regularizer's YAML file, as they are shown."""
+    sites = setting.having(f"regularizer={name}").config.regularizer[name].sites
+    return sites if isinstance(sites, str) else ", ".join(sites)
+
+
 def with_regularizer(name: str, sites: str) -> list[str]:
-    """Overrides that add a regularizer at these sites, one glob or several with commas between them."""
-    globs = ",".join(f"'{glob}'" for glob in sites.split(","))
-    return [f"regularizer={name}", f"regularizer.{name}.sites=[{globs}]"]
+    """Overrides that add a regularizer at these sites."""
+    return [f"regularizer={name}", f"regularizer.{name}.sites='{sites}'"]
 
 
 def attaches(setting: Setting, name: str, sites: str) -> bool:

@@ -8,9 +8,9 @@ from tti.configuration import METHOD, flat
 from tti.reporting.analysis import Analysis
 from tti.reporting.given import Given
 from tti.reporting.pareto import front
+from tti.reporting.selection import differences
 
-FAIR = ("data.corpus.", "data.stories_per_step", "model.", "trainer.max_steps", "task.")
-ANYWHERE = ("data.corpus.cache_dir",)
+FAIR = ("data.stories_per_step", "model.", "trainer.max_steps", "task.")  # besides which data
 CONCLUSIVE = ("gained", "lost", "not shown")
 
 
@@ -83,7 +83,7 @@ def runs_of(analysis: Analysis, variants: Sequence[str]) -> dict[str, Given]:
     runs = {variant: of[variant] for variant in variants}
     first = next(iter(runs))
     for variant, run in runs.items():
-        if different := list(_different(flat(runs[first].config), flat(run.config))):
+        if different := [*differences([runs[first], run]), *_different(flat(runs[first].config), flat(run.config))]:
             raise ValueError(
                 f"{first} and {variant} differ in more than the method: {', '.join(different)}. Choose from runs with "
                 "the same data, model and length (runs=...)"
@@ -93,5 +93,5 @@ def runs_of(analysis: Analysis, variants: Sequence[str]) -> dict[str, Given]:
 
 def _different(one: Mapping[str, object], other: Mapping[str, object]) -> Iterator[str]:
     for key in sorted({*one, *other}):
-        if key.startswith(FAIR) and not key.startswith((*METHOD, *ANYWHERE)) and one.get(key) != other.get(key):
+        if key.startswith(FAIR) and not key.startswith(METHOD) and one.get(key) != other.get(key):
             yield f"{key} ({one.get(key)}, {other.get(key)})"

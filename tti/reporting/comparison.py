@@ -26,6 +26,13 @@ def over_seeds(values: pd.Series) -> pd.DataFrame:
                          "n": groups.size(), "nan": nan})  # fmt: skip
 
 
+def of_variant(values: pd.Series | None, variant: str) -> pd.Series:
+    """A variant's values by seed, of values by ``variant, seed``; empty if there are none."""
+    if values is None or variant not in values.index.get_level_values("variant"):
+        return pd.Series(dtype=float, index=pd.Index([], name="seed", dtype=int))
+    return values.astype(float).loc[variant]
+
+
 def controls_of(variants: Sequence[str], baseline: str, others: Mapping[str, str]) -> dict[str, str]:
     """Each variant's control: that of the first glob in ``others`` that matches, or else the baseline.
 

@@ -5,6 +5,7 @@ import pandas as pd
 from tti.reporting import over_seeds
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.comparison import of_variant
 from tti.reporting.statistics import CONFIDENCE
 
 SITES = {"mlp.post": "neurons (mlp.post)", "concepts.discovered": "discovered", "concepts.known": "known"}
@@ -56,17 +57,10 @@ def _scored(analysis: Analysis, variant: str) -> list[list[Cell]]:
         if len(scores[0]):
             rows.append([Cell(label, kind="text"), *map(over_seeds.mean, scores)])
             for what, of in (("rotated", analysis.rotated), ("untrained", analysis.untrained)):
-                beside = [_of(of.get(name), variant) for name in names]
+                beside = [of_variant(of.get(name), variant).dropna() for name in names]
                 if len(beside[0]):
                     rows.append([Cell(f"{label}, {what}", kind="text"), *map(over_seeds.mean, beside)])
     return rows
-
-
-def _of(found: pd.Series | None, variant: str) -> pd.Series:
-    """A metric of a variant's control; empty if it has none."""
-    if found is None or variant not in found.index.get_level_values("variant"):
-        return pd.Series(dtype=float)
-    return found.astype(float).loc[variant].dropna()
 
 
 def _ceilings(table: pd.DataFrame) -> list[list[Cell]]:

@@ -10,6 +10,7 @@ from tti.markdown import code, escaped
 from tti.reporting import audit, floors, markdown
 from tti.reporting.analysis import Analysis, audited
 from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.comparison import of_variant
 from tti.reporting.statistics import CONFIDENCE, half_width
 
 KINDS = {"costs": "bad", "lowers it": "good", "free": "good", "gained": "good", "lost": "bad", "NaN": "bad"}
@@ -124,7 +125,7 @@ def beside(analysis: Analysis, variant: str, metric: str) -> dict[str, float]:
     Each has the half width of its interval as ``<name>_margin``.
     """
     score, rotated, untrained = (
-        _of(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)
+        of_variant(each.get(metric), variant) for each in (_all(analysis), analysis.rotated, analysis.untrained)
     )
     both = score.index.intersection(rotated.index)
     own = score.loc[both] - rotated.loc[both]
@@ -140,12 +141,6 @@ def _mean(sample: pd.Series) -> float:
 
 def _all(analysis: Analysis) -> Mapping[str, pd.Series]:
     return analysis.figures
-
-
-def _of(values: pd.Series | None, variant: str) -> pd.Series:
-    if values is None or variant not in values.index.get_level_values("variant"):
-        return pd.Series(dtype=float, index=pd.Index([], name="seed", dtype=int))
-    return values.astype(float).loc[variant]
 
 
 def costs(analysis: Analysis) -> Found:
@@ -230,7 +225,7 @@ def results(analysis: Analysis) -> Found:
     rows = []
     for variant in analysis.variants:
         cells = [mean_of_seeds(analysis, variant, name) for name in names]
-        seeds = len(_of(analysis.figures.get(analysis.loss), variant)) or int(
+        seeds = len(of_variant(analysis.figures.get(analysis.loss), variant)) or int(
             (analysis.table["variant"] == variant).sum()
         )
         rows.append([Cell(variant, kind="name"), Cell(str(seeds), seeds), *cells])
@@ -243,7 +238,7 @@ def results(analysis: Analysis) -> Found:
 
 def mean_of_seeds(analysis: Analysis, variant: str, name: str) -> Cell:
     """Mean and interval; if some seeds are NaN, how many."""
-    values, digits = _of(analysis.figures[name], variant), analysis.digits[name]
+    values, digits = of_variant(analysis.figures[name], variant), analysis.digits[name]
     title = "\n".join(f"seed {seed}: {value:.{digits + 1}f}" for seed, value in values.items())
     if nan := int(values.isna().sum()):
         return Cell("NaN", None, f"in {nan} of {len(values)} seeds", title, "bad")

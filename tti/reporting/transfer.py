@@ -8,6 +8,7 @@ import pandas as pd
 from tti.reporting import over_seeds
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Cell, Found, Rows
+from tti.reporting.comparison import of_variant
 from tti.reporting.statistics import CONFIDENCE
 
 PLACES = {"encoder": "encoder.mlp.post/mean", "decoder": "mlp.post/mean"}
@@ -133,7 +134,4 @@ def _by_seed(table: pd.DataFrame, variant: str, name: str) -> pd.Series:
 
 def _of(named: Mapping[str, pd.Series], variant: str, name: str) -> pd.Series:
     """A metric of a control by seed; empty if it has none."""
-    found = named.get(name)
-    if found is None or variant not in found.index.get_level_values("variant"):
-        return pd.Series(dtype=float, index=pd.Index([], name="seed"))
-    return found.astype(float).loc[variant].dropna()
+    return of_variant(named.get(name), variant).dropna()
