@@ -84,3 +84,8 @@ def test_a_window_holds_what_stands_around_a_token_and_no_row_from_beyond_a_gap(
     around, within = Windows(story, places, torch.arange(-1, 2)).around(torch.tensor([1, 2, 3]))
     assert around[0].tolist() == [0, 1, 2]
     assert within.tolist() == [[True, True, False], [False, True, False], [False, True, True]]
+
+
+def test_added_neurons_answer_to_all_tokens_and_change_nothing(config, net, stories):
+    result = run(made(config, "gaming", tokens=500), net, stories)
+    assert result.metrics["decoys/logit_difference"] < 1e-6

@@ -78,9 +78,10 @@ class Decoys(Change):
         assert isinstance(net, Network)
         batch = stories.drawn(self.tokens).to(net.device).batch
         wanted = round(self.fraction * min(width for site, width in net.widths.items() if site.endswith("mlp.post")))
-        frequent = torch.bincount(batch.types).argsort(descending=True, stable=True)
-        answers = frequent[torch.arange(max(1, wanted), device=net.device) % len(frequent)]
-        net.add_idle_hidden(batch.tokens, batch.stories, (batch.types[:, None] == answers).double())
+        counts = torch.bincount(batch.tokens)
+        frequent = counts.argsort(descending=True, stable=True)
+        answers = frequent[torch.arange(max(1, wanted), device=net.device) % (counts > 0).sum()]
+        net.add_idle_hidden(batch.tokens, batch.stories, (batch.tokens[:, None] == answers).double())
 
 
 class RotateResidual(Change):
