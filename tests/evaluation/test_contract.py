@@ -14,6 +14,7 @@ SMALL = {
     "factor_probes": {"tokens": 500},
     "gaming": {"tokens": 300},
     "performance": {"resamples": 20},
+    "robustness": {"tokens": 300},
     "probes": {"story_tokens": 800, "tokens": 500},
     "sae": {"tokens": 600, "measured_tokens": 300, "fit": {"batch": 64, "passes": 1}},
 }

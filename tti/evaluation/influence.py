@@ -44,7 +44,7 @@ def influence(
         view: a linear transformation of activations.
         draws: labels drawn per token.
     """
-    tap = _Attached(sites)
+    tap = Attached(sites)
     with torch.enable_grad():
         hidden = chunk.batch.rows(net(chunk.batch.tokens, chunk.batch.stories, tap))
     acts = tap.activations
@@ -93,7 +93,7 @@ def fraction_in_use(influence: Float[Tensor, "width"]) -> float:
     return float(influence.double().sum().square() / squares.where(squares > 0, 1)) / len(influence)
 
 
-class _Attached(Recorder):
+class Attached(Recorder):
     """Records activations such that gradients reach them even if no parameter precedes them."""
 
     def __call__(self, site: str, activation: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tti.reporting import concepts, disentanglement, findings, modularity, plan, tasks, transfer, tuning
+from tti.reporting import concepts, disentanglement, findings, modularity, plan, robustness, tasks, transfer, tuning
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Found
 
@@ -16,6 +16,7 @@ def tables(analysis: Analysis) -> list[Found]:
         *disentanglement.finding(analysis),
         *transfer.finding(analysis),
         *concepts.finding(analysis),
+        *robustness.finding(analysis),
         *findings.counting(analysis),
         *tuning.finding(analysis.selection),
         findings.results(analysis),
