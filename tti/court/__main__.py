@@ -36,12 +36,14 @@ def court(config: DictConfig) -> "Verdict":
     from tti.court.bench import Bench, layers
     from tti.court.plan import Plan
     from tti.court.record import Record
+    from tti.court.trained import Trained
     from tti.court.verdict import Verdict
 
     plan, bench = Plan.of(config.trial), Bench(config)
     metrics = list(on_trial(config, bench))
     if not metrics:
         raise ValueError("no metric stands trial: evaluation=[PART] chooses parts, more=[PART/METRIC] metrics of yours")
+    trained = Trained(list(config.runs), config.baseline, config.trial.trained) if config.runs else None
     frozen, how = frozen_digest(config), {part: bench.how(part) for part in bench.parts}
     asked = {"frozen": frozen, "metrics": sorted(metric.name for metric in metrics), "parts": how}
     record = Record(Path(config.folder))
@@ -58,6 +60,7 @@ def court(config: DictConfig) -> "Verdict":
         opened=opened,
         metrics=metrics,
         find=lambda layer, part: record.find(layer, part, how[part]),
+        trained=trained,
     )
     to = Path(config.to or Path(config.folder, "court.md"))
     to.with_suffix("").mkdir(parents=True, exist_ok=True)
@@ -85,8 +88,9 @@ def on_trial(config: DictConfig, bench: "Bench") -> Iterator["Metric"]:
 
 
 def frozen_digest(config: DictConfig) -> str:
-    """The digest of the frozen file, with all overrides, but without the reasons why others are not on trial."""
-    frozen = {name: value for name, value in config.trial.items() if name != "untried"}
+    """The digest of the frozen file's planted half, with all overrides: without what trained networks are held to, and
+    without the reasons why others are not on trial."""
+    frozen = {name: value for name, value in config.trial.items() if name not in ("trained", "untried")}
     return digest(json.dumps(OmegaConf.to_container(OmegaConf.create(frozen), resolve=True), sort_keys=True))
 
 
@@ -127,7 +131,7 @@ def require_measured(part: str, found: dict[str, float], metrics: list["Metric"]
         raise ValueError(f"no metric {', '.join(absent)}; {part} yields: {', '.join(found)}")
 
 
-@command("court", free=("folder", "to"))
+@command("court", free=("folder", "to", "runs"), lists=("runs",))
 def main(config: DictConfig) -> None:
     """Entry point of the command."""
     verdict = court(config)
@@ -143,7 +147,7 @@ def terminal(verdict: "Verdict") -> Table:
     """The first rows of the last sitting's table: on the sealed seeds if they are open."""
     from tti.court import tables
 
-    rows = tables.verdicts(verdict.sittings[-1])
+    rows = tables.verdicts(verdict.sittings[-1], verdict.trained)
     columns = [column for column, name in enumerate(rows.header) if name not in UNTOLD]
     shown = Table(*[Column(rows.header[column], no_wrap=True) for column in columns], box=None)
     for row in rows.rows[:TOLD]:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from tti.court import tables
 from tti.court.verdict import Verdict
+from tti.markdown import code
 from tti.reporting import markdown
 
 TITLE = "The metric court: which scores to believe"
@@ -31,8 +32,11 @@ CRITERION = {
     "doses.",
     "R": "**Resolution**: the smallest dose of rotation from which on all are told apart from dose 0, by {apart:g} "
     "standard deviations of the difference over seeds and halves. At most {resolution:g}.",
-    "V": "**Validity** on trained models, beyond what loss and density explain: not in.",
-    "G": "**Goodhart**: does the truth fall when a model is trained for the metric? Not in.",
+    "V": "**Validity** on trained networks: the metric's rank correlation with the truth ({truth}) over runs, given "
+    "{given}, with a bootstrap interval over variants that must lie above {validity:g}; and the probability that an "
+    "honest run looks better than a decoy ({decoys}), at least {auc:g}.",
+    "G": "**Goodhart**: the change of the truth in networks that were trained for the metric, at the same ratio of "
+    "gradients. Met if the metric rose and the truth is not shown to have fallen.",
     "K": "**Cost** in forward passes over the stories, those of the rotation included.",
 }
 VERDICT = (
@@ -54,7 +58,14 @@ MOVES = (
 
 def criteria(trial: DictConfig) -> Mapping[str, str]:
     """What each column says, with its threshold."""
-    return {name: text.format(**trial.thresholds) for name, text in CRITERION.items()}
+    of = trial.trained
+    declared = {
+        "truth": code(of.truth),
+        "given": " and ".join(map(code, of.given)),
+        "decoys": ", ".join(map(code, of.decoys)),
+    }
+    limits = {**trial.thresholds, "validity": of.validity, "auc": of.auc}
+    return {name: text.format(**limits, **declared) for name, text in CRITERION.items()}
 
 
 def text(verdict: Verdict, to: Path) -> str:
@@ -62,8 +73,13 @@ def text(verdict: Verdict, to: Path) -> str:
     last = verdict.sittings[-1]
     blocks = [f"# {TITLE}", WHAT, listed(verdict.sentences())]
     for sitting in reversed(verdict.sittings):
-        blocks += [f"## Verdicts on the {sitting.name}", markdown.rows(tables.verdicts(sitting))]
+        blocks += [f"## Verdicts on the {sitting.name}", markdown.rows(tables.verdicts(sitting, verdict.trained))]
     blocks += [listed(f"`{name}` {says}" for name, says in criteria(verdict.trial).items()), VERDICT]
+    if verdict.trained:
+        blocks += [
+            "## What networks become that are trained for a metric",
+            markdown.rows(tables.goodhart(last, verdict.trained)),
+        ]
     blocks += [f"## What the metrics say at every dose, {last.name}", RESPONSES, markdown.rows(tables.responses(last))]
     blocks += [f"## How far every dial moves them, {last.name}", MOVES, markdown.rows(tables.moves(last))]
     blocks += ["## Not on trial", listed(f"{name}: {why}." for name, why in verdict.trial.untried.items())]

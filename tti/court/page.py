@@ -24,7 +24,7 @@ def html(verdict: Verdict, to: Path) -> str:
         sentences=[markdown.plain(sentence) for sentence in verdict.sentences()],
         criteria={name: markdown.plain(says) for name, says in document.criteria(verdict.trial).items()},
         meaning=markdown.plain(document.VERDICT),
-        sittings=[(sitting.name, tables.verdicts(sitting)) for sitting in reversed(verdict.sittings)],
+        sittings=[(sitting.name, tables.verdicts(sitting, verdict.trained)) for sitting in reversed(verdict.sittings)],
         untried=dict(verdict.trial.untried.items()),
         provenance=[markdown.plain(line) for line in verdict.provenance],
         links=[("Markdown", to.name), ("All figures (CSV)", f"{to.stem}/figures.csv")],

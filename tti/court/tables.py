@@ -4,18 +4,20 @@ import math
 
 from tti.court.recipe import Recipe
 from tti.court.scores import Score
+from tti.court.trained import Trained
 from tti.court.verdict import CRITERIA, NOT_IN, Sitting
 from tti.reporting.cells import Cell, Rows
 
+GOODHART = ("metric", "variant", "change of the metric, to the better", "of the truth", "of the loss", "seeds")
 HEADER = ("metric", "verdict", "better", *CRITERIA)
 
 
-def verdicts(sitting: Sitting) -> Rows:
+def verdicts(sitting: Sitting, trained: Trained | None) -> Rows:
     """One row per metric, one column per criterion."""
-    return Rows(HEADER, [_verdict(score) for score in sitting.scores])
+    return Rows(HEADER, [_verdict(score, trained) for score in sitting.scores])
 
 
-def _verdict(score: Score) -> list[Cell]:
+def _verdict(score: Score, trained: Trained | None) -> list[Cell]:
     passed, (mean, spread) = score.passed, score.calibration
     of = {dial: f"{value:.2f}" for dial, value in score.sensitivities.items()}
     cells = {
@@ -34,10 +36,45 @@ def _verdict(score: Score) -> list[Cell]:
         Cell(verdict, len(score.failed), kind="text bad" if score.failed else "text good"),
         Cell(score.metric.better, kind="text"),
         *tested,
-        Cell(NOT_IN),
-        Cell(NOT_IN),
+        _validity(score, trained),
+        _survival(score, trained),
         Cell(f"{score.passes:.1f}", score.passes),
     ]
+
+
+def _validity(score: Score, trained: Trained | None) -> Cell:
+    found = trained.validity(score.metric) if trained else None
+    if found is None:
+        return Cell(NOT_IN)
+    interval = f"[{number(found.low)}, {number(found.high)}]"
+    kind = "good" if found.met else "bad"
+    return Cell(number(found.correlation), found.correlation, interval, f"AUC {number(found.auc)}", kind)
+
+
+def _survival(score: Score, trained: Trained | None) -> Cell:
+    found = trained.survival(score.metric) if trained else None
+    if found is None:
+        return Cell(NOT_IN)
+    (metric, _), (truth, margin) = found.metric, found.truth
+    title = f"{found.variant}, {found.seeds} seeds: the metric improves by {number(metric, 3, '+')}"
+    kind = ("good" if found.met else "bad") if found.moved else ""
+    return Cell(number(truth, 3, "+") if found.moved else "not moved", truth, f"± {number(margin, 3)}", title, kind)
+
+
+def goodhart(sitting: Sitting, trained: Trained) -> Rows:
+    """One row per metric that networks were trained for: what became of it, of the truth, and of the loss."""
+    found = [(score.metric, each) for score in sitting.scores if (each := trained.survival(score.metric))]
+    rows = []
+    for metric, each in found:
+        changes = map(_change, (each.metric, each.truth, each.loss))
+        seeds = Cell(str(each.seeds), each.seeds)
+        rows.append([Cell(metric.name, kind="name"), Cell(each.variant, kind="text"), *changes, seeds])
+    return Rows(GOODHART, rows)
+
+
+def _change(change: tuple[float, float]) -> Cell:
+    mean, margin = change
+    return Cell(number(mean, 4, "+"), mean, f"± {number(margin, 4)}")
 
 
 def responses(sitting: Sitting) -> Rows:

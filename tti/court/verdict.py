@@ -13,6 +13,7 @@ from tti.court.bench import HALVES, Layer, Measured
 from tti.court.plan import Level, Plan
 from tti.court.recipe import Recipe
 from tti.court.scores import Metric, Score, Values, judged
+from tti.court.trained import Trained
 
 CRITERIA = {
     "S": "sensitivity",
@@ -58,6 +59,7 @@ class Verdict:
         opened: when the sealed seeds were opened; None if they are sealed.
         metrics: the metrics on trial.
         find: a measurement.
+        trained: the trained networks that V and G are from; None without any.
     """
 
     plan: Plan
@@ -67,6 +69,7 @@ class Verdict:
     opened: str | None
     metrics: Sequence[Metric]
     find: Callable[[Layer, str], Measured | None]
+    trained: Trained | None = None
 
     @cached_property
     def sittings(self) -> list[Sitting]:
@@ -110,12 +113,35 @@ class Verdict:
             f"{len(passed)} of {len(last.scores)} metrics meet the four criteria that planted layers can test, on the "
             f"{last.name}{': ' + ', '.join(passed) if passed else ''}.",
             f"Metrics that fail each criterion: {failed}.",
-            "V and G are not in: they need trained models. Until they are, no metric has a voice in an aggregate of "
-            "scores, whatever this table says.",
+            *self._of_trained(last),
             f"The sealed seeds were opened on {self.opened}: the verdict is that on them."
             if self.opened
             else "The sealed seeds have not been opened: this is not yet the final figure.",
         ]
+
+    def _of_trained(self, last: Sitting) -> list[str]:
+        if self.trained is None:
+            return [
+                "V and G are not in: they need trained networks (`runs=[...]`). Until they are, no metric has a voice "
+                "in an aggregate of scores, whatever this table says."
+            ]
+        metrics = [score.metric for score in last.scores]
+        valid = [each.met for each in map(self.trained.validity, metrics) if each]
+        survived = [each for each in map(self.trained.survival, metrics) if each]
+        voices = [score.metric.name for score in last.scores if self.has_a_voice(score)]
+        return [
+            f"On trained networks ({self.trained}), {sum(valid)} of {len(valid)} metrics meet V. Networks were trained "
+            f"for {len(survived)} of them: {sum(each.moved for each in survived)} rose, and in "
+            f"{sum(each.moved and not each.met for each in survived)} of these cases the truth fell.",
+            f"A voice in an aggregate of scores, which takes S, N, C, R, V and G: {', '.join(voices) or 'none'}.",
+        ]
+
+    def has_a_voice(self, score: Score) -> bool:
+        """Whether a metric meets all criteria, those on trained networks included."""
+        if score.failed or self.trained is None:
+            return False
+        validity, survival = self.trained.validity(score.metric), self.trained.survival(score.metric)
+        return validity is not None and validity.met and survival is not None and survival.met
 
     @property
     def provenance(self) -> list[str]:
