@@ -12,8 +12,8 @@ from hydra_plugins.tti_variants._trials import Trial, best, of_method, tuned_ove
 def trials(losses, variant="v"):
     found = []
     for value, loss in losses.items():
-        trial = Trial(variant, "optimizer.lr", value, Path("none"))
-        trial.__dict__["loss"] = loss
+        trial = Trial(variant, "optimizer.lr", value, (Path("none"),))
+        trial.__dict__["losses"] = [loss]
         found.append(trial)
     return found
 
@@ -63,3 +63,10 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "t.yaml").write_text("just text")
     with pytest.raises(ValueError, match=r"t\.yaml is not a tuning table"):
         _trials.tuned_overrides(tmp_path / "t.yaml", {}, [])
+
+
+def test_the_loss_that_decides_is_the_mean_over_seeds_and_a_diverged_one_rules_it_out():
+    lucky, steady, lost = trials({1.0: 0, 2.0: 0, 4.0: 0})
+    for trial, losses in ((lucky, [0.1, 0.9]), (steady, [0.4, 0.4]), (lost, [0.1, math.inf])):
+        trial.__dict__["losses"] = losses
+    assert best([lucky, steady, lost])["v"] is steady

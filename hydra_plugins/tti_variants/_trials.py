@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,23 +29,33 @@ def settled(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant at one value of the tuned key, on the tuning seed."""
+    """A variant at one value of the tuned key: a run for each tuning seed."""
 
     variant: str
     knob: str
     value: float
-    folder: Path
+    folders: tuple[Path, ...]
 
     @cached_property
+    def losses(self) -> list[float]:
+        """The final validation loss of each run in nats; infinite if it diverged."""
+        runs = map(Run, self.folders)
+        return [float(run.summary["metrics"]["val/loss"]) if run.status == "finished" else math.inf for run in runs]
+
+    @property
     def loss(self) -> float:
-        """Its final validation loss in nats; infinite if it diverged."""
-        run = Run(self.folder)
-        return float(run.summary["metrics"]["val/loss"]) if run.status == "finished" else math.inf
+        """The mean over runs."""
+        return fmean(self.losses)
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seed of each run."""
+        return [int(Run(folder).config.seed) for folder in self.folders]
 
     @cached_property
     def steps(self) -> int:
-        """Its number of optimizer steps."""
-        return int(Run(self.folder).config.trainer.max_steps)
+        """The number of optimizer steps of a run."""
+        return int(Run(self.folders[0]).config.trainer.max_steps)
 
 
 def best(trials: Iterable[Trial]) -> dict[str, Trial]:
@@ -75,11 +86,12 @@ def write(trials: list[Trial], to: Path) -> None:
     chosen = best(trials)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["variant", "knob", "value", "val_loss", "steps", "chosen", "run"])
+    table.writerow(["variant", "knob", "value", "val_loss", "steps", "chosen", "seeds", "losses", "runs"])
     for trial in trials:
         mark = "yes" if chosen[trial.variant] is trial else ""
-        run = "/".join(trial.folder.parts[-3:])
-        table.writerow([trial.variant, trial.knob, trial.value, trial.loss, trial.steps, mark, run])
+        runs = "/".join(trial.folders[0].parts[-3:-1])
+        each = [" ".join(map(str, of_runs)) for of_runs in (trial.seeds, trial.losses)]
+        table.writerow([trial.variant, trial.knob, trial.value, trial.loss, trial.steps, mark, *each, runs])
     to.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(to, text.getvalue())
     values = {name: [f"{trial.knob}={trial.value}"] for name, trial in chosen.items()}

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=tuning`: the same small grid of one key for every variant, on a seed that no result uses.
+"""`hydra/sweeper=tuning`: the same small grid of one key for every variant, on seeds that no result uses.
 
 The tuning mode of an experiment's sweeper: `python -m tti.tune experiment=expt2 …` takes the experiment's variants and
 all other overrides, and runs each variant at `factors` times the key's value. If the best is at an edge of the grid, it
@@ -27,7 +27,7 @@ class TuningConf(VariantsConf):
     _target_: str = "hydra_plugins.tti_variants.tuning_sweeper.TuningSweeper"
     knob: str = "optimizer.lr"
     factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # factors of the key's value, at least two
-    tuning_seed: int = 41
+    tuning_seeds: list[int] = field(default_factory=lambda: [41])  # the loss that decides is a mean over them
     widenings: int = 3  # maximum extensions of a variant's grid, one value at a time
 
 
@@ -44,13 +44,15 @@ class TuningSweeper(VariantsSweeper):
         tuned: str | None,
         knob: str,
         factors: list[float],
-        tuning_seed: int,
+        tuning_seeds: list[int],
         widenings: int,
     ) -> None:
         super().__init__(params, variants, tuned)
         if len(factors) < 2 or min(factors) <= 0:
             raise ConfigCompositionException(f"factors={list(factors)} of tuning must be two or more, all above 0")
-        self.knob, self.factors, self.seed, self.widenings = knob, sorted(factors), tuning_seed, widenings
+        if not tuning_seeds:
+            raise ConfigCompositionException("tuning_seeds=[] of tuning must be one or more seeds")
+        self.knob, self.factors, self.seeds, self.widenings = knob, sorted(factors), list(tuning_seeds), widenings
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials, round by round; exit with 1 if any was cut short, after its round is complete."""
@@ -60,8 +62,11 @@ class TuningSweeper(VariantsSweeper):
         grids = {name: [self._value(name, rest, factor) for factor in self.factors] for name in chosen}
         for _ in range(self.widenings + 1):
             jobs = {(name, value): self._trial(name, value, rest) for name, grid in grids.items() for value in grid}
-            self._run(list(jobs.values()))
-            trials = [Trial(name, self.knob, value, Path(self._folder(job))) for (name, value), job in jobs.items()]
+            self._run([job for of_seeds in jobs.values() for job in of_seeds])
+            trials = [
+                Trial(name, self.knob, value, tuple(Path(self._folder(job)) for job in of_seeds))
+                for (name, value), of_seeds in jobs.items()
+            ]
             write(trials, self._table(rest))
             added = {name: wider([trial for trial in trials if trial.variant == name]) for name in grids}
             if not any(added.values()):
@@ -76,9 +81,9 @@ class TuningSweeper(VariantsSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         latest = {each.get_key_element(): each for each in parser.parse_overrides([*self._parse_config(), *arguments])}
         seeds = latest.pop("seed", None)
-        if seeds is not None and str(self.seed) in _texts(seeds):
+        if both := [each for each in self.seeds if seeds is not None and str(each) in _texts(seeds)]:
             raise ConfigCompositionException(
-                f"seed {self.seed} is one of the experiment's: tune on another, hydra.sweeper.tuning_seed=N"
+                f"seed {both[0]} is one of the experiment's: tune on others, hydra.sweeper.tuning_seeds=[N]"
             )
         chosen = self._chosen(latest.pop("variant", None))
         if chosen == [None]:
@@ -96,13 +101,14 @@ class TuningSweeper(VariantsSweeper):
         config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
         return float(f"{OmegaConf.select(config, self.knob) * factor:.6g}")
 
-    def _trial(self, variant: str, value: float, rest: list[str]) -> list[str]:
-        """The overrides of one trial, in a folder for tuning."""
+    def _trial(self, variant: str, value: float, rest: list[str]) -> list[list[str]]:
+        """The overrides of one trial, for each seed, in a folder for tuning."""
         names = [override.partition("=")[2] for override in rest if override.startswith("name=")]
         others = [override for override in rest if not override.startswith("name=")]
         name = "-".join([*(each.strip("'") for each in names if each != "null"), "tuning"])
         named = f"variant={variant}+{self.knob.rpartition('.')[2]}-{value:g}"
-        return [*self.variants[variant], *others, f"{self.knob}={value}", f"seed={self.seed}", named, f"name={name}"]
+        own = [*self.variants[variant], *others, f"{self.knob}={value}"]
+        return [[*own, f"seed={seed}", named, f"name={name}"] for seed in self.seeds]
 
     def _run(self, jobs: list[list[str]]) -> None:
         """Train what is missing; end the command with the table of runs if a trial was cut short."""

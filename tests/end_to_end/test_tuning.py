@@ -67,8 +67,9 @@ tti.runs.Run.finish = dying
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["hydra.sweeper.tuning_seed=42", "seed=42"], "seed 42 is one of the experiment's"),
+        (["hydra.sweeper.tuning_seeds=[41,42]", "seed=42"], "seed 42 is one of the experiment's"),
         (["hydra.sweeper.factors=[1]"], "must be two or more"),
+        (["hydra.sweeper.tuning_seeds=[]"], "must be one or more seeds"),
         (["trainer.max_steps=10,20"], "tuning sweeps over optimizer.lr alone, not over trainer.max_steps"),
     ],
 )

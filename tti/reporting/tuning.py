@@ -20,7 +20,8 @@ def finding(selection: Selection) -> list[Found]:
     if not rows:
         return []
     note = (
-        "Final validation loss (nats) of one run per value, with a seed that no result uses; the lowest is chosen. "
+        "Final validation loss (nats) of each value, with seeds that no result uses (a mean if there are several); the "
+        "lowest is chosen. "
         "*Trained with*: the value in the configuration of the runs above. A variant without a row in this table uses "
         "the value tuned for another strength of its method."
     )
