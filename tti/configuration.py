@@ -46,6 +46,8 @@ WITHOUT_EFFECT = (
 )
 # Keys that only add measurements. They may appear in a folder's name, but do not change a run's identity.
 MEASURED = ("metrics",)
+# A question that each run answers for itself (tti.precision): what was recorded is the answer.
+PRECISION, AUTO = "trainer.precision", "auto"
 # Values that runs had before these keys existed, if different from today's default.
 BEFORE = {"model.init_std": 0.02}
 MISSING = "-"
@@ -128,11 +130,14 @@ class Recorded:
         return {key: (there.get(key, MISSING), here.get(key, MISSING)) for key in keys}
 
     def continued(self, wanted: DictConfig) -> DictConfig:
-        """``wanted``, adjusted to continue this run: keys in ``BEFORE`` that the command does not set stay."""
+        """``wanted``, adjusted to continue this run: a precision that it leaves to the machine stays as it was, and so
+        do keys in ``BEFORE`` that the command does not set."""
         kept, before = wanted.copy(), self._before(wanted)
         for key, default in self._today(before).items():
             if OmegaConf.select(wanted, key) == default:
                 OmegaConf.update(kept, key, before[key])
+        if OmegaConf.select(wanted, PRECISION) == AUTO:
+            OmegaConf.update(kept, PRECISION, OmegaConf.select(self.config, PRECISION, default=AUTO))
         return kept
 
     def _before(self, wanted: DictConfig) -> dict[str, Any]:
@@ -396,6 +401,7 @@ def register_resolvers() -> None:
     resolvers = {
         "every": every,
         "folder": _folder,
+        "if": lambda true, there, elsewhere: there if true else elsewhere,
         "if_cuda": _if_cuda,
         "knobs": _knobs,
         "join": lambda *words: "-".join(_word(word) for word in words if word not in (None, "")),

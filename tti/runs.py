@@ -32,6 +32,7 @@ from tti.durable import (
     require_whole,
     write_atomically,
 )
+from tti.precision import decided
 from tti.trust import allowed, configuration, load
 
 if TYPE_CHECKING:
@@ -345,8 +346,14 @@ class Run:
         finally:
             lock.release()
 
-    def begin(self, config: DictConfig, overrides: list[str], overwrite: bool) -> DictConfig:
+    def begin(self, config: DictConfig, overrides: list[str], overwrite: bool, sweep: Path | None = None) -> DictConfig:
         """Prepare the folder for a start or a resumption; returns the configuration to train.
+
+        Args:
+            config: as composed.
+            overrides: what it was composed from.
+            overwrite: whether to delete what is there.
+            sweep: folder of the sweep that the run belongs to.
 
         Raises:
             ValueError: it holds a run of another configuration; the message names the keys that differ.
@@ -358,6 +365,7 @@ class Run:
             require_same(str(self.folder), self.recorded, config)
         else:
             self._require_nothing_left()
+            config = decided(config, sweep)
             write_atomically(self.folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
             write_atomically(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         self.folder.joinpath("failure.json").unlink(missing_ok=True)

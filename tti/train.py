@@ -57,7 +57,7 @@ def train(config: DictConfig) -> float:
     end_with_parent()
     config.threads = config.threads or _threads()  # a resumed run keeps its threads, which affect the last digits
     with run.claimed():
-        config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite)
+        config = run.begin(config, list(HydraConfig.get().overrides.task), config.overwrite, _sweep())
         try:
             # SIGTERM is Lightning's here: the step is finished and saved first.
             with _processes_of_its_own(run), handling(signal.SIGTERM, signal.SIG_DFL):
@@ -66,6 +66,12 @@ def train(config: DictConfig) -> float:
             if not is_interruption(error):
                 run.fail(error)
             raise
+
+
+def _sweep() -> Path | None:
+    """The folder of the sweep that this job belongs to."""
+    job = HydraConfig.get()
+    return Path(job.sweep.dir) if job.mode == RunMode.MULTIRUN else None
 
 
 def _require_same_data(run: Run, config: DictConfig) -> None:

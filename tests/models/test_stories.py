@@ -1,5 +1,6 @@
 """Stories of a flat batch are isolated: each is computed as if it were alone."""
 
+import random
 import shutil
 from dataclasses import replace
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.conftest import VOCAB, make_batch
+from tti import configuration
 from tti.models.stories import Grouped, Separate
 
 LAYOUTS = [Separate.of, Grouped.of]
@@ -190,6 +193,25 @@ def test_the_network_compiles_whole_with_grouped_stories(make_net):
     net.compile(dynamic=True, fullgraph=True)
     for batch, want in zip(batches, expected, strict=True):
         torch.testing.assert_close(nll(net, batch), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("of", "anew"), [(Grouped.of, False), (Separate.of, True)])
+def test_grouped_stories_never_compile_anew(make_net, of, anew):
+    """One graph for all batches; when every story is a call of its own, one for each number of stories."""
+    torch._dynamo.reset()
+    net, graphs, draw = make_net(n_layers=1), CompileCounter(), random.Random(0)
+    net.compile(dynamic=True, backend=graphs)
+    for stories in (12, 12, 15, 16, 9, 13):
+        batch = make_batch([draw.randint(2, 30) for _ in range(stories)], of)
+        net(batch.tokens, batch.stories)
+    assert (graphs.frame_count > 1) == anew
+
+
+@pytest.mark.parametrize(("compile", "layout"), [(True, "Grouped"), (False, "Separate")])
+def test_a_cpu_takes_the_layout_that_suits_the_compiler(compose, compile, layout, monkeypatch):
+    monkeypatch.setattr(configuration, "_has_cuda", lambda: False)
+    assert compose(f"task.compile={compile}").data.layout.path == f"tti.models.stories.{layout}.of"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

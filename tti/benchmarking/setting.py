@@ -19,6 +19,7 @@ from tti.benchmarking.sample import Sample, sampled
 from tti.configuration import conf_dir
 from tti.data.module import StoryData
 from tti.data.tokenizers import vocabulary_size
+from tti.precision import decided
 from tti.step import Batch
 
 
@@ -59,8 +60,8 @@ class Setting:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The composed training; the vocabulary size is the tokenizer's unless it is set."""
-        config = self._composed.copy()
+        """The composed training; the vocabulary size is the tokenizer's, and the precision the CPU's, unless set."""
+        config = decided(self._composed.copy())
         config.model.vocab_size = config.model.vocab_size or vocabulary_size(self.data.tokenizer)
         return config
 

@@ -16,6 +16,7 @@ Both give the same result as padded single stories, with or without dropout on t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -87,7 +88,8 @@ class Separate(Stories):
 
 @dataclass(frozen=True)
 class Grouped(Stories):
-    """At most ``groups`` attention calls, each over a padded rectangle of stories of similar length.
+    """``groups`` attention calls (fewer if there are fewer stories), each over a padded rectangle of stories of similar
+    length. A compiler makes one graph for all batches of eight stories or more, since no rectangle has a side of 1.
 
     ``slot`` is each token's row in the concatenated rectangles; ``shapes`` are their (stories, length).
     """
@@ -99,11 +101,12 @@ class Grouped(Stories):
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Self:
         order = sorted(range(len(lengths)), key=lambda story: lengths[story])
-        per_group = -(-len(order) // cls.groups)
+        groups = min(cls.groups, len(order))
+        bounds = [len(order) * group // groups for group in range(groups + 1)]  # of one size, but for one story
         slots: dict[int, Tensor] = {}
         shapes, rows = [], 0
-        for start in range(0, len(order), per_group):
-            members = order[start : start + per_group]
+        for start, end in pairwise(bounds):
+            members = order[start:end]
             longest = lengths[members[-1]]
             for story in members:
                 slots[story] = rows + torch.arange(lengths[story])
