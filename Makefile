@@ -26,11 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env ## train and evaluate the demo, whose report is runs/demo/report.html
+demo: env ## train and evaluate the demo, try the metrics on a small court, and report: runs/demo/report.html
 	$(BIN)/python -m tti.train -m experiment=demo
 	$(BIN)/python -m tti.evaluate run=runs/demo 'subjects=[trained,rotation,random_init]' \
 	  'parts=[performance,geometry,utilisation,selectivity,contexts,effects,ground_truth,causality]'
-	$(BIN)/python -m tti.report runs=runs/demo
+	$(BIN)/python -m tti.court trial=small folder=runs/demo/court \
+	  'evaluation=[selectivity,utilisation,geometry,ground_truth]'
+	$(BIN)/python -m tti.report runs=runs/demo court=runs/demo/court/court.md
 
 # Of the folders that are one package's arithmetic each.
 QUICK := $(addprefix tests/,autoencoders callbacks constraints interventions loggers metrics models modules regularizers weightings)

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,9 @@ def report(config: DictConfig) -> "Analysis":
         drawn, rated = pictures.draw(analysis), rating.rated(analysis, folder, browsed)
         analysis = replace(analysis, remarks=(*analysis.remarks, *unread, *drawn.remarks, *rated.remarks))
         write_atomically(to, document.text(analysis, to, rated.sections()))
-        write_atomically(to.with_suffix(".html"), page.html(analysis, rated, drawn, folder.name, bool(browsed)))
+        court = Path(os.path.relpath(analysis.believed.page, to.parent)).as_posix() if analysis.believed else ""
+        html = page.html(analysis, rated, drawn, folder.name, bool(browsed), court)
+        write_atomically(to.with_suffix(".html"), html)
     if config.wandb.mode:
         _publish(analysis, folder)
     return analysis
@@ -97,7 +100,7 @@ def _joined(folders: Sequence[Path]) -> str:
     return "+".join(dict.fromkeys(folder.resolve().name for folder in folders))
 
 
-@command("report", free=("runs", "to", "title"), lists=("runs",))
+@command("report", free=("runs", "to", "title", "court"), lists=("runs",))
 def main(config: DictConfig) -> None:
     """Entry point of the command."""
     from tti.reporting import markdown, summary

@@ -6,6 +6,7 @@ import pytest
 
 from tests.reporting.chromium import Chromium, binary
 from tti.configuration import conf_dir
+from tti.reporting.believed import Believed
 
 SMALL = ["trial=small", "evaluation=[utilisation,geometry]"]
 
@@ -27,6 +28,13 @@ def test_the_table_has_a_row_per_metric_and_the_page_the_same(court):
     page = (command.folder / "runs/court/court.html").read_text()
     assert 'data-metric="utilisation/density"' in page
     assert "The sealed seeds have not been opened" in page
+
+
+def test_a_report_reads_which_scores_to_believe(court):
+    believed = Believed.read(court[0].folder / "runs/court/court.md")
+    assert f"{len(believed.reportable)} of {believed.tried} metrics meet" in court[1]
+    assert believed.voices == ()
+    assert believed.page.exists()
 
 
 def test_a_repeated_command_writes_the_same_files(court):

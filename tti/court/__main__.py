@@ -38,6 +38,7 @@ def court(config: DictConfig) -> "Verdict":
     from tti.court.record import Record
     from tti.court.trained import Trained
     from tti.court.verdict import Verdict
+    from tti.reporting import believed
 
     plan, bench = Plan.of(config.trial), Bench(config)
     metrics = list(on_trial(config, bench))
@@ -64,6 +65,7 @@ def court(config: DictConfig) -> "Verdict":
     )
     to = Path(config.to or Path(config.folder, "court.md"))
     to.with_suffix("").mkdir(parents=True, exist_ok=True)
+    verdict.verdicts().to_csv(to.with_suffix("") / believed.FILE, index=False, float_format="%.6g")
     verdict.figures().to_csv(to.with_suffix("") / "figures.csv", index=False, float_format="%.6g")
     write_atomically(to, document.text(verdict, to))
     write_atomically(to.with_suffix(".html"), page.html(verdict, to))

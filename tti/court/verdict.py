@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from tti.court.bench import HALVES, Layer, Measured
+from tti.court.bench import BEYOND, HALVES, Layer, Measured
 from tti.court.plan import Level, Plan
 from tti.court.recipe import Recipe
 from tti.court.scores import Metric, Score, Values, judged
@@ -156,6 +156,21 @@ class Verdict:
             f"{layers} layers of {recipe.values} neurons, {used}, each on both halves of {trial.stories.validation} "
             "stories of the built-in grammar.",
         ]
+
+    def verdicts(self) -> pd.DataFrame:
+        """The verdicts of the last sitting, which :mod:`tti.reporting.believed` reads: one row per metric."""
+        return pd.DataFrame(
+            {
+                "metric": score.metric.name,
+                "measured": score.metric.name.removesuffix(BEYOND),
+                "better": score.metric.better,
+                "unit": score.unit,
+                "verdict": "display only" if score.failed else "reportable",
+                "failed": " ".join(score.failed),
+                "voice": False,  # it needs V and G, which are not in
+            }
+            for score in self.sittings[-1].scores
+        )
 
     def figures(self) -> pd.DataFrame:
         """Every value of every metric: one row per metric, layer, seed and half."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tti.reporting import (
     similarity,
     tables,
 )
+from tti.reporting.believed import Believed
 from tti.reporting.gains import Declared
 from tti.reporting.given import Given, Key
 from tti.reporting.hues import Hue, hues
@@ -41,7 +43,8 @@ class Analysis:
 
     Attributes:
         figures: compared metric -> its values by ``variant, seed``, as in :func:`tables.figures`.
-        rotated, untrained: the same for all metrics of the rotations and the untrained networks.
+        every, rotated, untrained: the same for all metrics of the trained models, of their rotations and of the
+            untrained networks.
         table: one row per run, with every figure.
         logged: the training history.
         controls: variant -> its control.
@@ -55,6 +58,7 @@ class Analysis:
         maps: matrices of experts and tasks.
         collapsed: variant -> in how many seeds its code collapsed; its scores are not in ``figures``.
         moves: what moving a latent changes.
+        believed: the verdict of the court that was named, if any.
         remarks: what a reader must know about the runs, as Markdown.
     """
 
@@ -65,6 +69,7 @@ class Analysis:
     logged: pd.DataFrame
     metrics: Mapping[str, Any]
     figures: Mapping[str, pd.Series]
+    every: Mapping[str, pd.Series]
     rotated: Mapping[str, pd.Series]
     untrained: Mapping[str, pd.Series]
     baselines: tuple[str, ...]
@@ -85,6 +90,7 @@ class Analysis:
     maps: Sequence[experts.Map]
     collapsed: Mapping[str, str]
     moves: Sequence[Moves]
+    believed: Believed | None
     remarks: tuple[str, ...]
 
     @property
@@ -127,8 +133,10 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
     """Compare the selected runs.
 
     Raises:
-        ValueError: no run has the loss that decides, or the configuration's declarations are invalid.
+        ValueError: no run has the loss that decides, the configuration's declarations are invalid, or the named court
+            has left no verdict.
     """
+    believed = Believed.read(Path(config.court)) if config.court else None
     found = tables.evaluated(selection, config.split, config.audit)
     records = tables.records(selection, found.metrics)
     baselines, controls, said = _controls(config, selection)
@@ -167,6 +175,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
         logged=logged,
         metrics=metrics,
         figures=figures,
+        every=every,
         rotated=rotated,
         untrained=untrained,
         baselines=baselines,
@@ -187,6 +196,7 @@ def analyse(config: DictConfig, selection: Selection) -> Analysis:
         maps=maps,
         collapsed=collapsed,
         moves=moved,
+        believed=believed,
         remarks=tuple(remarks),
     )
 

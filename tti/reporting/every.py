@@ -2,7 +2,18 @@
 
 from dataclasses import replace
 
-from tti.reporting import concepts, disentanglement, findings, modularity, plan, robustness, tasks, transfer, tuning
+from tti.reporting import (
+    aggregate,
+    concepts,
+    disentanglement,
+    findings,
+    modularity,
+    plan,
+    robustness,
+    tasks,
+    transfer,
+    tuning,
+)
 from tti.reporting.analysis import Analysis
 from tti.reporting.cells import Found
 
@@ -11,6 +22,7 @@ def tables(analysis: Analysis) -> list[Found]:
     """The tables for which the runs have figures; collapsed variants are marked."""
     found = [
         *([findings.gained(analysis), findings.costs(analysis), *plan.finding(analysis)] if analysis.controls else []),
+        *aggregate.finding(analysis),
         *tasks.finding(analysis),
         *modularity.finding(analysis),
         *disentanglement.finding(analysis),

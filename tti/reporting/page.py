@@ -58,7 +58,7 @@ class Charts:
         return names
 
 
-def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, browsed: bool) -> str:
+def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, browsed: bool, court: str) -> str:
     """Render the page.
 
     Args:
@@ -67,6 +67,7 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
         pictures: pictures of neurons.
         folder: folder of the other files, next to the page.
         browsed: whether it contains a neuron browser.
+        court: address of a court's page; empty without one.
     """
     drawn = Charts()
     chart = charts.plane(analysis)
@@ -78,7 +79,8 @@ def html(analysis: Analysis, rated: Rated, pictures: Pictures, folder: str, brow
         drawn.add([chart | {"wide": True, "title": f"{chart['y']} over {chart['x']}"}] if chart else []),
     )
     sections = [section for section in _sections(analysis, rated, pictures, drawn) if not section.empty]
-    links = [("Neuron browser", f"{folder}/browser/index.html")] if browsed else []
+    links = [("Which scores to believe", court)] if court else []
+    links += [("Neuron browser", f"{folder}/browser/index.html")] if browsed else []
     links += [("Move a latent", f"{folder}/latents.html")] if disentanglement.shown(analysis) else []
     links += [("Blind rating", f"{folder}/rating/index.html")] if rated.sampled else []
     links += [

@@ -3,14 +3,20 @@
 from collections.abc import Iterable
 
 from tti.markdown import code, escaped
-from tti.reporting import findings, floors
+from tti.reporting import believed, findings, floors
 from tti.reporting.analysis import Analysis
 from tti.reporting.statistics import ALPHA
 
 
 def sentences(analysis: Analysis) -> list[str]:
     """One Markdown sentence for each question."""
-    return [_compared(analysis), *_gained(analysis), *_cost(analysis), *_trust(analysis)]
+    return [
+        _compared(analysis),
+        *_gained(analysis),
+        *_cost(analysis),
+        *_trust(analysis),
+        believed.sentence(analysis.believed),
+    ]
 
 
 def _compared(analysis: Analysis) -> str:
