@@ -17,7 +17,17 @@ SMALL = [
 
 @pytest.mark.nightly
 def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
-    tables = ["loops", "regularizers", "objectives", "mixtures", "overhead", "start", "operations", "profile"]
+    tables = [
+        "loops",
+        "regularizers",
+        "objectives",
+        "mixtures",
+        "overhead",
+        "start",
+        "operations",
+        "profile",
+        "evaluation",
+    ]
     left_out = [
         "loops.original_equal_dropout", "loops.nanogpt", "loops.huggingface", "loops.ours_bf16_compiled",
         "dropouts.everywhere", "dropouts.none",
@@ -31,6 +41,9 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
         "overhead.rounds=1",
         "overhead.steps=3",
         "start.starts=1",
+        "evaluation.tokens=2000",
+        "evaluation.rounds=1",
+        "evaluation.parts=[performance,sae,leakage]",
     ]
     overhead = [each for each in SMALL if not each.startswith("st")] + ["regularizer=l1", "task.compile=false"]
     overrides = [
@@ -53,7 +66,45 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
     assert "| ours | " in texts["operations"]
     assert "metrics are logged every" in texts["overhead"]
     assert "the first step begins" in texts["start"]
+    assert "| `sae` |" in texts["evaluation"]
+    assert "`leakage` is left out: its network has no concept module" in texts["evaluation"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.nightly
+def test_cost_against_work_at_a_small_scale_through_the_command_line(tmp_path):
+    kinds = [
+        "model.variants=[[model.d_model=8],[model.d_model=16]]",
+        *(f"{steps}.variants=[[]]" for steps in ("stories", "length")),
+        "stories.stories=[1,2]",
+        "sites.overrides=[]",
+        "sites.blocks=[1,2]",
+        "evaluation_tokens.tokens=[500,1000]",
+        "evaluation_tokens.variants=[[]]",
+        "evaluation_tokens.names=[performance,selectivity]",
+        "evaluation_neurons.tokens=[500]",
+        "evaluation_neurons.variants=[[model.d_model=8],[model.d_model=16]]",
+        "evaluation_neurons.names=[performance,selectivity]",
+        "report_runs.runs=[3,6]",
+        "report_runs.parts=[performance,contexts]",
+        "report_neurons.parts=[performance,contexts]",
+    ]
+    overrides = ["table=scaling", f"to={tmp_path}/out", *(f"tables.scaling.kinds.{each}" for each in kinds)]
+    command = [sys.executable, "-m", "tti.benchmark", *SMALL, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out" / "scaling.md").read_text()
+    for title in (
+        "training: model",
+        "training: stories per step",
+        "penalties: sites",
+        "evaluation: neurons",
+        "report: runs",
+    ):
+        assert f"## {title}\n" in text
+    assert "| `orthogonality` | 2 |" in text
+    assert (tmp_path / "out" / "scaling.png").exists()
+    assert str(tmp_path.parent) not in text
 
 
 def test_a_table_is_written_with_the_command_that_made_it(monkeypatch, tmp_path):
@@ -80,7 +131,7 @@ def refused(monkeypatch, capsys):
 
 def test_an_unknown_table_names_those_that_there_are(refused, tmp_path):
     message = refused("table=[loops,lops]", f"to={tmp_path}/out")
-    known = "loops, regularizers, objectives, mixtures, overhead, evaluation, start, operations, profile"
+    known = "loops, regularizers, objectives, mixtures, overhead, evaluation, scaling, start, operations, profile"
     assert message == f"error: no table lops; there are: {known}"
 
 

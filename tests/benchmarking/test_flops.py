@@ -38,6 +38,7 @@ def test_peaks_by_the_names_of_devices(monkeypatch, name, peak):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: name)
     assert flops.peak(clocks.wall, torch.bfloat16) == peak
+    assert flops.peak(clocks.wall, torch.float32) is None
 
 
 def test_a_cpu_is_measured(monkeypatch):

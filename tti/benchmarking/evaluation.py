@@ -1,7 +1,7 @@
 """``table=evaluation``: the cost of an evaluation, against plain loops like the seed project's, and part by part."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,16 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from tti.benchmarking import parts
 from tti.benchmarking.clocks import Clock
-from tti.benchmarking.memory import NONE, available, resident_mib
+from tti.benchmarking.memory import in_a_process
 from tti.benchmarking.pairing import CONFIDENCE, estimate, take_turns
 from tti.benchmarking.progress import shown
 from tti.benchmarking.section import Section
-from tti.benchmarking.setting import Setting, composed
-from tti.evaluation.base import Part, Seen, Subject
+from tti.benchmarking.setting import Setting
+from tti.evaluation.base import Seen, Subject
 from tti.evaluation.contexts import Contexts
-from tti.evaluation.run_through import examine
-from tti.evaluation.runner import made
 from tti.evaluation.stories import SEED, StorySet
 from tti.measures import add_gram, mean_abs_cosine, mirrored
 from tti.models.network import Network
@@ -29,6 +28,11 @@ from tti.step import Step
 
 Chunks = list[Float[Tensor, "token width"]]
 BEFORE, AFTER = 20, 8  # tokens of a context
+PART_BY_PART = (
+    "One model, each part in a process of its own. Alone: including the forward passes and the calibration, which "
+    "parts share when several are evaluated. Own work: wall-clock seconds. Memory: the peak beyond what was in use "
+    "before, on a quarter of the tokens and on all."
+)
 
 
 class Evaluation:
@@ -45,13 +49,22 @@ class Evaluation:
         k: contexts per neuron.
         reservoir: tokens in the random sample.
         rounds: number of rounds in which plain loops and ours take turns.
+        parts: the parts to measure one by one; all if empty.
     """
 
     def __init__(
-        self, site: str, split: str, tokens: int, tokens_per_chunk: int, k: int, reservoir: int, rounds: int
+        self,
+        site: str,
+        split: str,
+        tokens: int,
+        tokens_per_chunk: int,
+        k: int,
+        reservoir: int,
+        rounds: int,
+        parts: Sequence[str] = (),
     ) -> None:
         self.site, self.split, self.tokens, self.tokens_per_chunk = site, split, tokens, tokens_per_chunk
-        self.k, self.reservoir, self.rounds = k, reservoir, rounds
+        self.k, self.reservoir, self.rounds, self.parts = k, reservoir, rounds, list(parts)
 
     def __call__(self, setting: Setting, clock: Clock) -> Iterator[Section]:
         """Yield the sections, the last one again after each row."""
@@ -59,7 +72,7 @@ class Evaluation:
         net: Network = instantiate(setting.config.model).to(setting.fabric.device).eval()
         stories = StorySet(setting.data, self.split, self.tokens_per_chunk).subset(self.tokens)
         yield self._against_loops(self._recorded(net, stories), net, stories, clock)
-        yield from self._parts(net, stories, clock)
+        yield from self._parts(setting, clock)
 
     @torch.no_grad()
     def _recorded(self, net: Network, stories: StorySet) -> list[Seen]:
@@ -119,43 +132,21 @@ class Evaluation:
 
     # -- part by part -----------------------------------------------------------------------------------------------
 
-    def _parts(self, net: Network, stories: StorySet, clock: Clock) -> Iterator[Section]:
-        quarter = stories.subset(stories.tokens // 4)
-        config = composed((), "evaluate")
-        subject = Subject("", net, stories)
-        names = [name for name, each in config.evaluation.items() if not made(each).inapplicable(subject)]
+    def _parts(self, setting: Setting, clock: Clock) -> Iterator[Section]:
+        """The table again after each part."""
         rows: list[list[str]] = []
-        # Not measured: the allocator keeps the memory of a process's first evaluation for later ones.
-        self._evaluate(made(config.evaluation[names[0]]), net, quarter, config.calibration_tokens)
-        for name in shown(names, "parts"):
-            of_few, of_all = (made(config.evaluation[name]) for _ in range(2))
-            peaks = [_peak(partial(self._evaluate, of_few, net, quarter, config.calibration_tokens))]
-            began = clock()
-            peaks.append(_peak(partial(self._evaluate, of_all, net, stories, config.calibration_tokens)))
-            rows.append([f"`{name}`", f"{clock() - began:.1f}", f"{of_all.seconds:.1f}", *peaks])
-            yield Section(
-                "Part by part",
-                ["part", "s, alone", "own work, s", f"MiB, {quarter.tokens:,} tokens", f"{stories.tokens:,}"],
-                rows,
-                (
-                    "One model. Alone: including the forward passes and the calibration, which parts share when "
-                    "several are evaluated. Own work: wall-clock seconds. Memory: the peak beyond what was in use "
-                    "before.",
-                ),
+        left_out: list[str] = []
+        for name in shown(self.parts or parts.names(), "parts"):
+            few, whole = (
+                in_a_process(parts.cost, name, setting, self.split, tokens, self.tokens_per_chunk, clock)
+                for tokens in (self.tokens // 4, self.tokens)
             )
-
-    @torch.no_grad()
-    def _evaluate(self, part: Part, net: Network, stories: StorySet, calibration_tokens: int) -> None:
-        examine({Subject("", net, stories): [part]}, calibration_tokens)
-        with part.timed():
-            part.compute()
-
-
-def _peak(work: Callable[[], object]) -> str:
-    if available():
-        return f"{resident_mib(work):,.0f}"
-    work()
-    return NONE
+            if whole.left_out:
+                left_out.append(f"`{name}` is left out: {whole.left_out}.")
+            else:
+                rows.append([f"`{name}`", f"{whole.seconds:.1f}", f"{whole.own:.1f}", few.peak, whole.peak])
+            header = ["part", "s, alone", "own work, s", f"MiB, {few.tokens:,} tokens", f"{whole.tokens:,}"]
+            yield Section("Part by part", header, rows, (PART_BY_PART, *left_out))
 
 
 def _timed(work: partial[Tensor], clock: Clock, turn: int = 0) -> float:

@@ -15,8 +15,8 @@ FORMULA = (
 )
 TRIES, SIZE = 5, 2048  # of the matrix products that measure a CPU
 SOURCE = (
-    "in the precision of the loop's products: on a GPU bf16, from its data sheet; on a CPU the fastest of "
-    f"{TRIES} products of {SIZE} x {SIZE}"
+    f"in the precision of the loop's own products: on a CPU the fastest of {TRIES} products of {SIZE} x {SIZE}; on a "
+    "GPU from its data sheet, in bf16 only"
 )
 
 
@@ -31,9 +31,11 @@ def per_token(setting: Setting) -> float:
 
 
 def peak(clock: Clock, dtype: torch.dtype) -> float | None:
-    """Peak operations per second: measured on a CPU in ``dtype``; from the data sheet of a GPU, in bf16, if known."""
+    """Peak operations per second in ``dtype``: measured on a CPU; from the data sheet of a GPU, where known in bf16."""
     if not torch.cuda.is_available():
         return 2 * SIZE**3 / min(_seconds_of_a_product(clock, dtype) for _ in range(TRIES))
+    if dtype != torch.bfloat16:
+        return None
     name = torch.cuda.get_device_name()
     return next((value for known, value in PEAKS.items() if known in name), None)
 

@@ -2,19 +2,24 @@
 
 import ctypes
 import gc
+import math
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from tti.benchmarking.loop import Loop, warm_up
 from tti.benchmarking.progress import shown
+from tti.benchmarking.sample import Sample
 from tti.benchmarking.setting import Setting
 
+P = ParamSpec("P")
+T = TypeVar("T")
 NONE = "-"
 MEANING = (
     "Peak memory: the peak during some steps in the loop's own process, less the memory in use before them. It counts "
@@ -44,24 +49,45 @@ def peak_mib(loop: Callable[[Setting], Loop], setting: Setting) -> float:
     """Peak MiB of a loop's steps over the setting's samples, in a fresh process.
 
     Raises:
+        MemoryError: as for :func:`in_a_process`.
+    """
+    return in_a_process(_peak_mib, loop, setting)
+
+
+def in_a_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of some work in a fresh process, whose memory is the work's own.
+
+    Raises:
         MemoryError: the process was killed, as Linux does when memory runs out.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(_peak_mib, loop, setting).result()
+            return pool.submit(work, *args, **kwargs).result()
         except BrokenProcessPool as error:
-            raise MemoryError(f"{loop} was killed, most likely because memory ran out") from error
+            raise MemoryError(f"{work} was killed, most likely because memory ran out") from error
 
 
 def _peak_mib(make: Callable[[Setting], Loop], setting: Setting) -> float:
     setting.seed()
     loop = make(setting)
     warm_up(loop, setting.samples)
+    return peak_of_steps(loop, setting.samples)
+
+
+def peak_of_steps(loop: Loop, samples: Sequence[Sample]) -> float:
+    """Peak MiB of a warm loop's steps."""
     loop.net.zero_grad()
-    gc.collect()
-    measure = _cuda_mib if torch.cuda.is_available() else resident_mib
     # Twice, so that gradients count that are kept into the next step's forward pass.
-    return measure(lambda: warm_up(loop, [*setting.samples, *setting.samples]))
+    return peak_of(lambda: warm_up(loop, [*samples, *samples]))
+
+
+def peak_of(work: Callable[[], object]) -> float:
+    """Peak MiB during some work, beyond those in use before; NaN where memory cannot be measured."""
+    gc.collect()
+    if not available():
+        work()
+        return math.nan
+    return (_cuda_mib if torch.cuda.is_available() else resident_mib)(work)
 
 
 def _cuda_mib(work: Callable[[], object]) -> float:

@@ -108,9 +108,10 @@ class Penalties:
     def seconds_a_token(self, clock: Clock, turn: int) -> float:
         """Seconds per token of the penalties, as :func:`tti.benchmarking.loop.seconds_a_token` for a step."""
         step = self.steps[turn % len(self.steps)]
-        return second_of_two(partial(self._take, step), clock) / len(step.batch)
+        return second_of_two(partial(self.take, step), clock) / len(step.batch)
 
-    def _take(self, step: Step) -> None:
+    def take(self, step: Step) -> None:
+        """Compute the penalties of a step, and their gradient to its activations."""
         net = self.loop.net
         net.on_train_batch_start(step.batch, 0)
         with self.loop.fabric.autocast():
