@@ -49,7 +49,7 @@ def test_a_repeated_court_measures_nothing_and_says_the_same(verdict, config, mo
     monkeypatch.setattr("tti.court.bench.Bench.measure", None)
     court(config)
     assert {path: path.read_bytes() for path in _outputs(config)} == written
-    assert len(written) == 3
+    assert len(written) == 4
 
 
 def _outputs(config):

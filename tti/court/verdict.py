@@ -167,7 +167,7 @@ class Verdict:
                 "unit": score.unit,
                 "verdict": "display only" if score.failed else "reportable",
                 "failed": " ".join(score.failed),
-                "voice": False,  # it needs V and G, which are not in
+                "voice": self.has_a_voice(score),
             }
             for score in self.sittings[-1].scores
         )
