@@ -7,12 +7,16 @@ machine, and so do all runs of a sweep: the first one decides, and writes the an
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from tti.configuration import AUTO
 from tti.durable import acquire, write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("tti.train")
 PAYS = 1.5  # a step makes other passes too, so products that are hardly faster in bfloat16 do not pay
