@@ -46,6 +46,6 @@ def command(analysis: Analysis, variants: Sequence[str], needed: int) -> str:
 
 
 def common_overrides(runs: Sequence[Given]) -> list[str]:
-    """Overrides common to all runs, without variant and seed, and without folders of this machine."""
+    """Overrides common to all runs, without variant, seed and ``runs``, and without folders of this machine."""
     common = [override for override in runs[0].overrides if all(override in other.overrides for other in runs[1:])]
-    return [without_folders(override) for override in common if not override.startswith(("variant=", "seed="))]
+    return [without_folders(override) for override in common if not override.startswith(("variant=", "seed=", "runs="))]
