@@ -74,7 +74,7 @@ def test_every_table_at_a_small_scale_through_the_command_line(tmp_path):
 @pytest.mark.nightly
 def test_cost_against_work_at_a_small_scale_through_the_command_line(tmp_path):
     kinds = [
-        "model.variants=[[model.d_model=8],[model.d_model=16]]",
+        "model.variants=[['model.d_model=8'],['model.d_model=16']]",
         *(f"{steps}.variants=[[]]" for steps in ("stories", "length")),
         "stories.stories=[1,2]",
         "sites.overrides=[]",
@@ -83,7 +83,7 @@ def test_cost_against_work_at_a_small_scale_through_the_command_line(tmp_path):
         "evaluation_tokens.variants=[[]]",
         "evaluation_tokens.names=[performance,selectivity]",
         "evaluation_neurons.tokens=[500]",
-        "evaluation_neurons.variants=[[model.d_model=8],[model.d_model=16]]",
+        "evaluation_neurons.variants=[['model.d_model=8'],['model.d_model=16']]",
         "evaluation_neurons.names=[performance,selectivity]",
         "report_runs.runs=[3,6]",
         "report_runs.parts=[performance,contexts]",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
+from hydra.errors import HydraException
 
 from tti.benchmarking.loop import Loop, warm_up
 from tti.benchmarking.progress import shown
@@ -62,9 +63,17 @@ def in_a_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(work, *args, **kwargs).result()
+            return pool.submit(_plainly, work, *args, **kwargs).result()
         except BrokenProcessPool as error:
             raise MemoryError(f"{work} was killed, most likely because memory ran out") from error
+
+
+def _plainly(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of the work; Hydra's errors, which cannot be sent between processes, become ValueErrors."""
+    try:
+        return work(*args, **kwargs)
+    except HydraException as error:
+        raise ValueError(str(error)) from None
 
 
 def _peak_mib(make: Callable[[Setting], Loop], setting: Setting) -> float:
