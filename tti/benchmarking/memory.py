@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -63,15 +64,15 @@ def in_a_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(_plainly, work, *args, **kwargs).result()
+            return pool.submit(_plainly, partial(work, *args, **kwargs)).result()
         except BrokenProcessPool as error:
             raise MemoryError(f"{work} was killed, most likely because memory ran out") from error
 
 
-def _plainly(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _plainly(work: Callable[[], T]) -> T:
     """The result of the work; Hydra's errors, which cannot be sent between processes, become ValueErrors."""
     try:
-        return work(*args, **kwargs)
+        return work()
     except HydraException as error:
         raise ValueError(str(error)) from None
 
