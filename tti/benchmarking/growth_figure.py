@@ -4,20 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tti.benchmarking.growth import Panel, Point
+from tti.figures import COLOURS, INK, STYLE
 
-mpl.use("Agg")  # figures go to files, and a machine may have no display
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito 2008
-ALONE: dict[str, Any] = {"color": "#222222", "marker": "o", "markersize": 5}  # look of a panel's only line
+ALONE: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 5}  # look of a panel's only line
 MARKERS, DASHES = "osD^vP*X<>", ("-", "--", ":")  # lines differ in more than colour
-STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-              "font.size": 9}  # fmt: skip
 COLUMNS = 4
 PROPORTIONAL = "proportional"
 DECADE = 10  # the least range of an axis

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from tti.court.bench import BEYOND
 from tti.court.plan import Level, Plan
 from tti.court.recipe import Recipe
+from tti.reporting.comparison import SIGNS
 
 Values = Float[np.ndarray, "replicate"]
 Lookup = Callable[[Recipe], Values]
@@ -45,7 +46,7 @@ class Metric:
     @property
     def sign(self) -> int:
         """+1 if more is better, -1 if less is."""
-        return 1 if self.better == "more" else -1
+        return SIGNS[self.better]
 
 
 @dataclass(frozen=True)

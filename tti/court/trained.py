@@ -12,12 +12,12 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from scipy.stats import mannwhitneyu, rankdata
 
-from tti.court.bench import BEYOND, PLACE
+from tti.court.bench import BEYOND, PLACE, SPLIT
 from tti.court.scores import Metric
 from tti.reporting import comparison, selection, tables
 from tti.reporting.statistics import CONFIDENCE
 
-SPLIT, AUDIT = "validation", "gaming"
+AUDIT = "gaming"
 RESAMPLES = 1000  # of the variants, for an interval
 Values = Float[np.ndarray, "run"]
 

@@ -26,6 +26,7 @@ from tti.reporting import (
     tables,
 )
 from tti.reporting.believed import Believed
+from tti.reporting.comparison import SIGNS
 from tti.reporting.gains import Declared
 from tti.reporting.given import Given, Key
 from tti.reporting.hues import Hue, hues
@@ -34,7 +35,6 @@ from tti.reporting.selection import Selection, is_baseline, named
 from tti.reporting.tables import Evaluated, StoryLosses
 
 SPLIT_OF = {"val": "validation", "test": "test"}  # prefix of training's metrics -> split
-SIGNS = {"more": 1, "less": -1}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from tti.markdown import code
+from tti.reporting.comparison import SIGNS
 
 FILE = "verdicts.csv"
 NONE = (
@@ -62,7 +63,7 @@ class Believed:
             table = pd.read_csv(path)
             spoken = table[table["voice"].astype(bool)]
             voices = (
-                Voice(str(metric), 1 if better == "more" else -1, float(unit))
+                Voice(str(metric), SIGNS[better], float(unit))
                 for metric, better, unit in zip(spoken["measured"], spoken["better"], spoken["unit"], strict=True)
             )
             reportable = table.loc[table["verdict"] == "reportable", "metric"]

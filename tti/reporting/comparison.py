@@ -8,6 +8,8 @@ import pandas as pd
 
 from tti.reporting.statistics import half_width
 
+SIGNS = {"more": 1, "less": -1}  # of changes of a metric, by what is better
+
 
 def over_seeds(values: pd.Series) -> pd.DataFrame:
     """Mean and standard deviation of a metric over seeds.

@@ -17,28 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from tti.figures import COLOURS, INK, STYLE
 from tti.reporting.hues import Hue
 
-mpl.use("Agg")  # figures go to files, and a machine may have no display
-STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "font.size": 9,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "tti",  # equal figures give equal files
-}
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#6A51A3",
-)  # Okabe and Ito 2008, and violet
-INK = "#222222"  # colour of baselines
 MARKERS = "osD^vP*X"  # one per method, so that methods differ in more than colour
 DASHES = ("-", "--", ":", "-.")
 RULED = ("--", ":", "-.", (0, (6, 1)), (0, (1, 3)), (0, (4, 1, 1, 1, 1, 1)))  # of lines at what is known beforehand
