@@ -56,6 +56,23 @@ def test_packed_rows_are_the_stream_of_stories_with_their_ends_and_all_of_one_sh
     assert sample.packed_tokens.shape[1] <= setting.data.max_length
 
 
+def test_only_the_rows_of_a_batch_are_targets_in_any_layout(setting):
+    tasks = setting.having("data=grammar_tasks", "data.corpus.train=1000", "data.corpus.validation=300")
+    for sample in tasks.samples:
+        batch = sample.batch
+        assert 0 < len(batch) < len(batch.tokens)
+        scored = sample.padded_targets != UNSCORED
+        assert torch.equal(sample.padded_targets[scored], batch.targets)
+        assert torch.equal(sample.padded_tokens[scored], batch.tokens[batch.scored])
+        assert sample.padding == pytest.approx(1 - len(batch.tokens) / sample.padded_tokens.numel())
+        packed = sample.packed_targets.flatten()
+        there = packed[packed != UNSCORED]
+        assert torch.equal(there, batch.targets[: len(there)])
+        following = sample.packed_tokens.flatten()[1:]
+        scored = packed[:-1] != UNSCORED
+        assert torch.equal(packed[:-1][scored], following[scored])
+
+
 def test_more_stories_than_a_step_has(setting):
     with pytest.raises(ValueError, match="stories=13, but a step has"):
         replace(setting, stories=13).samples  # noqa: B018

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tti.data.module import Portion, TrainingOrder
+from tti.data.module import Portion, StoryBatches, TrainingOrder
 from tti.step import Batch
 
 STEPS = 200  # from which typical steps are chosen
@@ -23,10 +23,10 @@ class Sample:
     Attributes:
         batch: flat, as this project trains on them; every position is a real token.
         padded_tokens: one story per row, padded to the longest story of the whole step, chosen or not.
-        padded_targets: the targets of these, ``UNSCORED`` at the padding.
+        padded_targets: the targets of these, ``UNSCORED`` at the padding and where the batch has no row.
         packed_tokens: the stories concatenated, separated by the end-of-text token and cut into equal rows no longer
             than the context, as nanoGPT does. All samples have the same shape, so the end of a longer one is dropped.
-        packed_targets: the targets of these, all of which enter the loss.
+        packed_targets: the targets of these, ``UNSCORED`` where the batch has no row.
         step_tokens: real tokens of the whole step that the stories were chosen from.
     """
 
@@ -47,7 +47,7 @@ class Sample:
     @property
     def padding(self) -> float:
         """The share of the padded positions that are padding."""
-        return 1 - len(self.batch) / self.padded_tokens.numel()
+        return 1 - len(self.batch.tokens) / self.padded_tokens.numel()
 
 
 def sampled(loader: DataLoader[Batch], steps: int, stories: int, context: int) -> list[Sample]:
@@ -58,12 +58,13 @@ def sampled(loader: DataLoader[Batch], steps: int, stories: int, context: int) -
     Raises:
         ValueError: a step has fewer stories.
     """
-    order: Any = loader.sampler
+    order, corpus = loader.sampler, loader.dataset
     assert isinstance(order, TrainingOrder)
-    lengths = order.lengths
+    assert isinstance(corpus, StoryBatches)
+    lengths = corpus.lengths
     wholes = _typical([order.step(step) for step in range(max(STEPS, steps))], lengths)[:steps]
-    batches = [loader.dataset[Portion(_spaced(whole, lengths, stories), 1.0)] for whole in wholes]
-    positions = min(len(batch) + len(batch.stories.lengths) for batch in batches) - 1
+    batches = [corpus[Portion(_spaced(whole, lengths, stories), 1.0)] for whole in wholes]
+    positions = min(len(batch.tokens) + len(batch.stories.lengths) for batch in batches) - 1
     rows = -(-positions // context)
     return [
         Sample(
@@ -99,15 +100,25 @@ def _spaced(
 def _padded(batch: Batch, longest: int) -> tuple[Tensor, Tensor]:
     tokens = torch.zeros(len(batch.stories.lengths), longest, dtype=torch.long)
     targets = torch.full_like(tokens, UNSCORED)
-    parts = zip(batch.tokens.split(batch.stories.lengths), batch.targets.split(batch.stories.lengths), strict=True)
-    for row, (story, following) in enumerate(parts):
+    for row, (story, following) in enumerate(_stories(batch)):
         tokens[row, : len(story)] = story
         targets[row, : len(story)] = following
     return tokens, targets
 
 
 def _packed(batch: Batch, rows: int, length: int) -> tuple[Tensor, Tensor]:
-    stories = batch.stories.lengths
-    parts = zip(batch.tokens.split(stories), batch.targets.split(stories), strict=True)
-    stream = torch.cat([torch.cat((story, following[-1:])) for story, following in parts])
-    return stream[: rows * length].view(rows, length), stream[1 : rows * length + 1].view(rows, length)
+    stream = torch.cat([torch.cat((story, following[-1:])) for story, following in _stories(batch)])
+    targets = stream.roll(-1)
+    if batch.scored is not None:  # then the first token of a story, which follows the end of another, is no target
+        between = torch.tensor([UNSCORED])
+        targets = torch.cat([torch.cat((following, between)) for _, following in _stories(batch)])
+    return stream[: rows * length].view(rows, length), targets[: rows * length].view(rows, length)
+
+
+def _stories(batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """Each story's tokens and, for every token, its target or ``UNSCORED``."""
+    targets = batch.targets
+    if batch.scored is not None:
+        targets = torch.full_like(batch.tokens, UNSCORED).index_copy(0, batch.scored, batch.targets)
+    lengths = batch.stories.lengths
+    return list(zip(batch.tokens.split(lengths), targets.split(lengths), strict=True))
