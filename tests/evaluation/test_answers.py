@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 
 from tests.evaluation.planted import made, run
 from tti.data import tokenizers
-from tti.evaluation.answers import asked_of, normalised, overlap, scored
+from tti.evaluation.answers import asked_of, most_frequent, normalised, overlap, scored
 from tti.evaluation.base import Subject
 from tti.evaluation.stories import StorySet
 from tti.models.network import Network
@@ -112,3 +113,10 @@ def test_an_answer_longer_than_allowed_is_an_error(config, task_stories, make_ne
     part = made(config, "answers")
     part._set_limit(2)
     assert part.at_most == 3
+
+
+def test_the_most_frequent_answers_are_those_of_all_tasks_where_a_corpus_holds_one_after_the_other(task_stories):
+    stories = StorySet(task_stories._data, "validation", 2000)
+    task = {item.story: item.task for item in asked_of(stories, stories.members)}
+    stories.members = np.array(sorted(task, key=lambda story: (task[story], story)))
+    assert set(most_frequent(stories, items=30)) == {"sentiment", "entailment", "question"}

@@ -60,7 +60,7 @@ class Answers(Part):
     def compute(self) -> Result:
         stories = self.subject.stories
         tokenizer = stories.packed.tokenizer()
-        asked = asked_of(stories, np.sort(np.random.default_rng(SEED).permutation(stories.members)[: self.items]))
+        asked = asked_of(stories, drawn(stories, self.items))
         self._set_limit(max(len(item.answer) for item in asked))
         metrics: dict[str, float] = {}
         said = {"": self._decoded(asked, [item.prompt for item in asked])}
@@ -68,7 +68,7 @@ class Answers(Part):
         if QUESTION in stories.packed.manifest["arrays"]:
             said["question_"] = self._decoded(asked, [item.question for item in asked])
         common = most_frequent(stories.training())
-        said["majority_"] = [common[item.task] for item in asked]
+        said["majority_"] = [common.get(item.task, []) for item in asked]
         right = np.zeros(len(asked))
         for prefix, answers in said.items():
             pairs = zip(answers, asked, strict=True)
@@ -137,10 +137,15 @@ def asked_of(stories: StorySet, members: Int[np.ndarray, "story"]) -> list[Asked
     return found
 
 
+def drawn(stories: StorySet, items: int) -> Int[np.ndarray, "story"]:
+    """Members of a split, drawn at random, since a corpus may hold one task after the other."""
+    return np.sort(np.random.default_rng(SEED).permutation(stories.members)[:items])
+
+
 def most_frequent(stories: StorySet, items: int = 5000) -> Mapping[str, list[int]]:
-    """The most frequent answer of each task among the first items of a split."""
+    """The most frequent answer of each task among some items of a split, drawn at random; none for a task without any."""
     counts: dict[str, Counter[tuple[int, ...]]] = {}
-    for item in asked_of(stories, stories.members[:items]):
+    for item in asked_of(stories, drawn(stories, items)):
         counts.setdefault(item.task, Counter())[tuple(item.answer)] += 1
     return {task: list(each.most_common(1)[0][0]) for task, each in counts.items()}
 
