@@ -57,6 +57,7 @@ def test_our_step_waits_for_nothing_with_any_regularizer(setting, option):
     needs = {
         "l0": ["model/mlp=hard_concrete"],
         "decoys": ["model/mlp=decoys"],
+        "reconstruction": ["model/mlp=codebook"],
         "load_balance": moe,
         "router_z": moe,
         "specialization": [*moe, "data=grammar_tasks", "data.scored=null"],

@@ -69,6 +69,7 @@ def test_what_cannot_name_a_folder_makes_none(tti, override, message):
         (["data.stories_per_step=1000"], "data.stories_per_step=1000, but the training split has 300 stories"),
         (["trainer.accumulate_grad_batches=3"], "data.stories_per_step=8 cannot be divided"),
         (["model.vocab_size=10"], "model.vocab_size=10, but the tokenizer has"),
+        (["model/mlp=codebook", "regularizer=l1"], "regularizer l1 would train nothing: no gradient passes through"),
     ],
 )
 def test_configurations_that_cannot_work(tti, override, message):

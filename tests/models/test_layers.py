@@ -6,6 +6,7 @@ from torch.nn.functional import gelu, relu
 
 from tti.models.batch_topk import BatchTopKMLP
 from tti.models.bilinear import BilinearMLP
+from tti.models.codebook import CodebookMLP
 from tti.models.jumprelu import Above, JumpReLUMLP
 from tti.models.mlp import DenseMLP, TopKMLP
 from tti.models.solu import SoLUMLP, solu
@@ -101,3 +102,62 @@ def test_batch_top_k_in_evaluation_is_a_threshold_that_has_been_seen(x):
     assert torch.equal(mlp.hidden(pre[:1]), kept[:1])  # a token does not depend on the others
     mlp.train().hidden(2 * pre)
     torch.testing.assert_close(mlp.threshold, 1.01 * smallest)
+
+
+@pytest.fixture
+def codebook():
+    torch.manual_seed(1)
+    return CodebookMLP(6, 10, gelu, codes=20, k=3)
+
+
+def test_a_codebook_writes_the_sum_of_the_nearest_codes(codebook, x):
+    recorder = Recorder(["pre", "post", "error"])
+    written, original = codebook(x, recorder), codebook.dense(x, no_tap)
+    codes = codebook.out.weight.T
+    nearest = torch.cosine_similarity(original[:, None], codes[None], dim=-1).topk(3).indices
+    torch.testing.assert_close(written, codes[nearest].sum(1))
+    post = recorder.activations["post"]
+    assert torch.equal(post.sum(1), torch.full((50,), 3.0))
+    assert (post.gather(1, nearest) == 1).all()
+    torch.testing.assert_close(recorder.activations["error"], written - original)
+
+
+def test_the_size_of_a_code_does_not_decide_whether_it_is_used(codebook, x):
+    recorder = Recorder(["post"])
+    codebook(x, recorder)
+    before = recorder.activations["post"]
+    codebook.out.weight.data[:, 4] *= 100
+    codebook(x, recorder)
+    assert torch.equal(recorder.activations["post"], before)
+
+
+def test_what_a_codebook_replaces_learns_as_if_it_had_been_written(codebook, x):
+    target = torch.randn(50, 6)
+    (codebook(x, no_tap) * target).sum().backward()
+    learned = codebook.dense.out.weight.grad.clone()
+    codebook.zero_grad()
+    (codebook.dense(x, no_tap) * target).sum().backward()
+    torch.testing.assert_close(learned, codebook.dense.out.weight.grad)
+
+
+def test_the_error_of_a_codebook_trains_the_codes_only(codebook, x):
+    recorder = Recorder(["error"])
+    codebook(x, recorder)
+    recorder.activations["error"].square().sum().backward()
+    assert codebook.out.weight.grad.abs().sum() > 0
+    assert codebook.dense.out.weight.grad is None
+
+
+@pytest.mark.parametrize("k", [0, 21])
+def test_a_codebook_refuses_more_codes_than_it_has(k):
+    with pytest.raises(ValueError, match=f"k={k} codes per token must be from 1 to the 20"):
+        CodebookMLP(6, 10, gelu, codes=20, k=k)
+
+
+def test_the_random_state_after_a_codebook_is_that_after_a_dense_mlp():
+    states = []
+    for make in (lambda *sizes: CodebookMLP(*sizes, gelu, codes=20, k=3), lambda *sizes: DenseMLP(*sizes, gelu)):
+        torch.manual_seed(0)
+        make(6, 24)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

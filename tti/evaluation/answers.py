@@ -143,7 +143,7 @@ def drawn(stories: StorySet, items: int) -> Int[np.ndarray, "story"]:
 
 
 def most_frequent(stories: StorySet, items: int = 5000) -> Mapping[str, list[int]]:
-    """The most frequent answer of each task among some items of a split, drawn at random; none for a task without any."""
+    """The most frequent answer of each task among some items of a split; a task without any is left out."""
     counts: dict[str, Counter[tuple[int, ...]]] = {}
     for item in asked_of(stories, drawn(stories, items)):
         counts.setdefault(item.task, Counter())[tuple(item.answer)] += 1

@@ -59,7 +59,7 @@ class Objective:
         total, values = loss, {self.loss: loss}
         for name, term in self.terms.items():
             penalty, weighted = term.weighted(step, coefficients[name])
-            total = total + weighted
+            total = total + (self._learned(name, weighted) if torch.is_grad_enabled() else weighted)
             values |= {name: penalty, f"{name}_weighted": weighted}
             values |= {f"{name}/{note}": value for note, value in step.notes.items()}
             step.notes.clear()
@@ -88,13 +88,22 @@ class Objective:
         for (name, copy), coefficient in zip(
             deepcopy(self.terms).items(), self.coefficients(progress).values(), strict=True
         ):
-            gradient = self._gradient(run, lambda _, step, copy=copy: copy(step))  # type: ignore[misc]
+            gradient = self._gradient(run, lambda _, step, name=name, copy=copy: self._learned(name, copy(step)))  # type: ignore[misc]
             ratio = mean(_norm(gradient) / reference)
             ratios[f"{name}_to_{self.loss}_grad_ratio"] = coefficient * ratio
             self.weightings[name].observe_gradients(ratio)
             torch._foreach_mul_(gradient, coefficient)
             summed = list(torch._foreach_add(summed, gradient)) if summed else gradient
         return ratios | {together: _norm(summed) / reference}
+
+    def _learned(self, name: str, penalty: Tensor) -> Tensor:
+        if not penalty.requires_grad:
+            sites = ", ".join(self.terms[name].sites)
+            raise ValueError(
+                f"regularizer {name} would train nothing: no gradient passes through {sites}, as with the choices of a "
+                f"codebook. Choose other sites (regularizer.{name}.sites=...)"
+            )
+        return penalty
 
     def _gradient(self, run: Callable[[], tuple[Tensor, Step]], term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
         device = self.net.device
