@@ -140,12 +140,13 @@ def test_what_a_codebook_replaces_learns_as_if_it_had_been_written(codebook, x):
     torch.testing.assert_close(learned, codebook.dense.out.weight.grad)
 
 
-def test_the_error_of_a_codebook_trains_the_codes_only(codebook, x):
-    recorder = Recorder(["error"])
+def test_the_error_of_a_codebook_draws_codes_and_output_to_each_other(codebook, x):
+    recorder = Recorder(["error", "post"])
     codebook(x, recorder)
-    recorder.activations["error"].square().sum().backward()
-    assert codebook.out.weight.grad.abs().sum() > 0
-    assert codebook.dense.out.weight.grad is None
+    error = recorder.activations["error"]
+    (error.square().sum() / 2).backward()
+    torch.testing.assert_close(codebook.out.weight.grad, error.T @ recorder.activations["post"])
+    torch.testing.assert_close(codebook.dense.out.weight.grad, -error.T @ codebook.dense.hidden(codebook.dense.inp(x)))
 
 
 @pytest.mark.parametrize("k", [0, 21])

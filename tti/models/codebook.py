@@ -30,13 +30,14 @@ class CodebookMLP(FeedForward):
     """A dense MLP whose output is replaced by the sum of the ``k`` codes with the largest cosine to it.
 
     Tamkin, Taufeeque & Goodman (2023), "Codebook Features": the codes learn from the loss, and the dense MLP from the
-    same gradient, passed straight through. ``regularizer=reconstruction`` adds their other objective. They put them
+    same gradient, passed straight through. Add ``regularizer=reconstruction``: only the direction of what the dense MLP
+    writes has an effect, so that from scratch its size, and the codes after it, grow without bound. They put codebooks
     on attention heads too, and fine-tune; here they are in MLPs only, and trained from scratch. (Their code has inner
     products in place of cosines, and means in place of sums.)
 
     The codes take the sites of a hidden layer: ``pre`` are the inner products with codes of norm 1, ``post`` is 1 for a
     code in use and else 0. The sites of the dense MLP are ``dense.pre`` and ``dense.post``; ``error`` is what the codes
-    write minus what the dense MLP wrote, and only the codes receive its gradient.
+    write minus what the dense MLP wrote.
 
     How it can be gamed: a code is either on or off, so it is sparse whatever it means; and codes that are never chosen
     are exactly 0.
@@ -67,7 +68,7 @@ class CodebookMLP(FeedForward):
         chosen = pre.topk(self.k, dim=-1, sorted=False).indices
         post = tap("post", torch.zeros_like(pre).scatter(-1, chosen, 1.0))
         coded = self.out(post)
-        tap("error", coded - written.detach())
+        tap("error", coded - written)
         return StraightThrough.apply(coded, written)
 
     def draws(self, std: float, residual_std: float) -> Draws:

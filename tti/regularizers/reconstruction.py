@@ -11,8 +11,9 @@ from tti.step import Step
 class Reconstruction(ActivationRegularizer):
     """Mean over tokens of the squared norm of an error, ``||error||^2``, for the site ``mlp.error`` of a codebook.
 
-    The second objective of Codebook Features (Tamkin, Taufeeque & Goodman 2023). It trains the codes only: what they
-    replace receives no gradient.
+    It draws the codes and what they replace to each other, as in VQ-VAEs (van den Oord et al. 2017, equation 3, both
+    terms with one weight). Codebook Features (Tamkin, Taufeeque & Goodman 2023), which starts from a trained network,
+    draws the codes only.
 
     How it can be gamed: the error falls if what the codes replace shrinks.
     """
