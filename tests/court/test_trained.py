@@ -53,6 +53,7 @@ def test_a_metric_that_is_the_truth_is_valid(networks):
     assert found.met
     assert found.correlation > 0.9
     assert found.low > 0.8
+    assert networks.truth_auc == 1
 
 
 def test_one_that_goes_with_the_density_is_not_since_density_is_given(networks):

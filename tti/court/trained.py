@@ -119,12 +119,23 @@ class Trained:
         values = self._known(metric.name)
         if values is None:
             return None
-        better, truth = metric.sign * values, self.figures[self.declared.truth].to_numpy(float)
+        better, truth = metric.sign * values, self._truth
         correlation = partial(better, truth, self._given)
         low, high = self._interval(better, truth)
-        decoys = self._decoys
-        auc = beats(better[~decoys], better[decoys])
+        auc = self._auc(better)
         return Validity(correlation, low, high, auc, low > self.declared.validity and auc > self.declared.auc)
+
+    @property
+    def truth_auc(self) -> float:
+        """The probability that an honest run has more truth than a decoy; NaN without either."""
+        return self._auc(self._truth)
+
+    @property
+    def _truth(self) -> Values:
+        return self.figures[self.declared.truth].to_numpy(float)
+
+    def _auc(self, values: Values) -> float:
+        return beats(values[~self._decoys], values[self._decoys])
 
     def _interval(self, values: Values, truth: Values) -> tuple[float, float]:
         draw = np.random.default_rng(0)

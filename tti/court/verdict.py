@@ -126,12 +126,16 @@ class Verdict:
                 "in an aggregate of scores, whatever this table says."
             ]
         metrics = [score.metric for score in last.scores]
-        valid = [each.met for each in map(self.trained.validity, metrics) if each]
+        valid = [each for each in map(self.trained.validity, metrics) if each]
+        follow, above, auc = self.trial.trained.validity, self.trial.trained.auc, self.trained.truth_auc
         survived = [each for each in map(self.trained.survival, metrics) if each]
         voices = [score.metric.name for score in last.scores if self.has_a_voice(score)]
         return [
-            f"On trained networks ({self.trained}), {sum(valid)} of {len(valid)} metrics meet V. Networks were trained "
-            f"for {len(survived)} of them: {sum(each.moved for each in survived)} rose, and in "
+            f"On trained networks ({self.trained}), {sum(each.met for each in valid)} of {len(valid)} metrics meet V: "
+            f"{sum(each.low > follow for each in valid)} have a correlation whose interval lies above {follow:g}, and "
+            f"{sum(each.auc > above for each in valid)} an AUC above {above:g}. The truth's own AUC is {auc:.2f}"
+            f"{'' if auc > above else ': what follows it does not tell these decoys from honest runs either'}.",
+            f"Networks were trained for {len(survived)} of them: {sum(each.moved for each in survived)} rose, and in "
             f"{sum(each.moved and not each.met for each in survived)} of these cases the truth fell.",
             f"A voice in an aggregate of scores, which takes S, N, C, R, V and G: {', '.join(voices) or 'none'}.",
         ]
