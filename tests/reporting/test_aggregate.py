@@ -97,4 +97,4 @@ def test_a_court_without_a_verdict_is_named(runs, reported, tmp_path):
 
 def test_the_committed_verdict_gives_no_metric_a_voice():
     """What a report says without a court is this verdict."""
-    assert "no metric has a voice in an aggregate" in RESULTS.read_text()
+    assert "A voice in an aggregate of scores, which takes S, N, C, R, V and G: none." in RESULTS.read_text()
