@@ -58,8 +58,8 @@ class Objective:
         """The scalar to differentiate, and every part of it that is logged, by name."""
         total, values = loss, {self.loss: loss}
         for name, term in self.terms.items():
-            penalty, weighted = term.weighted(step, coefficients[name])
-            total = total + (self._learned(name, weighted) if torch.is_grad_enabled() else weighted)
+            penalty, weighted = self._requiring_gradient(name, step, term).weighted(step, coefficients[name])
+            total = total + weighted
             values |= {name: penalty, f"{name}_weighted": weighted}
             values |= {f"{name}/{note}": value for note, value in step.notes.items()}
             step.notes.clear()
@@ -88,7 +88,10 @@ class Objective:
         for (name, copy), coefficient in zip(
             deepcopy(self.terms).items(), self.coefficients(progress).values(), strict=True
         ):
-            gradient = self._gradient(run, lambda _, step, name=name, copy=copy: self._learned(name, copy(step)))  # type: ignore[misc]
+            gradient = self._gradient(
+                run,
+                lambda _, step, name=name, copy=copy: self._requiring_gradient(name, step, copy)(step),  # type: ignore[misc]
+            )
             ratio = mean(_norm(gradient) / reference)
             ratios[f"{name}_to_{self.loss}_grad_ratio"] = coefficient * ratio
             self.weightings[name].observe_gradients(ratio)
@@ -96,14 +99,14 @@ class Objective:
             summed = list(torch._foreach_add(summed, gradient)) if summed else gradient
         return ratios | {together: _norm(summed) / reference}
 
-    def _learned(self, name: str, penalty: Tensor) -> Tensor:
-        if not penalty.requires_grad:
-            sites = ", ".join(self.terms[name].sites)
+    def _requiring_gradient(self, name: str, step: Step, term: Regularizer) -> Regularizer:
+        passing = [step.activations[site].requires_grad for site in term.sites]
+        if torch.is_grad_enabled() and passing and not any(passing):
             raise ValueError(
-                f"regularizer {name} would train nothing: no gradient passes through {sites}, as with the choices of a "
-                f"codebook. Choose other sites (regularizer.{name}.sites=...)"
+                f"regularizer {name} would train nothing: no gradient passes through {', '.join(term.sites)}, as with "
+                f"the choices of a codebook. Choose other sites (regularizer.{name}.sites=...)"
             )
-        return penalty
+        return term
 
     def _gradient(self, run: Callable[[], tuple[Tensor, Step]], term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
         device = self.net.device
