@@ -164,5 +164,6 @@ def test_overrides_of_the_benchmark_are_no_overrides_of_the_training():
 
 def test_folders_of_one_machine_are_left_out():
     assert without_folders("data.corpus.train=/a/b/c/d.txt") == "data.corpus.train=.../c/d.txt"
+    assert without_folders("data.corpus.cache_dir=/a/b") == "data.corpus.cache_dir=.../b"
     assert without_folders("x=['/a/b/c','/e/f/g']") == "x=['.../b/c','.../f/g']"
     assert without_folders("regularizer.l1.sites='blocks.*.mlp/x'") == "regularizer.l1.sites='blocks.*.mlp/x'"

@@ -303,8 +303,13 @@ def identity_digest(config: DictConfig) -> str:
 
 
 def without_folders(override: str) -> str:
-    """An override without the folders of this machine: an absolute path keeps its last two parts."""
-    return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", lambda path: "/".join(["...", *path[0].split("/")[1:][-2:]]), override)
+    """An override without the folders of this machine: an absolute path keeps its last two parts, or one of two."""
+    return re.sub(r"(?<=[=\[,'\"])/[^,\]'\"]+", _shortened, override)
+
+
+def _shortened(path: re.Match[str]) -> str:
+    parts = path[0].split("/")[1:]
+    return "/".join(["...", *parts[-1 if len(parts) == 2 else -2 :]])
 
 
 def digest(text: str) -> str:

@@ -58,7 +58,7 @@ class Objective:
         """The scalar to differentiate, and every part of it that is logged, by name."""
         total, values = loss, {self.loss: loss}
         for name, term in self.terms.items():
-            penalty, weighted = self._requiring_gradient(name, step, term).weighted(step, coefficients[name])
+            penalty, weighted = term.weighted(step, coefficients[name])
             total = total + weighted
             values |= {name: penalty, f"{name}_weighted": weighted}
             values |= {f"{name}/{note}": value for note, value in step.notes.items()}
@@ -78,6 +78,9 @@ class Objective:
             run: one forward pass, which returns the task's loss, and the step with the activations of ``sites``.
             progress: fraction of the optimizer steps done.
             mean: averages a scalar over all processes. Gradients cover this process's micro-batch only.
+
+        Raises:
+            ValueError: a regularizer's sites pass no gradient, so that it would be a constant of the objective.
         """
         together = f"reg_to_{self.loss}_grad_ratio"
         if not self.terms:
@@ -88,25 +91,13 @@ class Objective:
         for (name, copy), coefficient in zip(
             deepcopy(self.terms).items(), self.coefficients(progress).values(), strict=True
         ):
-            gradient = self._gradient(
-                run,
-                lambda _, step, name=name, copy=copy: self._requiring_gradient(name, step, copy)(step),  # type: ignore[misc]
-            )
+            gradient = self._gradient(run, lambda _, step, name=name, copy=copy: _learned(name, copy, step))  # type: ignore[misc]
             ratio = mean(_norm(gradient) / reference)
             ratios[f"{name}_to_{self.loss}_grad_ratio"] = coefficient * ratio
             self.weightings[name].observe_gradients(ratio)
             torch._foreach_mul_(gradient, coefficient)
             summed = list(torch._foreach_add(summed, gradient)) if summed else gradient
         return ratios | {together: _norm(summed) / reference}
-
-    def _requiring_gradient(self, name: str, step: Step, term: Regularizer) -> Regularizer:
-        passing = [step.activations[site].requires_grad for site in term.sites]
-        if torch.is_grad_enabled() and passing and not any(passing):
-            raise ValueError(
-                f"regularizer {name} would train nothing: no gradient passes through {', '.join(term.sites)}, as with "
-                f"the choices of a codebook. Choose other sites (regularizer.{name}.sites=...)"
-            )
-        return term
 
     def _gradient(self, run: Callable[[], tuple[Tensor, Step]], term: Callable[[Tensor, Step], Tensor]) -> list[Tensor]:
         device = self.net.device
@@ -117,3 +108,13 @@ class Objective:
 
 def _norm(gradient: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(gradient)).norm()
+
+
+def _learned(name: str, term: Regularizer, step: Step) -> Tensor:
+    penalty = term(step)
+    if not penalty.requires_grad:
+        raise ValueError(
+            f"regularizer {name} would train nothing: no gradient passes through {', '.join(term.sites)}, as with "
+            f"the choices of a codebook. Choose other sites (regularizer.{name}.sites=...)"
+        )
+    return penalty
